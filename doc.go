@@ -1,0 +1,25 @@
+// Package mqttetl holds the words that every package of the program shares:
+// Message, Record, Seq, Batch, and the errors that callers wait out or act on.
+//
+// A message that mqttetl has acknowledged is on disk. Everything after that is
+// catching up. The packages below keep that promise, each one its part of it:
+//
+//	ingest        a PUBACK leaves only after its record is on disk
+//	sink/wal      the append log in LMDB: append, group commit, read, cursors, trim, verify
+//	sink/archive  the SQLite archive: rows and resume point in one transaction
+//	batch         drains the log into the archive
+//	forward       everything that goes out of the program: the JetStream forwarder
+//	bench         the cost of each stage of the pipeline
+//	cmd/mqttetl   flags, config, wiring, one file a command
+//
+// What has been kept comes back through sink/history (archive and log as one
+// sequence), forward/format (NDJSON, CSV, Parquet) and forward/replay (to NATS,
+// MQTT and standard output); ingest/importer puts recordings into the log.
+//
+// Movers (ingest, batch, forward) move data; stores (sink/wal, sink/archive)
+// keep it. Movers speak the words of this package and never import a sibling
+// mover; the log they see through small interfaces of their own. cmd/mqttetl
+// puts them together.
+//
+// This package imports the standard library only.
+package mqttetl
