@@ -1,0 +1,83 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// roomRetry is how often a paused log tries again by itself. Progress of a
+// consumer makes it try at once.
+const roomRetry = 250 * time.Millisecond
+
+// fullError says why there is no room. It is mqttetl.ErrFull.
+type fullError struct{ why error }
+
+func (e *fullError) Error() string        { return fmt.Sprintf("%v: %v", mqttetl.ErrFull, e.why) }
+func (e *fullError) Unwrap() error        { return e.why }
+func (e *fullError) Is(target error) bool { return target == mqttetl.ErrFull }
+
+func asFull(err error) *fullError {
+	var full *fullError
+	errors.As(err, &full)
+	return full
+}
+
+// pause notes that appends wait for room, once.
+func (l *Log) pause(why *fullError) {
+	l.state.Lock()
+	first := l.paused == ""
+	l.paused = why.why.Error()
+	l.state.Unlock()
+	if first {
+		l.metrics.Paused.Set(1)
+		l.log.Warn("log is full: nothing is acknowledged until there is room", "reason", why.why)
+	}
+}
+
+func (l *Log) resume() {
+	l.state.Lock()
+	l.paused = ""
+	l.state.Unlock()
+	l.metrics.Paused.Set(0)
+	l.log.Info("log has room again")
+}
+
+// waitForRoom waits until another attempt makes sense. Each round commits the
+// housekeeping alone: that trims what the consumers are past, and LMDB reuses a
+// freed page only two transactions later.
+func (l *Log) waitForRoom(ctx context.Context) error {
+	retry := time.NewTimer(roomRetry)
+	defer retry.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("append to log: %w", mqttetl.ErrClosed)
+	case <-l.wake:
+	case <-retry.C:
+	}
+	l.forgetDeadReaders()
+	if l.trimmable() <= l.trimmedTo {
+		return nil
+	}
+	for range 2 {
+		if err := l.attempt(nil); err != nil && asFull(err) == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetDeadReaders clears the slots of processes that were killed while they
+// read the log, such as an interrupted verify: no page that was freed since
+// could be reused otherwise. An error is one of the lock file; the next commit
+// will meet it too.
+func (l *Log) forgetDeadReaders() {
+	if n, err := l.env.ReaderCheck(); err != nil {
+		l.log.Warn("cannot look for dead readers of the log", "error", err)
+	} else if n > 0 {
+		l.log.Info("cleared the slots of dead readers of the log", "readers", n)
+	}
+}

@@ -1,0 +1,148 @@
+package wal
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// TestDiskFull runs in a mount namespace of its own, on a tmpfs of 8 MiB. As an
+// ordinary user it needs unprivileged user namespaces.
+func TestDiskFull(t *testing.T) {
+	const env = "MQTTETL_TEST_SMALL_DISK"
+	if os.Getenv(env) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestDiskFull$", "-test.v")
+		cmd.Env = append(os.Environ(), env+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestDiskFull") {
+			t.Fatalf("%v (needs user namespaces: sysctl kernel.unprivileged_userns_clone=1)\n%s", err, out)
+		}
+		return
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	fullByOthers(t, filepath.Join(dir, "a"), filepath.Join(dir, "filler"))
+	fullByLog(t, filepath.Join(dir, "b"))
+}
+
+// fullByOthers: another file takes the disk and gives it back.
+func fullByOthers(t *testing.T, dir, filler string) {
+	r := open(t, dir, Options{Consumers: []string{"c"}})
+	c := r.Consumer("c")
+	c.Seek(0)
+	r.put("s", "before")
+	fill(t, filler)
+	n := mqttetl.Seq(1)
+	var waiting chan outcome
+	payload := strings.Repeat("x", 100<<10)
+	for range 200 { // what the file has in reserve may still be used
+		var b *mqttetl.Batch
+		b, waiting = batch("s", payload)
+		r.Append(b)
+		r.until("commits or pauses", func(s Stats) bool { return s.Paused || s.Last == n+1 })
+		if r.Stats().Paused {
+			break
+		}
+		r.await(waiting)
+		n++
+	}
+	if !r.Stats().Paused {
+		t.Fatal("does not pause on a full disk")
+	}
+	if len(waiting) > 0 {
+		t.Fatalf("acknowledged on a full disk: %+v", <-waiting)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.await(waiting); got != n+1 {
+		t.Errorf("resumes with record %d, want %d", got, n+1)
+	}
+	r.until("resumes", func(s Stats) bool { return !s.Paused })
+	verify(t, r, dir, n+1)
+	os.RemoveAll(dir)
+}
+
+// fullByLog: the log itself takes the disk, and the consumer makes room.
+func fullByLog(t *testing.T, dir string) {
+	r := open(t, dir, Options{Consumers: []string{"c"}})
+	c := r.Consumer("c")
+	c.Seek(0)
+	payload := strings.Repeat("x", 100<<10)
+	n := mqttetl.Seq(0)
+	for range 500 {
+		b, waiting := batch("s", payload)
+		r.Append(b)
+		r.until("commits or pauses", func(s Stats) bool { return s.Paused || s.Last == n+1 })
+		if r.Stats().Paused {
+			for len(waiting) == 0 {
+				read(t, c, 1)
+				c.Commit(c.read)
+				r.until("makes room", func(s Stats) bool { return s.First >= c.read || len(waiting) > 0 })
+				if c.read == n {
+					break
+				}
+			}
+		}
+		if got := r.await(waiting); got != n+1 {
+			t.Fatalf("record %d, want %d", got, n+1)
+		}
+		n++
+	}
+	verify(t, r, dir, n)
+}
+
+// verify closes the log and checks that it is whole up to last.
+func verify(t *testing.T, r *running, dir string, last mqttetl.Seq) {
+	t.Helper()
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := Verify(dir, nil)
+	if err != nil || rep.Last != last || len(rep.Problems) > 0 || rep.Records != int(rep.Last-rep.First)+1 {
+		t.Errorf("%+v, %v; want records up to %d", rep, err, last)
+	}
+}
+
+// fill writes path until there is no room left.
+func fill(t *testing.T, path string) {
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err == nil {
+			continue
+		}
+		size /= 2
+	}
+}
+
+func TestReserve(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, Options{})
+	for i := range 50 {
+		r.put("s", fmt.Sprint(i)+strings.Repeat("x", 1<<20))
+		need, size, err := fileExtent(filepath.Join(dir, dataFile))
+		if err != nil || size < need {
+			t.Fatalf("file of %d bytes, needs %d, %v", size, need, err)
+		}
+	}
+}

@@ -1,0 +1,439 @@
+package wal
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/PowerDNS/lmdb-go/lmdb"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// LMDB follows what stands in its pages without looking: a damaged one ends the
+// process by a signal, or has it overwrite what it should keep. checkTrees
+// reads them first, with plain reads that cannot fault, as lmdb.h and mdb.c of
+// LMDB 0.9 lay them out on a 64-bit machine.
+
+// Page header: number (8 bytes), padding (2), flags (2), then the bounds of the
+// free space (2, 2) or, on the first of a run of overflow pages, their number (4).
+const (
+	pageFlagsAt = 10
+	pageLowerAt = 12
+	pageUpperAt = 14
+	pageHeader  = 16
+
+	branchPage   = 0x01
+	leafPage     = 0x02
+	overflowPage = 0x04
+)
+
+// Node: four 16-bit words, then the key and the data. The words are the size
+// of the data (2), flags and size of the key in a leaf, and the number of the
+// child (3) and the size of the key in a branch.
+const (
+	nodeHeader = 8
+
+	bigData = 0x01 // the data is the number of the first of a run of overflow pages
+	subData = 0x02 // the data is the record of a database
+)
+
+// Database record: padding (4 bytes), flags (2), depth (2), numbers of branch,
+// leaf and overflow pages and of entries (8 each), root (8).
+const (
+	dbFlagsAt   = 4
+	dbDepthAt   = 6
+	dbEntriesAt = 32
+	dbRootAt    = 40
+	dbRecord    = 48
+
+	freeDBAt = 40 // in a meta page
+	mainDBAt = 88
+
+	noRoot   = ^uint64(0)
+	maxDepth = 32  // CURSOR_STACK
+	maxKey   = 511 // MDB_MAXKEYSIZE
+)
+
+// readsAtMost bounds how many leaf pages of segments are read, and first pages
+// of large segments, so that opening takes no longer the longer the log. Of a
+// large segment one page is read: these are enough for 100 GB of segments of
+// 1 MiB. Only a log of very many small ones is not checked to its end.
+const readsAtMost = 100_000
+
+// treeCheck is the walk over all trees of one snapshot.
+type treeCheck struct {
+	file  *os.File
+	psize int
+	last  uint64   // page
+	used  []uint64 // a bit for each page that has been met
+	reads int      // of pages of segments, that may still be made
+
+	ends  []int    // of the nodes of one page, by where they begin
+	depth int      // pages that are being looked at, and
+	pages []*frame // a place for each, used again and again
+}
+
+// frame is one page that is being looked at.
+type frame struct {
+	bytes []byte
+	nodes []node
+}
+
+// tree is a database within the walk.
+type tree struct {
+	name    string
+	depth   int
+	entries uint64
+	root    uint64
+	free    bool // LMDB's own list of free pages
+
+	seen    uint64 // entries
+	key     []byte // the one before
+	low     []byte // no key is lower from here on
+	skipped bool   // not all leaves were read
+}
+
+// checkTrees checks the pages of all trees of the log in dir, which env has
+// open. It works beside a process that writes: the pages of a snapshot do not
+// change while it is held. An error wraps mqttetl.ErrDamaged and names the page.
+func checkTrees(env *lmdb.Env, dir string) error {
+	f, err := os.Open(filepath.Join(dir, dataFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		found := false
+		err := env.View(func(txn *lmdb.Txn) error {
+			meta, psize, err := metaOf(f, uint64(txn.ID()))
+			if err != nil || meta == nil {
+				return err
+			}
+			found = true
+			c := treeCheck{file: f, psize: psize, last: binary.NativeEndian.Uint64(meta[metaLastAt:]), reads: readsAtMost}
+			c.used, c.ends = make([]uint64, c.last/64+1), make([]int, psize+1)
+			return c.trees(meta)
+		})
+		if errors.Is(err, mqttetl.ErrDamaged) {
+			err = mqttetl.WithHint(err, "restore the log, or move its directory aside to begin a new one")
+		}
+		if found || err != nil {
+			return err
+		} // else the meta page has been replaced since the snapshot was taken
+	}
+}
+
+// metaOf reads the meta page of a snapshot, nil if there is none of it any more.
+func metaOf(f *os.File, txn uint64) (meta []byte, psize int, err error) {
+	page := make([]byte, metaEnd)
+	if _, err := f.ReadAt(page, 0); err != nil {
+		return nil, 0, err
+	}
+	psize = int(binary.NativeEndian.Uint32(page[metaPsizeAt:]))
+	if !isPageSize(int64(psize)) {
+		return nil, 0, fmt.Errorf("meta page: page size %d: %w", psize, mqttetl.ErrDamaged)
+	}
+	for _, at := range []int64{0, int64(psize)} {
+		if _, err := f.ReadAt(page, at); err != nil {
+			return nil, 0, err
+		}
+		if binary.NativeEndian.Uint32(page[metaMagicAt:]) == metaMagic && binary.NativeEndian.Uint64(page[metaTxnAt:]) == txn {
+			return page, psize, nil
+		}
+	}
+	return nil, psize, nil
+}
+
+// trees checks the list of free pages and the tree of databases, and with it
+// each of them.
+func (c *treeCheck) trees(meta []byte) error {
+	for name, at := range map[string]int{"databases": mainDBAt, "free pages": freeDBAt} {
+		t := readTree(name, meta[at:at+dbRecord])
+		t.free = at == freeDBAt
+		if err := c.tree(&t); err != nil {
+			return fmt.Errorf("tree of %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func readTree(name string, record []byte) tree {
+	return tree{
+		name: name, depth: int(binary.NativeEndian.Uint16(record[dbDepthAt:])),
+		entries: binary.NativeEndian.Uint64(record[dbEntriesAt:]), root: binary.NativeEndian.Uint64(record[dbRootAt:]),
+	}
+}
+
+func damagedPage(n uint64, format string, args ...any) error {
+	return fmt.Errorf("page %d: %s: %w", n, fmt.Sprintf(format, args...), mqttetl.ErrDamaged)
+}
+
+func (c *treeCheck) tree(t *tree) error {
+	if t.root == noRoot {
+		if t.depth != 0 || t.entries != 0 {
+			return fmt.Errorf("%d entries, no root: %w", t.entries, mqttetl.ErrDamaged)
+		}
+		return nil
+	}
+	if t.depth < 1 || t.depth > maxDepth {
+		return fmt.Errorf("depth %d: %w", t.depth, mqttetl.ErrDamaged)
+	}
+	if err := c.page(t, t.root, 1); err != nil {
+		return err
+	}
+	if t.seen != t.entries && !t.skipped {
+		return fmt.Errorf("%d entries instead of %d: %w", t.seen, t.entries, mqttetl.ErrDamaged)
+	}
+	return nil
+}
+
+// take marks n pages from first on as in use. No page is used twice.
+func (c *treeCheck) take(first, n uint64) error {
+	if first < 2 || first > c.last || n > c.last-first+1 {
+		return damagedPage(first, "%d pages from here on, the last is %d", n, c.last)
+	}
+	for p := first; p < first+n; p++ {
+		if c.used[p/64]>>(p%64)&1 == 1 {
+			return damagedPage(p, "used twice")
+		}
+		c.used[p/64] |= 1 << (p % 64)
+	}
+	return nil
+}
+
+// page checks a page of a tree and everything below it.
+func (c *treeCheck) page(t *tree, number uint64, level int) error {
+	if err := c.take(number, 1); err != nil {
+		return err
+	}
+	leaf := level == t.depth
+	if leaf && t.name == "segments" {
+		if c.reads--; c.reads < 0 {
+			t.skipped, t.key = true, append(t.key[:0], t.low...)
+			return nil
+		}
+	}
+	if c.depth == len(c.pages) {
+		c.pages = append(c.pages, &frame{bytes: make([]byte, c.psize)})
+	}
+	f := c.pages[c.depth]
+	c.depth++
+	defer func() { c.depth-- }()
+	if _, err := c.file.ReadAt(f.bytes, int64(number)*int64(c.psize)); err != nil {
+		return damagedPage(number, "%v", err)
+	}
+	err := c.nodes(f, number, leaf)
+	if err != nil {
+		return err
+	}
+	for i, n := range f.nodes {
+		if leaf {
+			err = t.follows(n.key)
+		} else if i > 0 { // the first one divides nothing
+			err = t.divides(n.key)
+		}
+		if err != nil {
+			return damagedPage(number, "node %d: %v", i, err)
+		}
+		if leaf {
+			err = c.value(t, number, n)
+		} else {
+			err = c.page(t, n.child, level+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nodes checks the header of a page and that its nodes fill what is behind the
+// free space, without a gap and without sharing a byte.
+func (c *treeCheck) nodes(f *frame, number uint64, leaf bool) error {
+	word := func(at int) int { return int(binary.NativeEndian.Uint16(f.bytes[at:])) }
+	if n := binary.NativeEndian.Uint64(f.bytes); n != number {
+		return damagedPage(number, "numbered %d", n)
+	}
+	want := branchPage
+	if leaf {
+		want = leafPage
+	}
+	if flags := word(pageFlagsAt); flags != want {
+		return damagedPage(number, "flags %#x instead of %#x", flags, want)
+	}
+	lower, upper := word(pageLowerAt), word(pageUpperAt)
+	if lower <= pageHeader || lower%2 != 0 || lower > upper || upper > c.psize {
+		return damagedPage(number, "free space from %d to %d", lower, upper)
+	}
+	clear(c.ends)
+	f.nodes = f.nodes[:0]
+	for i := pageHeader; i < lower; i += 2 {
+		at := word(i)
+		if at < upper || at > c.psize-nodeHeader || c.ends[at] != 0 {
+			return damagedPage(number, "node %d at %d", (i-pageHeader)/2, at)
+		}
+		n, err := c.node(f.bytes, at, leaf)
+		if err != nil {
+			return damagedPage(number, "node %d: %v", (i-pageHeader)/2, err)
+		}
+		c.ends[at] = min(n.end, c.psize)
+		f.nodes = append(f.nodes, n)
+	}
+	at := upper
+	for range f.nodes {
+		at = c.ends[at]
+	}
+	if at != c.psize {
+		return damagedPage(number, "its %d nodes do not fill it", len(f.nodes))
+	}
+	return nil
+}
+
+// node is an entry of a page.
+type node struct {
+	child uint64 // in a branch
+	flags int    // in a leaf, as are
+	size  int    // of the data, and
+	data  []byte // what of it stands in the page
+	key   []byte
+	end   int // where in the page the next one begins
+}
+
+func (c *treeCheck) node(p []byte, at int, leaf bool) (n node, err error) {
+	word := func(i int) uint64 { return uint64(binary.NativeEndian.Uint16(p[at+2*i:])) }
+	key := int(word(3))
+	body := at + nodeHeader + key
+	if key > maxKey || body > len(p) {
+		return n, fmt.Errorf("key of %d bytes", key)
+	}
+	n.key = p[at+nodeHeader : body]
+	if !leaf {
+		n.child, n.end = word(0)|word(1)<<16|word(2)<<32, body+body%2
+		return n, nil
+	}
+	n.size, n.flags = int(word(0)|word(1)<<16), int(word(2))
+	inPage := n.size
+	if n.flags == bigData {
+		inPage = 8
+	}
+	if n.flags&^(bigData|subData) != 0 || n.flags == bigData|subData || len(n.key) == 0 {
+		return n, fmt.Errorf("flags %#x, key of %d bytes", n.flags, key)
+	}
+	if inPage > len(p)-body {
+		return n, fmt.Errorf("value of %d bytes", n.size)
+	}
+	n.data, n.end = p[body:body+inPage], body+inPage+(body+inPage)%2
+	return n, nil
+}
+
+// compare orders keys as LMDB does.
+func (t *tree) compare(a, b []byte) int {
+	if t.free && len(a) == 8 && len(b) == 8 {
+		return cmp.Compare(binary.NativeEndian.Uint64(a), binary.NativeEndian.Uint64(b))
+	}
+	return bytes.Compare(a, b)
+}
+
+// divides takes the key by which a branch tells a child from the one before it:
+// higher than all keys so far, and not higher than any to come.
+func (t *tree) divides(key []byte) error {
+	if t.compare(t.key, key) >= 0 {
+		return fmt.Errorf("divided by key %x behind %x", key, t.key)
+	}
+	t.low = append(t.low[:0], key...)
+	return nil
+}
+
+// follows checks that a key is higher than the one before.
+func (t *tree) follows(key []byte) error {
+	if t.free && len(key) != 8 || t.compare(t.key, key) >= 0 || t.compare(t.low, key) > 0 {
+		return fmt.Errorf("key %x behind %x, divided by %x", key, t.key, t.low)
+	}
+	t.key = append(t.key[:0], key...)
+	t.seen++
+	return nil
+}
+
+// value checks what a leaf's node leads to.
+func (c *treeCheck) value(t *tree, number uint64, n node) error {
+	if (n.flags == subData) != (t.name == "databases") {
+		return damagedPage(number, "flags %#x of %q", n.flags, n.key)
+	}
+	data := n.data
+	if n.flags == bigData {
+		first := binary.NativeEndian.Uint64(n.data)
+		run := uint64((pageHeader-1+n.size)/c.psize + 1)
+		if err := c.take(first, run); err != nil {
+			return err
+		}
+		if err := c.overflow(t, first, run); err != nil || !t.free {
+			return err // what is in a segment its own checksum covers
+		}
+		data = make([]byte, n.size)
+		if _, err := c.file.ReadAt(data, int64(first)*int64(c.psize)+pageHeader); err != nil {
+			return damagedPage(first, "%v", err)
+		}
+	}
+	switch {
+	case t.free:
+		return c.freeList(number, data)
+	case n.flags == subData:
+		return c.database(number, string(n.key), data)
+	}
+	return nil
+}
+
+// overflow checks the header of a run of pages that hold one value.
+func (c *treeCheck) overflow(t *tree, first, run uint64) error {
+	if t.name == "segments" {
+		if c.reads--; c.reads < 0 {
+			return nil
+		}
+	}
+	var h [pageHeader]byte
+	if _, err := c.file.ReadAt(h[:], int64(first)*int64(c.psize)); err != nil {
+		return damagedPage(first, "%v", err)
+	}
+	number, flags, n := binary.NativeEndian.Uint64(h[:]), binary.NativeEndian.Uint16(h[pageFlagsAt:]), binary.NativeEndian.Uint32(h[pageLowerAt:])
+	if number != first || flags != overflowPage || uint64(n) != run {
+		return damagedPage(first, "numbered %d, flags %#x, %d pages instead of %d", number, flags, n, run)
+	}
+	return nil
+}
+
+// database checks one of the named databases.
+func (c *treeCheck) database(number uint64, name string, record []byte) error {
+	if len(record) != dbRecord || binary.NativeEndian.Uint16(record[dbFlagsAt:]) != 0 {
+		return damagedPage(number, "record of database %q", name)
+	}
+	t := readTree(name, record)
+	if err := c.tree(&t); err != nil {
+		return fmt.Errorf("tree of %s: %w", name, err)
+	}
+	return nil
+}
+
+// freeList checks a list of free pages: its length, then their numbers, the
+// highest first. None of them is used.
+func (c *treeCheck) freeList(number uint64, list []byte) error {
+	if len(list) < 8 || binary.NativeEndian.Uint64(list) > uint64(len(list)/8-1) {
+		return damagedPage(number, "list of free pages of %d bytes", len(list))
+	}
+	before := c.last + 1
+	for i := range binary.NativeEndian.Uint64(list) {
+		p := binary.NativeEndian.Uint64(list[8+8*i:])
+		if p >= before {
+			return damagedPage(number, "page %d behind page %d among the free ones", p, before)
+		}
+		if err := c.take(p, 1); err != nil {
+			return err
+		}
+		before = p
+	}
+	return nil
+}
