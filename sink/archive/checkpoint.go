@@ -1,0 +1,43 @@
+package archive
+
+// The write-ahead log is copied into the file each time it may have grown by
+// walStep. Once it holds more than walMax, because a reader kept it from being
+// emptied, the copying waits up to the busy timeout for readers to leave. After
+// such a time its file is cut back to walKept.
+const (
+	walStep = 8 << 20
+	walMax  = 64 << 20
+	walKept = 32 << 20
+)
+
+// Estimates of what a row adds to the write-ahead log beside its payload, and a
+// transaction beside its rows: the pages that every commit writes again.
+const (
+	rowOverhead = 32
+	txOverhead  = 4 * pageSize
+)
+
+// checkpoint copies the write-ahead log into the file when that is due. That a
+// reader or another writer is in the way is no error: it is tried again after
+// the next walStep, so its cost stays in proportion to what is written.
+func (a *Archive) checkpoint() error {
+	if a.walGrowth < walStep {
+		return nil
+	}
+	a.walGrowth = 0
+	frames, err := a.copyWAL("PASSIVE")
+	if err == nil && frames*pageSize > walMax {
+		_, err = a.copyWAL("TRUNCATE")
+	}
+	if c := code(err); c == codeBusy || c == codeLocked {
+		return nil
+	}
+	return err
+}
+
+// copyWAL returns the number of pages in the write-ahead log.
+func (a *Archive) copyWAL(mode string) (frames int64, err error) {
+	var busy, copied int64
+	err = a.conn.QueryRowContext(background, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &frames, &copied)
+	return frames, err
+}

@@ -1,0 +1,208 @@
+package archive
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Reading rows through SQL costs more than a row is worth: a result, and a
+// value made for each column. What follows reads the pages of the table
+// messages themselves, which SQLite hands out through its virtual table
+// sqlite_dbpage within the snapshot of a transaction, write-ahead log included.
+// The format is that of https://sqlite.org/fileformat2.html §1.6 and §2.1; it
+// is fixed for all of SQLite 3.
+
+const (
+	pageInterior = 0x05 // of a table: keys and child pages
+	pageLeaf     = 0x0d // of a table: rows
+)
+
+// errPage is a page that is not what SQLite writes.
+func errPage(what string, args ...any) error {
+	return fmt.Errorf("%w: %s", mqttetl.ErrDamaged, fmt.Sprintf(what, args...))
+}
+
+// page is one page of a table's tree, without the bytes reserved at its end.
+type page []byte
+
+func (p page) kind() byte { return p[0] }
+func (p page) cells() int { return int(binary.BigEndian.Uint16(p[3:])) }
+
+// check sees to it that header and cell pointers can be read.
+func (p page) check() error {
+	if len(p) < 480 { // the least that a page may have for its content
+		return errPage("page of %d bytes", len(p))
+	}
+	switch p.kind() {
+	case pageInterior:
+		if 12+2*p.cells() > len(p) {
+			return errPage("%d cells on a page of %d bytes", p.cells(), len(p))
+		}
+	case pageLeaf:
+		if 8+2*p.cells() > len(p) {
+			return errPage("%d cells on a page of %d bytes", p.cells(), len(p))
+		}
+	default:
+		return errPage("page type %#x", p.kind())
+	}
+	return nil
+}
+
+// cell returns the page from the start of cell i on.
+func (p page) cell(i int) (page, error) {
+	at := 8
+	if p.kind() == pageInterior {
+		at = 12
+	}
+	off := int(binary.BigEndian.Uint16(p[at+2*i:]))
+	if off >= len(p) {
+		return nil, errPage("cell at %d of %d", off, len(p))
+	}
+	return p[off:], nil
+}
+
+// child returns page number and largest key of child i of an interior page. The
+// child behind the last key has none.
+func (p page) child(i int) (number uint32, key int64, last bool, err error) {
+	if i == p.cells() {
+		return binary.BigEndian.Uint32(p[8:]), 0, true, nil
+	}
+	c, err := p.cell(i)
+	if err != nil || len(c) < 5 {
+		return 0, 0, false, errPage("a child pointer cut short")
+	}
+	k, n := varint(c[4:])
+	if n == 0 {
+		return 0, 0, false, errPage("a key cut short")
+	}
+	return binary.BigEndian.Uint32(c), int64(k), false, nil
+}
+
+// leafCell is one row as it stands on a leaf page.
+type leafCell struct {
+	seq      int64
+	size     int    // of the row's record
+	local    []byte // the front of the record
+	overflow uint32 // page of the rest, 0 if local is all
+}
+
+// maxRow is more than a message can have: 256 MiB, and its properties as JSON.
+const maxRow = 1 << 30
+
+// row reads cell i of a leaf page.
+func (p page) row(i int) (r leafCell, err error) {
+	c, err := p.cell(i)
+	if err != nil {
+		return r, err
+	}
+	size, n := varint(c)
+	seq, k := varint(c[n:])
+	if n == 0 || k == 0 || size > maxRow {
+		return r, errPage("a row of %d bytes", size)
+	}
+	r.seq, r.size = int64(seq), int(size)
+	c = c[n+k:]
+	local := localSize(len(p), r.size)
+	if local > len(c) || local < r.size && local+4 > len(c) {
+		return r, errPage("row %d is cut short", r.seq)
+	}
+	r.local = c[:local:local]
+	if local < r.size {
+		r.overflow = binary.BigEndian.Uint32(c[local:])
+	}
+	return r, nil
+}
+
+// localSize is how much of a row of n bytes stands on its leaf page, of which u
+// bytes are usable (file format §1.6, "table B-tree leaf cell").
+func localSize(u, n int) int {
+	if n <= u-35 {
+		return n
+	}
+	m := (u-12)*32/255 - 23
+	if k := m + (n-m)%(u-4); k <= u-35 {
+		return k
+	}
+	return m
+}
+
+// varint decodes an integer of one to nine bytes, big endian, seven bits a byte
+// and eight in the ninth (file format §1.6). n is 0 if p ends before it.
+func varint(p []byte) (v uint64, n int) {
+	for i, c := range p {
+		if i == 8 {
+			return v<<8 | uint64(c), 9
+		}
+		v = v<<7 | uint64(c&0x7f)
+		if c < 0x80 {
+			return v, i + 1
+		}
+	}
+	return 0, 0
+}
+
+// columns are the values of one row of messages. The bytes point into the row.
+type columns struct {
+	time, topic, source, flags int64
+	payload, properties        []byte
+}
+
+// messageColumns: seq, which stands as NULL because it is the key, time,
+// topic_id, source_id, flags, payload, properties.
+const messageColumns = 7
+
+// decodeRow reads a row of messages (file format §2.1).
+func decodeRow(p []byte) (c columns, err error) {
+	header, n := varint(p)
+	if n == 0 || header > uint64(len(p)) {
+		return c, errPage("a row's header is cut short")
+	}
+	types, body := p[n:header:header], p[header:]
+	ints := [messageColumns]*int64{1: &c.time, 2: &c.topic, 3: &c.source, 4: &c.flags}
+	texts := [messageColumns]*[]byte{5: &c.payload, 6: &c.properties}
+	for i := range messageColumns {
+		t, k := varint(types)
+		if k == 0 {
+			return c, errPage("a row of %d columns", i)
+		}
+		types = types[k:]
+		size := serialSize(t)
+		if size > uint64(len(body)) {
+			return c, errPage("column %d is cut short", i)
+		}
+		value := body[:size:size]
+		body = body[size:]
+		switch {
+		case ints[i] != nil && t != 0 && (t <= 6 || t == 8 || t == 9):
+			*ints[i] = serialInt(t, value)
+		case texts[i] != nil && (t == 0 || t >= 12):
+			*texts[i] = value
+		case i == 0 && t == 0:
+		default:
+			return c, errPage("column %d is of type %d", i, t)
+		}
+	}
+	return c, nil
+}
+
+// serialSize is the length of a value of the serial type.
+func serialSize(t uint64) uint64 {
+	if t >= 12 {
+		return (t - 12) / 2
+	}
+	return [12]uint64{0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0}[t]
+}
+
+// serialInt is the value of an integer type: big endian, two's complement.
+func serialInt(t uint64, p []byte) (v int64) {
+	if t >= 8 {
+		return int64(t) - 8
+	}
+	v = int64(int8(p[0]))
+	for _, c := range p[1:] {
+		v = v<<8 | int64(c)
+	}
+	return v
+}

@@ -1,0 +1,411 @@
+package archive
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+const (
+	// scanBytes is about how much one transaction reads. It is short: while a
+	// reader holds a snapshot the write-ahead log cannot be emptied.
+	scanBytes = 1 << 20
+	// scanRows bounds the records that are returned at a time.
+	scanRows = 16384
+	// treeDepth is more than a table of 2^64 rows has.
+	treeDepth = 24
+)
+
+// Reader reads the records of an archive, whether its service runs or not. It
+// belongs to one goroutine. It writes nothing and holds no lock between two
+// calls.
+type Reader struct {
+	path  string
+	logID string
+
+	db      *sql.DB
+	conn    *sql.Conn
+	pages   *sql.Stmt   // pgno → data
+	resting os.FileInfo // the file as opened if it was at rest, see read
+
+	usable  int                           // bytes of a page
+	topics  map[int64]name                // as looked up
+	sources map[int64]name                //
+	known   map[string]mqttetl.Properties // JSON → wire form
+	meant   *mqttetl.Selection            // for which names holds its answers
+}
+
+// name is an entry of a dictionary.
+type name struct {
+	bytes  []byte
+	text   string
+	wanted bool // by the selection
+}
+
+// maxProperties is how many different properties a Reader remembers.
+const maxProperties = 1024
+
+// ErrEmpty: a file in which no archive has been made yet.
+var ErrEmpty = fmt.Errorf("nothing has been archived yet: %w", mqttetl.ErrUnavailable)
+
+// OpenReader opens the archive at path. Errors are those of ReadCursor, and
+// ErrEmpty.
+func OpenReader(path string) (*Reader, error) {
+	r := &Reader{path: path}
+	err := r.open()
+	if err == nil {
+		err = r.identify()
+	}
+	if err != nil {
+		err = failed(path, "open for reading", err)
+		_ = r.Close() // the first error is the one that says why
+		return nil, err
+	}
+	return r, nil
+}
+
+// open connects as read does.
+func (r *Reader) open() (err error) {
+	info, err := os.Stat(r.path)
+	if err != nil {
+		return err
+	}
+	query := "mode=ro"
+	if r.resting = nil; atRest(r.path) {
+		query, r.resting = "immutable=1&mode=ro", info
+	}
+	if r.db, r.conn, err = connect(r.path, query); err != nil {
+		return err
+	}
+	if _, err = r.conn.ExecContext(background, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
+		return err
+	}
+	r.pages, err = r.conn.PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
+	return err
+}
+
+// identify checks what the file is and learns the shape of its pages.
+func (r *Reader) identify() error {
+	return r.snapshot(func() error {
+		id, err := readIdentity(r.conn)
+		if err != nil {
+			return err
+		}
+		if id.empty() {
+			return ErrEmpty
+		}
+		if err := id.check(); err != nil {
+			return err
+		}
+		m, err := readMeta(r.conn)
+		if err != nil {
+			return err
+		}
+		first, err := r.raw(1)
+		if err != nil {
+			return err
+		}
+		const reserved = 20 // offset in the file's header
+		r.logID, r.usable = m.logID, len(first)-int(first[reserved])
+		return nil
+	})
+}
+
+// LogID is the id of the log that fills the archive.
+func (r *Reader) LogID() string { return r.logID }
+
+// Cursor is the last record that is archived now.
+func (r *Reader) Cursor() (cursor mqttetl.Seq, err error) {
+	err = r.snapshot(func() error {
+		m, err := readMeta(r.conn)
+		cursor = m.cursor
+		return err
+	})
+	if err != nil {
+		return 0, failed(r.path, "read cursor", err)
+	}
+	return cursor, nil
+}
+
+// Close closes the file.
+func (r *Reader) Close() error {
+	var err error
+	if r.pages != nil {
+		err = errors.Join(err, r.pages.Close())
+	}
+	if r.conn != nil {
+		err = errors.Join(err, r.conn.Close())
+	}
+	if r.db != nil {
+		err = errors.Join(err, r.db.Close())
+	}
+	r.pages, r.conn, r.db = nil, nil, nil
+	return err
+}
+
+// snapshot calls f within a transaction. If the file was opened at rest and a
+// service has started since, what f has seen may be a mixture: the file is
+// opened anew and f called again.
+func (r *Reader) snapshot(f func() error) error {
+	for {
+		err := r.transaction(f)
+		if r.resting == nil {
+			return err
+		}
+		if now, serr := os.Stat(r.path); serr == nil && atRest(r.path) && unchanged(r.resting, now) {
+			return err
+		}
+		if err := errors.Join(r.Close(), r.open()); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Reader) transaction(f func() error) error {
+	if _, err := r.conn.ExecContext(background, `BEGIN`); err != nil {
+		return err
+	}
+	err := f()
+	_, rerr := r.conn.ExecContext(background, `ROLLBACK`)
+	return errors.Join(err, rerr)
+}
+
+// Scan returns the next records of the selection among from..to, in the order
+// of Seq, and the record behind which the next call goes on. At the end it
+// returns io.EOF. The records belong to the caller. Limit is the caller's to
+// count. Records up to the cursor never change, so what one call after the
+// other returns is one snapshot, if to is not beyond the cursor.
+func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqttetl.Seq) (recs []mqttetl.Record, through mqttetl.Seq, err error) {
+	if r.meant != sel {
+		r.meant, r.topics, r.sources = sel, map[int64]name{}, map[int64]name{}
+	}
+	from = max(from, sel.From)
+	if sel.To != 0 {
+		to = min(to, sel.To)
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
+		}
+		if from > to {
+			return nil, to, io.EOF
+		}
+		s := scan{r: r, sel: sel, from: from, to: to}
+		s.earliest, s.latest = sel.Span()
+		if err := r.snapshot(s.run); err != nil {
+			return nil, 0, failed(r.path, fmt.Sprintf("read records from %d on", from), err)
+		}
+		if len(s.recs) > 0 {
+			return s.recs, s.next - 1, nil
+		}
+		from = s.next
+	}
+}
+
+// scan is one transaction's worth of reading.
+type scan struct {
+	r                *Reader
+	sel              *mqttetl.Selection
+	earliest, latest int64
+
+	from, to mqttetl.Seq // what is to be read
+	next     mqttetl.Seq // of that, the first that has not been
+	read     int         // bytes
+	full     bool
+	recs     []mqttetl.Record
+}
+
+// run may be called again, and then begins again.
+func (s *scan) run() error {
+	s.next, s.recs, s.read, s.full = s.from, nil, 0, false
+	var root uint32
+	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage FROM sqlite_schema WHERE name = 'messages'`).Scan(&root); err != nil {
+		return err
+	}
+	if err := s.visit(root, 0); err != nil {
+		return err
+	}
+	if !s.full {
+		s.next = s.to + 1
+	}
+	return nil
+}
+
+// visit reads the rows below a page that are still to be read.
+func (s *scan) visit(number uint32, depth int) error {
+	if depth > treeDepth {
+		return errPage("the tree of messages is deeper than %d", treeDepth)
+	}
+	p, err := s.r.page(number)
+	if err != nil {
+		return err
+	}
+	s.read += len(p)
+	if p.kind() == pageLeaf {
+		return s.leaf(p)
+	}
+	for i := 0; i <= p.cells() && !s.full; i++ {
+		child, key, last, err := p.child(i)
+		if err != nil {
+			return err
+		}
+		if !last && key < int64(s.next) {
+			continue
+		}
+		if err := s.visit(child, depth+1); err != nil {
+			return err
+		}
+		if !last && key >= int64(s.to) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// leaf reads the rows of one page.
+func (s *scan) leaf(p page) error {
+	if s.recs == nil {
+		s.recs = make([]mqttetl.Record, 0, 256)
+	}
+	for i := range p.cells() {
+		row, err := p.row(i)
+		if err != nil {
+			return err
+		}
+		if row.seq < int64(s.next) {
+			continue
+		}
+		if row.seq > int64(s.to) {
+			return nil
+		}
+		if err := s.take(row); err != nil {
+			return fmt.Errorf("record %d: %w", row.seq, err)
+		}
+		s.next = mqttetl.Seq(row.seq) + 1
+	}
+	s.full = s.read >= scanBytes || len(s.recs) >= scanRows
+	return nil
+}
+
+// take adds the row to the records if it is meant.
+func (s *scan) take(row leafCell) error {
+	whole := row.local
+	if row.overflow != 0 {
+		var err error
+		if whole, err = s.r.assemble(row); err != nil {
+			return err
+		}
+		s.read += row.size
+	}
+	c, err := decodeRow(whole)
+	if err != nil || c.time < s.earliest || c.time > s.latest {
+		return err
+	}
+	topic, err := s.r.lookUp(s.r.topics, `SELECT CAST(topic AS BLOB) FROM topics WHERE id = ?`, c.topic, s.sel.MatchesTopic)
+	if err != nil || !topic.wanted {
+		return err
+	}
+	source, err := s.r.lookUp(s.r.sources, `SELECT CAST(name AS BLOB) FROM sources WHERE id = ?`, c.source,
+		func(b []byte) bool { return s.sel.MatchesSource(string(b)) })
+	if err != nil || !source.wanted {
+		return err
+	}
+	properties, err := s.r.properties(c.properties)
+	if err != nil {
+		return err
+	}
+	s.recs = append(s.recs, mqttetl.Record{Seq: mqttetl.Seq(row.seq), Time: c.time, Source: source.text,
+		Message: mqttetl.Message{Topic: topic.bytes, Payload: c.payload, Properties: properties, Flags: mqttetl.Flags(c.flags)}})
+	return nil
+}
+
+// page fetches a page of the table's tree.
+func (r *Reader) page(number uint32) (page, error) {
+	p, err := r.raw(number)
+	if err != nil {
+		return nil, err
+	}
+	return page(p), page(p).check()
+}
+
+// raw fetches a page, without the bytes reserved at its end.
+func (r *Reader) raw(number uint32) (p []byte, err error) {
+	err = r.pages.QueryRowContext(background, int64(number)).Scan(&p)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errPage("page %d does not exist", number)
+	}
+	if err == nil && len(p) < 480 {
+		err = errPage("page %d has %d bytes", number, len(p))
+	}
+	if err == nil && r.usable != 0 && r.usable < len(p) {
+		p = p[:r.usable]
+	}
+	return p, err
+}
+
+// assemble reads the rest of a row from its overflow pages.
+func (r *Reader) assemble(row leafCell) ([]byte, error) {
+	whole := make([]byte, 0, row.size)
+	whole = append(whole, row.local...)
+	for next := row.overflow; len(whole) < row.size; {
+		if next == 0 {
+			return nil, errPage("overflow pages end after %d of %d bytes", len(whole), row.size)
+		}
+		p, err := r.raw(next)
+		if err != nil {
+			return nil, err
+		}
+		next = binary.BigEndian.Uint32(p)
+		whole = append(whole, p[4:min(len(p), 4+row.size-len(whole))]...)
+	}
+	return whole, nil
+}
+
+// lookUp finds an entry of a dictionary by its id.
+func (r *Reader) lookUp(names map[int64]name, query string, id int64, wanted func([]byte) bool) (name, error) {
+	if n, ok := names[id]; ok {
+		return n, nil
+	}
+	var b []byte
+	if err := r.conn.QueryRowContext(background, query, id).Scan(&b); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			err = errPage("its topic or source %d is missing", id)
+		}
+		return name{}, err
+	}
+	if len(names) >= maxNames {
+		clear(names)
+	}
+	n := name{b, string(b), wanted(b)}
+	names[id] = n
+	return n, nil
+}
+
+// properties returns the wire form of what stands in the column. Devices tend
+// to send the same ones again and again.
+func (r *Reader) properties(text []byte) (mqttetl.Properties, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	if p, ok := r.known[string(text)]; ok {
+		return p, nil
+	}
+	p, err := mqttetl.ParsePropertiesJSON(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mqttetl.ErrDamaged, err)
+	}
+	if len(text) > 4096 {
+		return p, nil
+	}
+	if r.known == nil || len(r.known) >= maxProperties {
+		r.known = map[string]mqttetl.Properties{}
+	}
+	r.known[string(text)] = p
+	return p, nil
+}
