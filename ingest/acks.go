@@ -1,0 +1,93 @@
+package ingest
+
+import "sync"
+
+// An ackQueue carries acknowledgements from the goroutine that commits to the
+// ack writer, and the packet ids that are free again from there to the reader.
+type ackQueue struct {
+	mu       sync.Mutex
+	due      []byte // packets to write, in order of receipt
+	released []byte // packets written, whose ids the reader has not yet released
+	signal   chan struct{}
+}
+
+// add queues the acknowledgements of one committed batch.
+func (q *ackQueue) add(acks []byte) {
+	if len(acks) == 0 {
+		return
+	}
+	q.mu.Lock()
+	q.due = append(q.due, acks...)
+	q.mu.Unlock()
+	select {
+	case q.signal <- struct{}{}:
+	default:
+	}
+}
+
+// take returns everything due and keeps buf for what comes next. The ids count
+// as released from here on, before the write: the broker may use one again as
+// soon as it has read the acknowledgement.
+func (q *ackQueue) take(buf []byte) []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	acks := q.due
+	q.due = buf[:0]
+	q.released = append(q.released, acks...)
+	return acks
+}
+
+// writtenSince hands the acknowledgements taken since the last call to release.
+func (q *ackQueue) writtenSince(release func(acks []byte)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.released) > 0 {
+		release(q.released)
+		q.released = q.released[:0]
+	}
+}
+
+// writeAcks is the ack writer. It runs until the connection is closed.
+func (c *conn) writeAcks() {
+	for {
+		select {
+		case <-c.acks.signal:
+			c.flushAcks()
+		case <-c.closed:
+			return
+		}
+	}
+}
+
+// flushAcks writes the acknowledgements of all batches committed so far with
+// one Write, never inside a packet of the control plane.
+func (c *conn) flushAcks() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ackBuf = c.acks.take(c.ackBuf)
+	if len(c.ackBuf) == 0 || c.isClosed() {
+		return
+	}
+	if _, err := c.nc.Write(c.ackBuf); err != nil {
+		c.fail(err)
+		return
+	}
+	c.link.counters.acknowledged(countAcks(c.ackBuf))
+}
+
+// countAcks counts the PUBACKs and PUBRECs in a run of acknowledgements.
+func countAcks(acks []byte) (n int) {
+	for len(acks) > 0 {
+		if t := acks[0] >> 4; t == typePuback || t == typePubrec {
+			n++
+		}
+		acks = acks[2+acks[1]:]
+	}
+	return n
+}
+
+// appendAck appends the short form of an acknowledgement, which means reason
+// code 0 in MQTT 5 (§3.4.2.1) and is the only form in 3.1.1.
+func appendAck(dst []byte, kind byte, id uint16) []byte {
+	return append(dst, kind<<4, 2, byte(id>>8), byte(id))
+}

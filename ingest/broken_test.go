@@ -1,0 +1,123 @@
+package ingest
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestBrokenFrames(t *testing.T) {
+	publish := func(flags byte, id uint16, topic string, props []byte) []byte {
+		return publishFrame(true, flags, id, topic, props, []byte("p"))
+	}
+	cases := map[string]struct {
+		frame []byte
+		code  byte
+		says  string
+	}{
+		"remaining length too long": {[]byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, reasonMalformed, "256 MiB"},
+		"QoS 3":                     {publish(6, 1, "a", nil), reasonMalformed, "QoS 3"},
+		"packet id 0":               {publish(2, 0, "a", nil), reasonMalformed, "packet id 0"},
+		"topic beyond the frame":    {[]byte{0x30, 4, 0xff, 0xff, 'a', 0}, reasonMalformed, "topic of 65535 bytes"},
+		"no topic length":           {[]byte{0x30, 1, 0}, reasonMalformed, "PUBLISH of 1 bytes"},
+		"empty topic":               {publish(0, 0, "", nil), reasonTopicNameBroken, "empty topic"},
+		"topic alias":               {publish(0, 0, "", []byte{0x23, 0, 1}), reasonTopicAlias, "topic alias"},
+		"unknown property":          {publish(0, 0, "a", []byte{0x7f, 0}), reasonMalformed, "properties"},
+		"properties beyond frame":   {[]byte{0x30, 5, 0, 1, 'a', 9, 1}, reasonMalformed, "properties of 9 bytes"},
+		"no property length":        {[]byte{0x30, 3, 0, 1, 'a'}, reasonMalformed, "property length"},
+		"reserved flags":            {[]byte{typePingresp<<4 | 1, 0}, reasonMalformed, "reserved flags"},
+		"PUBREL flags":              {[]byte{typePubrel << 4, 2, 0, 1}, reasonMalformed, "reserved flags"},
+		"PUBREL short":              {[]byte{typePubrel<<4 | 2, 1, 0}, reasonMalformed, "PUBREL of 1 bytes"},
+		"type 0":                    {[]byte{0, 0}, reasonMalformed, "type 0"},
+		"SUBSCRIBE from a server":   {[]byte{0x82, 0}, reasonMalformed, "type 8"},
+		"PUBACK":                    {[]byte{typePuback << 4, 2, 0, 1}, reasonProtocolError, "never published"},
+		"AUTH":                      {[]byte{typeAuth << 4, 0}, reasonProtocolError, "AUTH"},
+		"second CONNACK":            {[]byte{typeConnack << 4, 3, 0, 0, 0}, reasonProtocolError, "second CONNACK"},
+		"endless control packet":    {[]byte{typeSuback << 4, 0xff, 0xff, 0xff, 0x7f}, reasonMalformed, "type 9"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, newFakeLog(t), true, true, nil)
+			w.send(t, append(publish(2, 77, "before", nil), c.frame...))
+			err := w.end(t)
+			var fault *protocolError
+			if !errors.As(err, &fault) || fault.code != c.code || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("ended with %v, want 0x%02x and %q", err, c.code, c.says)
+			}
+			// What came before is stored and acknowledged; then the reason.
+			w.expect(t, append(puback(77), typeDisconnect<<4, 1, c.code))
+			if r := w.log.all(); len(r) != 1 || string(r[0].Topic) != "before" {
+				t.Fatalf("records %v", r)
+			}
+		})
+	}
+}
+
+func TestPublishBeforeConnack(t *testing.T) {
+	w := attach(t, newTestLink(t, newFakeLog(t), nil), nil, true)
+	w.send(t, publishFrame(true, 0, 0, "a", nil, nil))
+	if err := w.end(t); err == nil || !strings.Contains(err.Error(), "before the CONNACK") {
+		t.Fatalf("ended with %v", err)
+	}
+}
+
+func TestPacketIDInUse(t *testing.T) {
+	log := newFakeLog(t)
+	w := newWire(t, log, true, true, nil)
+	w.send(t, publishFrame(true, 2, 1, "a", nil, nil))
+	w.expect(t, puback(1))
+	w.send(t, publishFrame(true, 2, 1, "a", nil, nil)) // acknowledged: free again
+	w.expect(t, puback(1))
+	frame := publishFrame(true, 2, 2, "a", nil, nil)
+	w.send(t, append(frame, frame...))
+	if err := w.end(t); !strings.Contains(err.Error(), "used again") {
+		t.Fatalf("ended with %v", err)
+	}
+}
+
+func TestRedeliveryOnTheSameConnection311(t *testing.T) {
+	log := newFakeLog(t)
+	log.hold(true)
+	w := newWire(t, log, false, true, nil)
+	w.send(t, publishFrame(false, 2, 1, "a", nil, []byte("1")))
+	w.send(t, publishFrame(false, 2|8, 1, "a", nil, []byte("1")))
+	w.send(t, publishFrame(false, 2, 2, "a", nil, []byte("2")))
+	eventually(t, "messages", func() bool { return w.conn.link.counters.messages.Load() == 2 })
+	log.hold(false)
+	w.expect(t, puback(1, 2))
+	if n := len(log.all()); n != 2 {
+		t.Fatalf("%d records", n)
+	}
+}
+
+// TestReceiveMaximum: what a broker sends beyond the receive maximum, as
+// Mosquitto 2.0 does after a reconnect, is stored and acknowledged too.
+func TestReceiveMaximum(t *testing.T) {
+	log := newFakeLog(t)
+	log.hold(true)
+	w := newWire(t, log, true, true, func(l *link) { l.receiveMaximum = 3 })
+	for id := uint16(1); id <= 5; id++ {
+		w.send(t, publishFrame(true, 2, id, "a", nil, nil))
+	}
+	eventually(t, "messages", func() bool { return w.conn.link.counters.messages.Load() == 5 })
+	if !w.conn.link.toldQuota.Load() {
+		t.Error("nothing is said about the broker's fault")
+	}
+	log.hold(false)
+	w.expect(t, puback(1, 2, 3, 4, 5))
+	if n := len(log.all()); n != 5 {
+		t.Fatalf("%d records", n)
+	}
+}
+
+func TestNoMoreMemoryThanReceived(t *testing.T) {
+	w := newWire(t, newFakeLog(t), true, true, nil)
+	// 256 MiB announced, of which a property list of 200 MiB, and little sent.
+	w.send(t, append([]byte{0x30, 0xff, 0xff, 0xff, 0x7f, 0, 1, 'a', 0x80, 0x80, 0x80, 0x64}, make([]byte, 300<<10)...))
+	w.send(t, make([]byte, 100<<10))
+	_ = w.broker.Close()
+	_ = w.end(t)
+	if n := len(w.conn.in.buf); n > 1<<20 {
+		t.Fatalf("buffer of %d bytes for 400 KiB received", n)
+	}
+}

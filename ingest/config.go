@@ -1,0 +1,203 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Log is what an ingest needs of the log.
+type Log interface {
+	// Append hands over b and returns at once. Batches are made durable in the
+	// order of Append. b.Done is called exactly once: with nil after b is on
+	// disk, with an error if it never will be. While the log may not grow,
+	// Done waits; the caller bounds what it hands over meanwhile.
+	Append(b *mqttetl.Batch)
+	// PacketIDs returns the QoS 2 packet ids that are on disk for a session. It
+	// includes every change of a batch that is Done.
+	PacketIDs(session string) ([]uint16, error)
+	// Note returns the value of a note that a batch on disk has left, nil if
+	// there is none.
+	Note(name string) ([]byte, error)
+}
+
+// RetainHandling says what a subscription does with retained messages (MQTT 5
+// §3.8.3.1). MQTT 3.1.1 has no such option: a broker then sends them at every
+// subscribe, which is why a session that is still there is not subscribed again.
+type RetainHandling uint8
+
+// The values of the setting retained.
+const (
+	RetainNew    RetainHandling = iota // retained messages for a new subscription only
+	RetainAlways                       // at every connect
+	RetainNever
+)
+
+// option is the value on the wire.
+func (r RetainHandling) option() byte { return [...]byte{1, 0, 2}[r] }
+
+// Versions of MQTT for Config.Version.
+const (
+	Version5    = "5"
+	Version311  = "3.1.1"
+	VersionAuto = "auto" // 5, and 3.1.1 where the broker refuses it
+)
+
+// TLS says how mqtts and wss verify the broker and identify the client. Files
+// are PEM and are read again at every connect, so that certificates can be
+// renewed while the service runs.
+type TLS struct {
+	CA         string // file with the accepted authorities; empty: the system's
+	Cert, Key  string // files of the client certificate, both or none
+	ServerName string // expected name, if it is not the URL's host
+	Insecure   bool   // any certificate is accepted
+}
+
+// Config describes one source.
+type Config struct {
+	Name     string // recorded with every message; default "default"
+	URL      string // mqtt, mqtts, ws, wss; tcp, ssl and tls are accepted aliases
+	Version  string // Version5, Version311 or VersionAuto, the default
+	ClientID string // must be stable and unique; further connections get "-2", "-3", …
+	Username string
+	Password func() (string, error) // nil: none; called for every connect
+	TLS      TLS
+
+	Subscribe      []string // topic filters
+	QoS            byte     // 0, 1 or 2
+	Share          string   // group of a shared subscription, or empty
+	Connections    int      // more than 1 needs Share; default 1
+	ReceiveMaximum uint16   // default 900
+	KeepAlive      time.Duration
+	Retained       RetainHandling
+
+	Logger  *slog.Logger // nil: discard
+	Metrics *Metrics     // nil: unregistered
+}
+
+// Defaults of Config.
+const (
+	defaultReceiveMaximum = 900
+	defaultKeepAlive      = 30 * time.Second
+	maxKeepAlive          = 65535 * time.Second
+)
+
+// ports are the accepted schemes and their default ports.
+var ports = map[string]string{
+	"mqtt": "1883", "tcp": "1883",
+	"mqtts": "8883", "ssl": "8883", "tls": "8883",
+	"ws": "80", "wss": "443",
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	setDefault(&c.Name, "default")
+	setDefault(&c.Version, VersionAuto)
+	setDefault(&c.Connections, 1)
+	setDefault(&c.ReceiveMaximum, defaultReceiveMaximum)
+	setDefault(&c.KeepAlive, defaultKeepAlive)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	return c
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// check returns everything that is impossible about c.
+func (c *Config) check() error {
+	var errs []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.Version == Version5 || c.Version == Version311 || c.Version == VersionAuto,
+		"version %q is none of 5, 3.1.1 and auto", c.Version)
+	bad(c.ClientID != "", "client id is empty: a session cannot be found again without one")
+	bad(c.QoS <= 2, "QoS %d is none of 0, 1 and 2", c.QoS)
+	bad(c.Retained <= RetainNever, "retain handling %d is unknown", c.Retained)
+	bad(len(c.Subscribe) > 0, "nothing to subscribe to")
+	for _, f := range c.Subscribe {
+		if err := checkFilter(f); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	bad(!strings.ContainsAny(c.Share, "/+#"), "share %q contains one of / + #", c.Share)
+	bad(c.Connections >= 1, "%d connections", c.Connections)
+	bad(c.Connections <= 1 || c.Share != "", "%d connections without a share would receive every message %d times", c.Connections, c.Connections)
+	bad(c.KeepAlive >= time.Second && c.KeepAlive <= maxKeepAlive, "keepalive %s is not within 1 s and %s", c.KeepAlive, maxKeepAlive)
+	bad((c.TLS.Cert == "") == (c.TLS.Key == ""), "a client certificate needs both cert and key")
+	if _, err := c.endpoint(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// endpoint parses the URL and completes it with the port.
+func (c *Config) endpoint() (*url.URL, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("broker URL: %w", err)
+	}
+	port, ok := ports[u.Scheme]
+	if !ok {
+		return nil, fmt.Errorf("broker URL %s: the scheme is none of mqtt, mqtts, ws, wss, tcp, ssl, tls", u.Redacted())
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("broker URL %s: no host", u.Redacted())
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), port)
+	}
+	return u, nil
+}
+
+// checkFilter checks a topic filter (MQTT 5 §4.7).
+func checkFilter(f string) error {
+	if f == "" || len(f) > 65535 || strings.ContainsRune(f, 0) {
+		return fmt.Errorf("topic filter %q is empty, too long or contains NUL", f)
+	}
+	levels := strings.Split(f, "/")
+	for i, level := range levels {
+		if strings.Contains(level, "#") && (level != "#" || i != len(levels)-1) {
+			return fmt.Errorf("topic filter %q: # must be the whole last level", f)
+		}
+		if strings.Contains(level, "+") && level != "+" {
+			return fmt.Errorf("topic filter %q: + must be a whole level", f)
+		}
+	}
+	return nil
+}
+
+// matches says whether topic is within filter (MQTT 5 §4.7.2: a wildcard in
+// the first level does not match a topic that begins with $).
+func matches(filter, topic string) bool {
+	if strings.HasPrefix(topic, "$") && strings.IndexAny(filter, "+#") == 0 {
+		return false
+	}
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	for i, level := range f {
+		if level == "#" {
+			return true
+		}
+		if i >= len(t) || level != "+" && level != t[i] {
+			return false
+		}
+	}
+	return len(f) == len(t)
+}

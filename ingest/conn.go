@@ -1,0 +1,303 @@
+package ingest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// errClosedByBroker is the reason of a connection whose stream just ended.
+var errClosedByBroker = errors.New("the broker closed the connection")
+
+// drainTime is how long a connection that is about to be ended for a broken
+// protocol waits for the commit of what came before the fault.
+const drainTime = 5 * time.Second
+
+// A conn is one connection to a broker. To the control plane it is a net.Conn
+// and a sync.Locker: a control packet is any number of Writes between Lock and
+// Unlock, and leaves in one piece at Unlock. Read returns the frames that
+// concern the control plane and does the data plane's work meanwhile; one
+// goroutine at a time may call it.
+//
+// Close unblocks Read and Write, and never blocks itself.
+type conn struct {
+	nc   net.Conn
+	link *link
+	v5   bool
+
+	// The reader's own.
+	in        input
+	open      *delivery // the batch being filled, nil if none
+	rest      int       // bytes still to come of a long message in the open batch
+	skipRest  bool      // they are not stored
+	control   []byte    // bytes that the next Read of the control plane gets
+	connected bool      // CONNACK with success has come
+	ids       packetIDs
+
+	mu     sync.Mutex // Lock: one packet of the control plane, or one run of acks
+	out    []byte     // the control packet being written
+	ackBuf []byte
+
+	acks  ackQueue
+	pings pings
+
+	once   sync.Once
+	closed chan struct{}
+	reason error // why it ended; set before closed is
+
+	quiet quiet
+
+	refusalMu sync.Mutex
+	refused   *refusal // what the broker said in CONNACK or DISCONNECT
+}
+
+// newConn takes over nc, whose Close must not block, and starts the ack writer.
+func newConn(nc net.Conn, l *link, v5 bool) *conn {
+	c := &conn{
+		nc: nc, link: l, v5: v5,
+		acks:   ackQueue{signal: make(chan struct{}, 1)},
+		pings:  pings{sent: make(chan struct{}, 1)},
+		closed: make(chan struct{}),
+		quiet:  newQuiet(),
+	}
+	l.tasks.Go(c.writeAcks)
+	return c
+}
+
+// Read gives the control plane its frames.
+func (c *conn) Read(p []byte) (int, error) {
+	for len(c.control) == 0 {
+		if err := c.step(); err != nil {
+			c.fail(err)
+			c.discard()
+			return 0, c.Err()
+		}
+	}
+	n := copy(p, c.control)
+	c.control = c.control[n:]
+	return n, nil
+}
+
+// step does one round: parse what is there, hand it over, wait for more.
+func (c *conn) step() error {
+	if c.quiet.wanted.Load() {
+		c.park()
+	}
+	if c.isClosed() {
+		return c.reason
+	}
+	if c.connected {
+		if pinged, err := c.await(c.link.window.hasRoom, nil); pinged || err != nil {
+			return err
+		}
+	}
+	err := c.parse()
+	if c.rest == 0 {
+		c.handOver()
+	}
+	switch {
+	case errors.Is(err, errNeedIDs):
+		return c.loadIDs()
+	case err != nil:
+		c.endFor(err)
+		return err
+	case len(c.control) > 0:
+		return nil
+	case c.rest > 0 && c.pings.answerEarly():
+		c.control = pingresp
+		return nil
+	}
+	return c.fill()
+}
+
+func (c *conn) fill() error {
+	err := c.in.fill(c.nc)
+	c.acks.writtenSince(c.ids.release)
+	switch {
+	case errors.Is(err, io.EOF):
+		return errClosedByBroker
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.quiet.wanted.Load():
+		return nil
+	}
+	return err
+}
+
+// await blocks until ready, which the window's changes may make true. A PINGREQ
+// of the control plane ends it early: pinged says that c.control holds the
+// answer. So does until, without an error.
+func (c *conn) await(ready func() bool, until <-chan time.Time) (pinged bool, err error) {
+	if ready() {
+		return false, nil
+	}
+	for {
+		changed := c.link.window.next()
+		if ready() {
+			return false, nil
+		}
+		if c.pings.answerEarly() {
+			c.control = pingresp
+			return true, nil
+		}
+		select {
+		case <-changed:
+		case <-c.pings.sent:
+		case <-until:
+			return false, nil
+		case <-c.closed:
+			return false, c.reason
+		}
+	}
+}
+
+// loadIDs gets the QoS 2 packet ids of the session from the log. Batches of the
+// connection before this one may still be on their way there and are waited for.
+func (c *conn) loadIDs() error {
+	if pinged, err := c.await(c.link.window.empty, nil); pinged || err != nil {
+		return err
+	}
+	ids, err := c.link.log.PacketIDs(c.link.session)
+	if err != nil {
+		return err
+	}
+	c.ids.load(ids)
+	return nil
+}
+
+// handOver gives the open batch to the log.
+func (c *conn) handOver() {
+	d := c.open
+	if d == nil || d.idle() {
+		return
+	}
+	c.open = nil
+	d.cost = d.Cap() + cap(d.acks)
+	c.link.counters.handedOver(&d.tally)
+	c.link.window.take(d.cost)
+	c.link.log.Append(&d.Batch)
+}
+
+// discard drops what was not handed over: it was not acknowledged either.
+func (c *conn) discard() {
+	if c.rest > 0 && !c.skipRest {
+		c.open.Abandon()
+	}
+	if c.open != nil {
+		c.open.recycle()
+	}
+	c.open, c.rest = nil, 0
+}
+
+// endFor ends a connection for what the broker sent: what came before is
+// committed and acknowledged first, so that the same fault, sent again, does
+// not repeat it; then MQTT 5 tells the broker why (§4.13.1).
+func (c *conn) endFor(err error) {
+	var fault *protocolError
+	if !errors.As(err, &fault) {
+		return
+	}
+	timeout := time.NewTimer(drainTime)
+	defer timeout.Stop()
+	for {
+		pinged, err := c.await(c.link.window.empty, timeout.C)
+		if err != nil {
+			return
+		}
+		if !pinged {
+			break
+		}
+	}
+	c.flushAcks()
+	if c.v5 && c.connected {
+		c.sendDisconnect(fault.code)
+	}
+}
+
+// sendDisconnect says goodbye, in MQTT 5 with a reason code if there is one to give.
+func (c *conn) sendDisconnect(code ...byte) {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = c.nc.Write(append([]byte{typeDisconnect << 4, byte(len(code))}, code...)) // the connection ends either way
+}
+
+// Lock begins a packet of the control plane.
+func (c *conn) Lock() { c.mu.Lock() }
+
+// Write appends to the packet begun by Lock.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.isClosed() {
+		return 0, c.reason
+	}
+	c.out = append(c.out, p...)
+	return len(p), nil
+}
+
+// Unlock sends the packet. An error closes the connection, which the control
+// plane learns from its next Read or Write.
+func (c *conn) Unlock() {
+	defer c.mu.Unlock()
+	if len(c.out) == 0 {
+		return
+	}
+	if c.out[0]>>4 == typePingreq {
+		c.pings.request()
+	}
+	if _, err := c.nc.Write(c.out); err != nil {
+		c.fail(err)
+	}
+	c.out = c.out[:0]
+}
+
+// fail closes the connection with a reason. Only the first reason counts.
+func (c *conn) fail(err error) {
+	c.once.Do(func() {
+		c.reason = err
+		close(c.closed)
+		_ = c.nc.Close() // nothing was promised for what had not left
+	})
+}
+
+// Close ends the connection at the control plane's wish.
+func (c *conn) Close() error {
+	c.fail(net.ErrClosed)
+	return nil
+}
+
+func (c *conn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Err is why the connection ended: what the broker said if it said something,
+// otherwise what was seen first. Nil while it is open.
+func (c *conn) Err() error {
+	if !c.isClosed() {
+		return nil
+	}
+	if r := c.refusal(); r != nil {
+		return r
+	}
+	return c.reason
+}
+
+// LocalAddr is that of the stream below, as are the deadlines.
+func (c *conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// RemoteAddr is the address of the broker.
+func (c *conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// SetDeadline sets both deadlines of the stream below.
+func (c *conn) SetDeadline(t time.Time) error { return c.nc.SetDeadline(t) }
+
+// SetReadDeadline sets that of the stream below.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(t) }
+
+// SetWriteDeadline sets that of the stream below.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }

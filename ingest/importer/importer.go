@@ -1,0 +1,479 @@
+package importer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Log takes what is imported.
+type Log interface {
+	// Append takes a batch and calls its Done once, in the order of the calls,
+	// when the batch and its note are on disk.
+	Append(b *mqttetl.Batch)
+	// Note returns the note of a batch that was committed last under the name.
+	Note(name string) ([]byte, error)
+}
+
+// Config says what is imported, and how.
+type Config struct {
+	Name     string    // of the file, for messages and for resuming
+	In       io.Reader // plain, gzip or zstd
+	Format   string    // "", which looks at the beginning, "ndjson", "csv", or a format of mosquitto_sub -F
+	Columns  string    // CSV: field=column, separated by commas
+	Source   string    // recorded for lines that name none
+	Rejected string    // file for the lines that could not be read
+	Resume   bool      // go on where an import of the same file ended
+	// Dry, if not nil, gets every record, and nothing is imported or written.
+	Dry func(*mqttetl.Record) error
+}
+
+// Stats count lines.
+type Stats struct {
+	Lines, Imported, Rejected int64
+	Before                    int64 // lines that an earlier import has read
+	Bytes                     int64 // of the text
+	Done                      bool  // the earlier import had come to the end
+}
+
+// position is how far a file has been read, as the log keeps it.
+type position struct {
+	Offset, Lines, Imported, Rejected int64
+	RejectedBytes                     int64  // length of the file of rejected lines
+	HeadBytes                         int    // so many bytes of the beginning
+	Head                              string // have this fingerprint: the file may have grown since
+	Done                              bool
+}
+
+const (
+	batchBytes   = 512 << 10
+	batchRecords = 8192
+	flightBytes  = 16 << 20 // handed to the log and not committed
+	flightCount  = 4096
+)
+
+// Importer imports one file.
+type Importer struct {
+	cfg   Config
+	log   Log
+	lines *lines
+	parse parser
+	csv   bool
+	at    position
+	bad   *rejects
+	batch *mqttetl.Batch
+
+	mu     sync.Mutex
+	stats  Stats
+	bytes  int // in flight
+	count  int
+	failed error
+	moved  chan struct{} // holds one token after a batch is done
+	free   []*mqttetl.Batch
+}
+
+// New looks at the beginning of the file and finds out what it is, and where to
+// go on if it is to be resumed. Nothing is written.
+func New(cfg Config, log Log) (*Importer, error) {
+	m := &Importer{cfg: cfg, log: log, moved: make(chan struct{}, 1)}
+	if err := m.open(); err != nil {
+		return nil, fmt.Errorf("import %s: %w", cfg.Name, err)
+	}
+	return m, nil
+}
+
+func (m *Importer) open() error {
+	l, head, err := newLines(m.cfg.In)
+	if err != nil {
+		return err
+	}
+	m.lines = l
+	if len(head) == 0 {
+		m.parse = parseJSON
+	} else if err := m.choose(head); err != nil {
+		return err
+	}
+	m.at.HeadBytes, m.at.Head = len(head), fingerprint(head)
+	if m.cfg.Dry != nil || !m.cfg.Resume {
+		return nil
+	}
+	return m.resume(head)
+}
+
+// fingerprint is what a file is known by beside its name.
+func fingerprint(head []byte) string {
+	sum := sha256.Sum256(head)
+	return hex.EncodeToString(sum[:8])
+}
+
+func firstLine(head []byte) []byte {
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	return line
+}
+
+// choose finds the parser for the format, or for what the file begins with.
+func (m *Importer) choose(head []byte) (err error) {
+	text := bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
+	kind := m.cfg.Format
+	if kind == "" {
+		switch {
+		case bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")):
+			kind = "ndjson"
+		case m.cfg.Columns != "", bytes.Contains(firstLine(text), []byte("topic,")), bytes.HasSuffix(bytes.TrimRight(firstLine(text), "\r"), []byte(",topic")):
+			kind = "csv"
+		default:
+			return mqttetl.WithHint(fmt.Errorf("neither NDJSON nor CSV with a column topic: %.60q", firstLine(text)),
+				"--format '%I %t %p' says what the lines are")
+		}
+	}
+	switch kind {
+	case "ndjson":
+		m.parse = parseJSON
+	case "csv":
+		m.csv = true
+		columns, err := parseColumns(m.cfg.Columns)
+		if err != nil {
+			return err
+		}
+		header, err := m.lines.next()
+		if err != nil {
+			return err
+		}
+		m.parse, err = newCSV(bytes.TrimSuffix(header, []byte("\r")), columns)
+		return err
+	default:
+		m.parse, err = parseTextFormat(kind)
+	}
+	return err
+}
+
+// resume goes to where the log says that the file has been read. A note about
+// another file of that name says nothing.
+func (m *Importer) resume(head []byte) error {
+	note, err := m.log.Note(m.note())
+	if err != nil || note == nil {
+		return err
+	}
+	var at position
+	if err := json.Unmarshal(note, &at); err != nil {
+		return fmt.Errorf("the position in the log: %w: %w", mqttetl.ErrDamaged, err)
+	}
+	if at.HeadBytes > len(head) || fingerprint(head[:at.HeadBytes]) != at.Head {
+		return nil
+	}
+	m.at = at
+	m.stats.Before, m.stats.Done = at.Lines, at.Done
+	return m.lines.skip(m.at.Offset, m.at.Lines)
+}
+
+// note is the name under which the log keeps the position.
+func (m *Importer) note() string { return "import " + m.cfg.Name }
+
+// Stats is how far it has come.
+func (m *Importer) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stats
+}
+
+// Run imports to the end of the file, or until ctx ends or something fails.
+// Rejected lines are no failure. When it returns, all that was handed to the
+// log has been answered.
+func (m *Importer) Run(ctx context.Context) (err error) {
+	if m.cfg.Dry == nil {
+		m.bad, err = openRejects(m.cfg.Rejected, m.at.RejectedBytes)
+		if err != nil {
+			return fmt.Errorf("import %s: %w", m.cfg.Name, err)
+		}
+		defer m.bad.close()
+	}
+	err = m.read(ctx)
+	m.show()
+	end := errors.Is(err, io.EOF)
+	if end {
+		err = nil
+	}
+	if m.cfg.Dry == nil && ctx.Err() == nil {
+		m.at.Done = end
+		err = errors.Join(err, m.hand(ctx), m.drain())
+	} else if m.cfg.Dry == nil {
+		err = errors.Join(context.Cause(ctx), m.drain())
+	}
+	if err != nil {
+		return fmt.Errorf("import %s, behind line %d: %w", m.cfg.Name, m.at.Lines, err)
+	}
+	return nil
+}
+
+// read reads lines until the end, which is io.EOF.
+func (m *Importer) read(ctx context.Context) error {
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		line, err := m.line()
+		if errors.Is(err, errLong) {
+			err = m.reject(err, nil)
+		} else if err == nil {
+			err = m.one(ctx, line)
+		}
+		if err != nil {
+			return err
+		}
+		m.at.Lines, m.at.Offset = m.lines.number, m.lines.offset
+		if n%1024 == 0 {
+			m.show()
+		}
+	}
+}
+
+// show brings the stats up to date.
+func (m *Importer) show() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stats.Lines, m.stats.Bytes = m.at.Lines-m.stats.Before, m.at.Offset
+}
+
+// line returns the next line, of CSV with those that a quoted field goes on in.
+func (m *Importer) line() ([]byte, error) {
+	line, err := m.lines.next()
+	if err != nil || !m.csv || !openQuote(line) {
+		return bytes.TrimSuffix(line, []byte("\r")), err
+	}
+	all := append([]byte(nil), line...)
+	for openQuote(all) {
+		if line, err = m.lines.next(); err != nil {
+			break
+		}
+		if len(all)+len(line) > maxLine {
+			return nil, errLong
+		}
+		all = append(append(all, '\n'), line...)
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil // the quote that does not close is found again
+	}
+	return bytes.TrimSuffix(all, []byte("\r")), err
+}
+
+// one imports a line or rejects it. Empty lines are passed over.
+func (m *Importer) one(ctx context.Context, line []byte) error {
+	if len(line) == 0 {
+		return nil
+	}
+	e, err := m.parse(line)
+	if err != nil {
+		return m.reject(err, line)
+	}
+	if !e.timed {
+		e.time = time.Now().UnixNano()
+	}
+	if e.source == "" {
+		e.source = m.cfg.Source
+	}
+	if m.cfg.Dry != nil {
+		err = m.cfg.Dry(&mqttetl.Record{Time: e.time, Source: e.source, Message: e.Message})
+	} else {
+		err = m.add(ctx, &e)
+	}
+	m.at.Imported++
+	m.mu.Lock()
+	m.stats.Imported++
+	m.mu.Unlock()
+	return err
+}
+
+// add puts a message into the open batch, which is of one source.
+func (m *Importer) add(ctx context.Context, e *entry) error {
+	b := m.batch
+	if b != nil && (b.Source != e.source || b.Size() >= batchBytes || b.Len() >= batchRecords || b.Size() > 0 && b.Size()+len(e.Payload) > 2*batchBytes) {
+		if err := m.hand(ctx); err != nil {
+			return err
+		}
+		b = nil
+	}
+	if b == nil {
+		b = m.take()
+		b.Source = e.source
+		m.batch = b
+	}
+	b.Append(e.time, e.Message)
+	return nil
+}
+
+// reject writes a line down.
+func (m *Importer) reject(why error, line []byte) error {
+	m.at.Rejected++
+	m.mu.Lock()
+	m.stats.Rejected++
+	m.mu.Unlock()
+	if m.bad == nil {
+		return nil
+	}
+	return m.bad.add(m.lines.number, why, line)
+}
+
+// hand gives the open batch to the log, with the position behind its last line.
+// The position of the line that is being read has not been taken over yet.
+func (m *Importer) hand(ctx context.Context) error {
+	if err := m.bad.flush(); err != nil {
+		return err
+	}
+	m.at.RejectedBytes = m.bad.size
+	b := m.batch
+	m.batch = nil
+	if b == nil {
+		b = m.take()
+	}
+	note, err := json.Marshal(m.at)
+	if err != nil {
+		return err
+	}
+	b.Note = mqttetl.Note{Name: m.note(), Value: note}
+	if err := m.reserve(ctx, b.Size()); err != nil {
+		return err
+	}
+	m.log.Append(b)
+	return nil
+}
+
+// reserve waits until the batch may be in flight.
+func (m *Importer) reserve(ctx context.Context, size int) error {
+	for {
+		m.mu.Lock()
+		if m.failed != nil || m.count == 0 || m.count < flightCount && m.bytes+size <= flightBytes {
+			defer m.mu.Unlock()
+			m.count++
+			m.bytes += size
+			return m.failed
+		}
+		m.mu.Unlock()
+		select {
+		case <-m.moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// drain waits until everything is answered.
+func (m *Importer) drain() error {
+	for {
+		m.mu.Lock()
+		count, failed := m.count, m.failed
+		m.mu.Unlock()
+		if count == 0 || failed != nil {
+			return failed
+		}
+		<-m.moved
+	}
+}
+
+// take returns an empty batch.
+func (m *Importer) take() *mqttetl.Batch {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.free); n > 0 {
+		b := m.free[n-1]
+		m.free = m.free[:n-1]
+		return b
+	}
+	b := &mqttetl.Batch{}
+	b.Done = func(_ mqttetl.Seq, err error) { m.done(b, err) }
+	return b
+}
+
+// done is told by the log that a batch is committed, or never will be.
+func (m *Importer) done(b *mqttetl.Batch, err error) {
+	m.mu.Lock()
+	m.count--
+	m.bytes -= b.Size()
+	if err != nil && m.failed == nil {
+		m.failed = err
+	}
+	if b.Reset(); b.Cap() <= 4*batchBytes && len(m.free) < 64 {
+		m.free = append(m.free, b)
+	}
+	m.mu.Unlock()
+	select {
+	case m.moved <- struct{}{}:
+	default:
+	}
+}
+
+// rejects is the file of the lines that could not be read, made when the first
+// comes: number, reason and line, with tabs between.
+type rejects struct {
+	path string
+	size int64
+	new  bool // lines that may not be durable
+	f    *os.File
+	w    *bufio.Writer
+}
+
+// keepLine is how much of a rejected line is kept.
+const keepLine = 64 << 10
+
+// openRejects goes on behind size bytes; what is there beyond was written by an
+// import that was killed before the log knew of it.
+func openRejects(path string, size int64) (*rejects, error) {
+	r := &rejects{path: path, size: size}
+	if size == 0 {
+		err := os.Remove(path)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		return r, err
+	}
+	return r, r.open()
+}
+
+func (r *rejects) open() (err error) {
+	if r.f, err = os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o640); err != nil {
+		return err
+	}
+	if err = r.f.Truncate(r.size); err == nil {
+		_, err = r.f.Seek(r.size, io.SeekStart)
+	}
+	r.w = bufio.NewWriter(r.f)
+	return err
+}
+
+func (r *rejects) add(number int64, why error, line []byte) error {
+	if r.f == nil {
+		if err := r.open(); err != nil {
+			return err
+		}
+	}
+	n, err := fmt.Fprintf(r.w, "%d\t%s\t%s\n", number, bytes.ReplaceAll([]byte(why.Error()), []byte("\n"), []byte(" ")), line[:min(len(line), keepLine)])
+	r.size += int64(n)
+	r.new = true
+	return err
+}
+
+// flush makes the lines durable, for the position that counts them.
+func (r *rejects) flush() error {
+	if !r.new {
+		return nil
+	}
+	r.new = false
+	return errors.Join(r.w.Flush(), r.f.Sync())
+}
+
+func (r *rejects) close() {
+	if r.f != nil {
+		r.w.Flush() // what the log knows of was flushed before
+		r.f.Close()
+	}
+}

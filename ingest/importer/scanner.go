@@ -1,0 +1,251 @@
+package importer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// scanner reads JSON (RFC 8259) of one line in place: strings without escapes
+// are slices of it. encoding/json takes five times as long.
+type scanner struct {
+	p []byte
+	i int
+}
+
+// maxDepth bounds the nesting of values.
+const maxDepth = 512
+
+func (s *scanner) errorf(format string, args ...any) error {
+	return fmt.Errorf("byte %d: %s", s.i+1, fmt.Sprintf(format, args...))
+}
+
+// peek passes over white space and returns the next byte, 0 at the end.
+func (s *scanner) peek() byte {
+	for ; s.i < len(s.p); s.i++ {
+		switch s.p[s.i] {
+		case ' ', '\t', '\r', '\n':
+		default:
+			return s.p[s.i]
+		}
+	}
+	return 0
+}
+
+// expect takes one byte.
+func (s *scanner) expect(c byte) error {
+	if got := s.peek(); got != c {
+		if s.i >= len(s.p) {
+			return s.errorf("the line ends where %q is expected", c)
+		}
+		return s.errorf("%q where %q is expected", got, c)
+	}
+	s.i++
+	return nil
+}
+
+// object reads an object; member is called behind each name and reads the value.
+func (s *scanner) object(member func(name []byte) error) error {
+	if err := s.expect('{'); err != nil {
+		return err
+	}
+	if s.peek() == '}' {
+		s.i++
+		return nil
+	}
+	for {
+		name, err := s.text()
+		if err == nil {
+			err = s.expect(':')
+		}
+		if err == nil {
+			err = member(name)
+		}
+		if err != nil {
+			return err
+		}
+		if s.peek() != ',' {
+			return s.expect('}')
+		}
+		s.i++
+	}
+}
+
+// text reads a string.
+func (s *scanner) text() ([]byte, error) {
+	if err := s.expect('"'); err != nil {
+		return nil, err
+	}
+	for begin := s.i; s.i < len(s.p); s.i++ {
+		switch c := s.p[s.i]; {
+		case c == '"':
+			s.i++
+			return s.p[begin : s.i-1 : s.i-1], nil
+		case c == '\\':
+			return s.escaped(append([]byte(nil), s.p[begin:s.i]...))
+		case c < 0x20:
+			return nil, s.errorf("control byte %#02x in a string", c)
+		}
+	}
+	return nil, s.errorf("a string does not end")
+}
+
+// escaped reads the rest of a string from its first escape on.
+func (s *scanner) escaped(b []byte) ([]byte, error) {
+	for s.i < len(s.p) {
+		c := s.p[s.i]
+		switch {
+		case c == '"':
+			s.i++
+			return b, nil
+		case c < 0x20:
+			return nil, s.errorf("control byte %#02x in a string", c)
+		case c != '\\':
+			b = append(b, c)
+			s.i++
+			continue
+		}
+		r, err := s.escape()
+		if err != nil {
+			return nil, err
+		}
+		b = utf8.AppendRune(b, r)
+	}
+	return nil, s.errorf("a string does not end")
+}
+
+var simpleEscapes = map[byte]rune{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// escape reads a backslash and what belongs to it.
+func (s *scanner) escape() (rune, error) {
+	if s.i+1 >= len(s.p) {
+		return 0, s.errorf("a string does not end")
+	}
+	if r, ok := simpleEscapes[s.p[s.i+1]]; ok {
+		s.i += 2
+		return r, nil
+	}
+	r, err := s.unit()
+	if err != nil || !utf16.IsSurrogate(r) {
+		return r, err
+	}
+	low, err := s.unit()
+	if err != nil {
+		return 0, err
+	}
+	if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+		return 0, s.errorf("half a surrogate pair")
+	}
+	return r, nil
+}
+
+// unit reads \uXXXX.
+func (s *scanner) unit() (rune, error) {
+	if s.i+6 > len(s.p) || s.p[s.i] != '\\' || s.p[s.i+1] != 'u' {
+		return 0, s.errorf("not an escape of JSON")
+	}
+	var v uint32
+	for _, c := range s.p[s.i+2 : s.i+6] {
+		switch {
+		case c >= '0' && c <= '9':
+			v = v<<4 | uint32(c-'0')
+		case c|0x20 >= 'a' && c|0x20 <= 'f':
+			v = v<<4 | uint32(c|0x20-'a'+10)
+		default:
+			return 0, s.errorf("not an escape of JSON")
+		}
+	}
+	s.i += 6
+	return rune(v), nil
+}
+
+// value passes over any value and returns it as it stands. It sees to strings
+// and brackets only: what else is wrong within, a reader of the value finds.
+func (s *scanner) value() ([]byte, error) {
+	s.peek()
+	begin := s.i
+	err := s.skip(0)
+	return s.p[begin:s.i], err
+}
+
+func (s *scanner) skip(depth int) error {
+	if depth > maxDepth {
+		return s.errorf("nested more than %d deep", maxDepth)
+	}
+	switch s.peek() {
+	case '"':
+		_, err := s.text()
+		return err
+	case '{':
+		return s.object(func([]byte) error { return s.skip(depth + 1) })
+	case '[':
+		return s.array(depth)
+	}
+	begin := s.i
+	for s.i < len(s.p) && literalByte(s.p[s.i]) {
+		s.i++
+	}
+	if s.i == begin {
+		return s.errorf("a value is missing")
+	}
+	return nil
+}
+
+func (s *scanner) array(depth int) error {
+	s.i++
+	if s.peek() == ']' {
+		s.i++
+		return nil
+	}
+	for {
+		if err := s.skip(depth + 1); err != nil {
+			return err
+		}
+		if s.peek() != ',' {
+			return s.expect(']')
+		}
+		s.i++
+	}
+}
+
+// literalByte says whether c may stand in a number, true, false or null.
+func literalByte(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c == '-' || c == '+' || c == '.' || c == 'E'
+}
+
+// end sees to it that nothing follows.
+func (s *scanner) end() error {
+	if s.peek() != 0 || s.i < len(s.p) {
+		return s.errorf("more behind the end of the object")
+	}
+	return nil
+}
+
+// checkText refuses a line that is not UTF-8, with the place of the first byte
+// that is not.
+func checkText(line []byte) error {
+	if utf8.Valid(line) {
+		return nil
+	}
+	for i := 0; i < len(line); {
+		r, n := utf8.DecodeRune(line[i:])
+		if r == utf8.RuneError && n == 1 {
+			return fmt.Errorf("byte %d (%#02x) is not UTF-8", i+1, line[i])
+		}
+		i += n
+	}
+	return nil
+}
+
+// checkBeginning refuses files that are text in another encoding.
+func checkBeginning(p []byte) error {
+	if len(p) < 2 {
+		return nil
+	}
+	if mark := binary.BigEndian.Uint16(p); mark == 0xfffe || mark == 0xfeff {
+		return errors.New("the file is UTF-16: iconv -f UTF-16 -t UTF-8 makes it readable")
+	}
+	return nil
+}

@@ -1,0 +1,262 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// windDown is how long a link that is told to stop waits for the commit of what
+// it has handed over, so that a planned stop causes no redeliveries.
+const windDown = 300 * time.Millisecond
+
+// A plane is the control plane of one version of MQTT: it makes connections,
+// speaks CONNECT, SUBSCRIBE and keepalive on them, and makes new ones.
+type plane interface {
+	// run keeps l connected until ctx ends. It calls l.dial for each connection,
+	// l.up when the broker has accepted it, l.down when it has ended after that,
+	// l.failed when it could not be made, and waits l.delay before each attempt.
+	// It returns errVersion when the broker does not speak this version and l
+	// may try another, nil when ctx has ended.
+	run(ctx context.Context, l *link) error
+}
+
+// errVersion: the broker does not speak the plane's version of MQTT.
+var errVersion = errors.New("broker does not speak this version of MQTT")
+
+// A link is one of a source's connections to its broker, kept up over any
+// number of conns: one client id, one session.
+type link struct {
+	cfg            *Config
+	url            *url.URL
+	source         string
+	clientID       string
+	session        string // the key of the session's QoS 2 packet ids in the log
+	receiveMaximum int
+
+	log      Log
+	logger   *slog.Logger
+	counters *sourceCounters
+	dropped  *dropped
+	pace     pace
+	window   window
+
+	watches    atomic.Bool // this link subscribes to droppedTopic
+	hadSession atomic.Bool // the broker has confirmed a session in this process
+	toldQuota  atomic.Bool // that the broker exceeds the receive maximum
+	stop       context.CancelCauseFunc
+	tasks      sync.WaitGroup // ack writers, and goroutines that subscribe
+
+	mu             sync.Mutex
+	conn           *conn
+	isUp           bool
+	subscribed     bool
+	everUp         bool
+	everSubscribed bool
+	undialed       error       // why the stream of the present attempt could not be opened
+	since          time.Time   // of the present connection
+	lasting        *time.Timer // until the present connection counts as one that lasts
+	outage
+}
+
+func newLink(cfg *Config, index int, u *url.URL, log Log, counters *sourceCounters, watch *dropped) *link {
+	l := &link{
+		cfg: cfg, url: u, log: log, counters: counters, dropped: watch,
+		source:         cfg.Name,
+		clientID:       cfg.ClientID,
+		receiveMaximum: int(cfg.ReceiveMaximum),
+		pace:           defaultPace,
+		stop:           func(error) {},
+	}
+	l.watches.Store(index == 0 && !watch.wanted)
+	if index > 0 {
+		l.clientID = fmt.Sprintf("%s-%d", cfg.ClientID, index+1)
+	}
+	l.session = l.source + "\x00" + l.clientID + "\x00" + u.Host
+	l.logger = cfg.Logger.With("source", l.source, "broker", u.Host, "client_id", l.clientID)
+	return l
+}
+
+// run keeps the link up until ctx ends (nil) or the log fails.
+func (l *link) run(ctx context.Context) error {
+	inner, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	l.stop = stop
+	defer stop(nil)
+	defer l.tasks.Wait()
+	unhook := context.AfterFunc(ctx, func() {
+		c := l.current()
+		if c != nil {
+			c.quiesce(windDown)
+		}
+		stop(nil)
+		if c != nil {
+			time.AfterFunc(windDown, func() { _ = c.Close() }) // if the control plane cannot
+		}
+	})
+	defer unhook()
+
+	err := l.plane().run(inner, l)
+	if errors.Is(err, errVersion) {
+		l.logger.Info("the broker does not speak MQTT 5; going on with 3.1.1")
+		_ = version311{}.run(inner, l)
+	}
+	if c := l.current(); c != nil {
+		_ = c.Close()
+	}
+	l.down()
+	if cause := context.Cause(inner); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func (l *link) plane() plane {
+	if l.cfg.Version == Version311 {
+		return version311{}
+	}
+	return version5{}
+}
+
+// logFailed ends the link: the log will not take what it was given. It may be
+// called from the goroutine that commits.
+func (l *link) logFailed(err error) { l.stop(fmt.Errorf("log: %w", err)) }
+
+func (l *link) current() *conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn
+}
+
+// dial makes the next conn.
+func (l *link) dial(ctx context.Context, v5 bool) (*conn, error) {
+	l.setCurrent(nil)
+	stream, err := l.cfg.dial(ctx, l.url)
+	if err != nil {
+		l.mu.Lock()
+		l.undialed = err
+		l.mu.Unlock()
+		return nil, err
+	}
+	c := newConn(stream, l, v5)
+	l.setCurrent(c)
+	return c, nil
+}
+
+func (l *link) setCurrent(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = c
+}
+
+// up is called when the broker has accepted the present conn. Subscribing goes
+// on in the background; a nil ask says that the session holds the subscriptions.
+func (l *link) up(ctx context.Context, ask subscribeFunc) {
+	l.mu.Lock()
+	c, again := l.conn, l.everUp
+	l.isUp, l.everUp, l.since, l.trouble = true, true, time.Now(), ""
+	l.lasting = time.AfterFunc(l.pace.lasting(l.slowly), func() { l.lasts(c) })
+	l.mu.Unlock()
+	l.counters.connection(+1)
+	if again {
+		l.counters.reconnected()
+	}
+	l.news("connected", "version", versionName(c.v5))
+	if ask == nil {
+		l.setSubscribed()
+		return
+	}
+	l.tasks.Go(func() { l.subscribe(ctx, c, ask) })
+}
+
+// down is called when a connection that was up has ended.
+func (l *link) down() {
+	l.mu.Lock()
+	if !l.isUp {
+		l.mu.Unlock()
+		return
+	}
+	c, wasSubscribed := l.conn, l.subscribed
+	l.conn, l.isUp, l.subscribed = nil, false, false
+	l.lasting.Stop()
+	if time.Since(l.since) >= l.pace.lasting(l.slowly) {
+		l.outage = outage{}
+	}
+	l.brief++
+	flapping, often := l.flapping(), l.brief >= closedOften
+	l.mu.Unlock()
+	l.counters.connection(-1)
+	if wasSubscribed {
+		l.counters.subscribed.Add(-1)
+	}
+	err := c.Err()
+	if flapping && (err == errClosedByBroker || errors.Is(err, syscall.ECONNRESET)) {
+		err = errClosedAgain
+		if often {
+			err = errClosedOften
+		}
+	}
+	l.tell(err)
+}
+
+// lasts ends the outage, if c is still there.
+func (l *link) lasts(c *conn) {
+	l.mu.Lock()
+	if !l.isUp || l.conn != c {
+		l.mu.Unlock()
+		return
+	}
+	flapped := l.flapping()
+	l.outage = outage{}
+	l.mu.Unlock()
+	if flapped {
+		l.logger.Info("connections last again", "version", versionName(c.v5))
+	}
+}
+
+func (l *link) setSubscribed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isUp && !l.subscribed {
+		l.subscribed, l.everSubscribed, l.trouble = true, true, ""
+		l.counters.subscribed.Add(1)
+	}
+}
+
+func (l *link) wasSubscribed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.everSubscribed
+}
+
+// delay is how long to wait before the next attempt.
+func (l *link) delay() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failures == 0 {
+		return 0
+	}
+	if l.slowly {
+		return l.pace.delay(l.slow, true)
+	}
+	return l.pace.delay(l.failures, false)
+}
+
+// sessionLost is called when the broker has no session where there was one.
+func (l *link) sessionLost() {
+	l.counters.sessionLost.Inc()
+	l.logger.Warn("the broker has lost our session and every message it had queued for it; " +
+		"give it persistence, and a session expiry that outlasts an outage")
+}
+
+func versionName(v5 bool) string {
+	if v5 {
+		return Version5
+	}
+	return Version311
+}

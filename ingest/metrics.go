@@ -1,0 +1,107 @@
+package ingest
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the counters of all sources of a process.
+type Metrics struct {
+	connected   *prometheus.GaugeVec
+	received    *prometheus.CounterVec
+	bytes       *prometheus.CounterVec
+	pubacks     *prometheus.CounterVec
+	redelivered *prometheus.CounterVec
+	reconnects  *prometheus.CounterVec
+	sessionLost *prometheus.CounterVec
+	dropped     *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics with r; nil leaves them unregistered.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		connected:   gauges("source_connected", "Connections to the broker that are up."),
+		received:    counters("received_messages_total", "Messages handed to the log.", "qos"),
+		bytes:       counters("received_bytes_total", "Bytes of the PUBLISH packets handed to the log."),
+		pubacks:     counters("pubacks_total", "PUBACK and PUBREC packets sent."),
+		redelivered: counters("redelivered_messages_total", "Messages of QoS 1 and 2 that the broker marked as sent again."),
+		reconnects:  counters("reconnects_total", "Connections made after the first one."),
+		sessionLost: counters("session_lost_total", "Connects at which the broker no longer had the session and what it had queued."),
+		dropped:     gauges("broker_dropped_messages", "Messages the broker says it has dropped since it started ($SYS/broker/publish/messages/dropped)."),
+	}
+	if r != nil {
+		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.redelivered, m.reconnects, m.sessionLost, m.dropped)
+	}
+	return m
+}
+
+func gauges(name, help string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mqttetl_" + name, Help: help}, []string{"source"})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	labels = append([]string{"source"}, labels...)
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mqttetl_" + name, Help: help}, labels)
+}
+
+// sourceCounters are the numbers of one source: state for Stats and history for
+// Metrics, changed together and once a batch.
+type sourceCounters struct {
+	messages, acks, again, connects atomic.Uint64
+	up, subscribed                  atomic.Int64 // connections
+
+	connected                                               prometheus.Gauge
+	received                                                [3]prometheus.Counter
+	bytes, pubacks, redelivered, reconnections, sessionLost prometheus.Counter
+	dropped                                                 prometheus.Gauge
+}
+
+func newSourceCounters(m *Metrics, source string) *sourceCounters {
+	c := &sourceCounters{
+		connected:     m.connected.WithLabelValues(source),
+		bytes:         m.bytes.WithLabelValues(source),
+		pubacks:       m.pubacks.WithLabelValues(source),
+		redelivered:   m.redelivered.WithLabelValues(source),
+		reconnections: m.reconnects.WithLabelValues(source),
+		sessionLost:   m.sessionLost.WithLabelValues(source),
+		dropped:       m.dropped.WithLabelValues(source),
+	}
+	for qos := range c.received {
+		c.received[qos] = m.received.WithLabelValues(source, strconv.Itoa(qos))
+	}
+	return c
+}
+
+// handedOver counts what went to the log.
+func (c *sourceCounters) handedOver(t *tally) {
+	for qos, n := range t.received {
+		if n > 0 {
+			c.messages.Add(n)
+			c.received[qos].Add(float64(n))
+		}
+	}
+	c.bytes.Add(float64(t.bytes))
+	if t.redelivered > 0 {
+		c.again.Add(t.redelivered)
+		c.redelivered.Add(float64(t.redelivered))
+	}
+}
+
+// acknowledged counts written PUBACKs and PUBRECs.
+func (c *sourceCounters) acknowledged(n int) {
+	c.acks.Add(uint64(n))
+	c.pubacks.Add(float64(n))
+}
+
+// connection counts a connection up (+1) or down (−1).
+func (c *sourceCounters) connection(change int64) {
+	c.connected.Set(float64(c.up.Add(change)))
+}
+
+// reconnected counts a connection that was not the first of its link.
+func (c *sourceCounters) reconnected() {
+	c.connects.Add(1)
+	c.reconnections.Inc()
+}

@@ -1,0 +1,61 @@
+package ingest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// noteName is the name of a note about one thing of one broker. Names in the
+// log are short, client ids and hosts need not be.
+func noteName(kind, of string) string {
+	sum := sha256.Sum256([]byte(of))
+	return kind + " " + hex.EncodeToString(sum[:16])
+}
+
+// note leaves a note with the next batch.
+func (c *conn) note(name string, value []byte) {
+	if c.open != nil && c.open.Note.Name != "" {
+		c.handOver()
+	}
+	c.batch().Note = mqttetl.Note{Name: name, Value: value}
+}
+
+// remembered says whether the broker has confirmed this session before, in this
+// process or in an earlier one, and notes that it has now.
+func (c *conn) remembered() (bool, error) {
+	name := noteName("session", c.link.session)
+	note, err := c.link.log.Note(name)
+	if err != nil {
+		return false, err
+	}
+	if note == nil {
+		c.note(name, []byte{1})
+	}
+	return note != nil || c.link.hadSession.Swap(true), nil
+}
+
+// recallDropped tells the watch of the source what the broker's count was when
+// it was last seen, also by an earlier process.
+func (c *conn) recallDropped() error {
+	if !c.link.watches.Load() && !c.link.dropped.wanted {
+		return nil
+	}
+	note, err := c.link.log.Note(noteName("dropped", c.link.url.Host))
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.ParseUint(string(note), 10, 64); err == nil {
+		c.link.dropped.recall(n)
+	}
+	return nil
+}
+
+// observeDropped takes a payload of droppedTopic and notes the count.
+func (c *conn) observeDropped(payload []byte) {
+	if c.link.dropped.observe(payload) {
+		c.note(noteName("dropped", c.link.url.Host), append([]byte(nil), payload...))
+	}
+}

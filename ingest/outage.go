@@ -1,0 +1,193 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// toldEvery is how often the same failure is logged again while it lasts.
+const toldEvery = time.Minute
+
+// outage is what a link remembers of its failures until a connection lasts.
+type outage struct {
+	failures int       // in a row
+	slow     int       // of them, those that will not pass until someone acts
+	slowly   bool      // the last one will not
+	brief    int       // connections in a row that were accepted and did not last
+	told     string    // the failure that was last logged, without its digits
+	toldAt   time.Time //
+	trouble  string    // why the link is not connected or not subscribed, for Stats
+}
+
+// flapping: connection after connection is accepted and does not last. They
+// come and go without a word, as tell has said so.
+func (o *outage) flapping() bool { return o.brief >= closedAgain }
+
+// closedAgain is how many such connections make it flapping.
+const closedAgain = 3
+
+// closedOften is how many make it a fight for the session rather than a bad
+// network: from then on at the slow pace.
+const closedOften = 20
+
+// failed notes that a connection could not be made.
+func (l *link) failed(err error) {
+	l.mu.Lock()
+	l.brief = 0
+	l.mu.Unlock()
+	l.tell(err)
+}
+
+// tell notes that a connection has ended or could not be made, and logs it
+// when it is news or a while ago.
+func (l *link) tell(err error) {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+		l.mu.Lock()
+		l.failures++
+		l.slowly = false
+		l.mu.Unlock()
+		return // it was us
+	}
+	level, message, hint, slowly := judge(err)
+	l.mu.Lock()
+	l.failures++
+	if l.slowly = slowly; slowly {
+		l.slow++
+	}
+	l.trouble = err.Error()
+	text := withoutDigits(l.trouble)
+	news := text != l.told
+	if !news && time.Since(l.toldAt) < toldEvery {
+		l.mu.Unlock()
+		return
+	}
+	l.told, l.toldAt = text, time.Now()
+	attempts := l.failures
+	l.mu.Unlock()
+
+	attrs := []slog.Attr{slog.String("error", err.Error()), slog.Int("attempts", attempts)}
+	if hint := cmp.Or(hint, mqttetl.Hint(err)); hint != "" {
+		attrs = append(attrs, slog.String("hint", hint))
+	}
+	if !news {
+		level = slog.LevelWarn
+	}
+	l.logger.LogAttrs(context.Background(), level, message, attrs...)
+}
+
+// withoutDigits makes errors equal that differ in a port that the system chose
+// or in a duration.
+func withoutDigits(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// news logs that the link is well again, unless it will not be for long.
+func (l *link) news(message string, args ...any) {
+	l.mu.Lock()
+	level := slog.LevelInfo
+	if l.flapping() {
+		level = slog.LevelDebug
+	}
+	l.mu.Unlock()
+	l.logger.Log(context.Background(), level, message, args...)
+}
+
+// errClosedAgain: the broker has closed several connections in a row soon after
+// it had accepted them.
+var errClosedAgain = fmt.Errorf("%w again, soon after accepting it", errClosedByBroker)
+
+// errClosedOften: the same has gone on for a long time.
+var errClosedOften = fmt.Errorf("%w, for a long time", errClosedAgain)
+
+// errUnanswered: the broker has closed the connection before it had answered
+// CONNECT.
+var errUnanswered = fmt.Errorf("%w without an answer", errClosedByBroker)
+
+// judge says how a failure is to be told. Slowly means that it will not pass
+// until someone acts, so that trying often has no use.
+func judge(err error) (level slog.Level, message, hint string, slowly bool) {
+	var r *refusal
+	var fault *protocolError
+	switch {
+	case errors.As(err, &r) && r.login():
+		return slog.LevelError, "the broker refused the login",
+			"check username, password and certificate of this source, and the broker's access rules", true
+	case errors.As(err, &r) && r.version():
+		return slog.LevelError, "the broker does not speak this version of MQTT",
+			"set version to auto or to the one it speaks", true
+	case errors.As(err, &r) && r.takenOver():
+		return slog.LevelError, "another client took over the session",
+			"give every client of this broker its own client_id; two mqttetl with one configuration share one", true
+	case errors.Is(err, errClosedAgain):
+		return slog.LevelWarn, "connections do not last",
+			"another client may be using the same client_id: each must have its own", errors.Is(err, errClosedOften)
+	case errors.As(err, &fault):
+		return slog.LevelError, "connection ended for a broken protocol", "", false
+	}
+	return slog.LevelWarn, "no connection", hintOf(err), false
+}
+
+// hintOf says what may be the matter with a connection that cannot be made;
+// what an error carries itself is nearer.
+func hintOf(err error) string {
+	var alert tls.AlertError
+	var network net.Error
+	switch {
+	case mqttetl.Hint(err) != "":
+		return ""
+	case errors.As(err, &alert):
+		return "the broker refuses this TLS: it may want a client certificate, tls.cert and tls.key, from an authority that it trusts"
+	case errors.Is(err, errUnanswered):
+		return "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
+	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return "no answer within " + dialTimeout.String() + ": is the address right, and does every firewall let it through?"
+	}
+	return ""
+}
+
+// overQuota says, once in the life of the link, that the broker sends more
+// unacknowledged messages than it may.
+func (l *link) overQuota(n int) {
+	if !l.toldQuota.Swap(true) {
+		l.logger.Warn("the broker exceeds our receive maximum; its messages are taken all the same",
+			"in_flight", n, "receive_maximum", l.receiveMaximum)
+	}
+}
+
+// notAccepted returns why the present attempt at a connection failed: what its
+// conn knows, or else err, with which the control plane gave up.
+func (l *link) notAccepted(err error) error {
+	c := l.current()
+	if c == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if known := l.undialed; known != nil {
+			l.undialed = nil
+			return known
+		}
+		return err
+	}
+	c.fail(err)
+	l.setCurrent(nil)
+	if c.Err() == errClosedByBroker {
+		return errUnanswered
+	}
+	if known := c.Err(); !errors.Is(known, net.ErrClosed) {
+		return known
+	}
+	return err
+}

@@ -1,0 +1,43 @@
+package ingest
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// pace is how fast a link tries again.
+type pace struct {
+	first, most   time.Duration // after a broken or refused connection
+	slow, slowest time.Duration // after a refused login or a session taken over
+	stable        time.Duration // a connection that lasted so long ends an outage
+}
+
+var defaultPace = pace{
+	first: 100 * time.Millisecond, most: 2 * time.Second, // at a broker that comes back, within 2 s
+	slow: 10 * time.Second, slowest: time.Minute,
+	stable: 10 * time.Second,
+}
+
+// lasting is how long a connection must last to end an outage. Behind a slow
+// pace that is longer than a rival for the session may have waited.
+func (p pace) lasting(slowly bool) time.Duration {
+	if slowly {
+		return max(p.stable, 2*p.slowest)
+	}
+	return p.stable
+}
+
+// delay is the time to wait before the next attempt after so many failures in
+// a row: doubling up to a limit, of which a random half is taken off, so that a
+// fleet does not come back at the same moment.
+func (p pace) delay(failures int, slowly bool) time.Duration {
+	from, limit := p.first, p.most
+	if slowly {
+		from, limit = p.slow, p.slowest
+	}
+	d := limit
+	if failures < 16 {
+		d = min(limit, from<<max(0, failures-1))
+	}
+	return d - rand.N(d/2+1)
+}

@@ -1,0 +1,326 @@
+package ingest
+
+import (
+	"errors"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// longFrame is the frame size, in bytes, from which a PUBLISH that is not
+// wholly in the buffer goes into the batch piece by piece.
+const longFrame = 32 << 10
+
+// errNeedIDs: the next frame is of QoS 2, and the log has not been asked yet
+// which ids of the session it knows.
+var errNeedIDs = errors.New("packet ids not loaded")
+
+// parse works through the buffer until it is drained but for an unfinished
+// frame, or there is a frame for the control plane.
+func (c *conn) parse() error {
+	for len(c.control) == 0 {
+		if c.rest > 0 && !c.continueLong() {
+			return nil
+		}
+		c.takePlain()
+		p := c.in.bytes()
+		first, size, remaining, err := fixedHeader(p)
+		if err != nil || size == 0 {
+			return err
+		}
+		if err := c.admit(first); err != nil {
+			return err
+		}
+		if end := size + remaining; end <= len(p) {
+			err = c.frame(first, p[:end], p[size:end])
+			if err == nil {
+				c.in.skip(end)
+			}
+		} else {
+			var more bool
+			if more, err = c.unfinished(first, size, remaining); !more && err == nil {
+				return nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maybeNoBroker adds to a fault in the first packet who else may have sent it.
+func (c *conn) maybeNoBroker(first byte, fault error) error {
+	if c.connected {
+		return fault
+	}
+	who := "this is no answer of an MQTT broker"
+	switch first {
+	case 'I': // INFO {…
+		who += "; a NATS server begins like this"
+	case 'H': // HTTP/1.1 400 …
+		who += "; an HTTP server begins like this, for MQTT over WebSocket use ws://"
+	case 0x15: // an alert (RFC 8446 §5.1)
+		who += "; this port may want TLS, mqtts://"
+	}
+	return mqttetl.WithHint(fault, who)
+}
+
+// admit judges a frame by its first byte, before the rest of it is waited for.
+func (c *conn) admit(first byte) error {
+	if err := checkFirst(first, c.v5); err != nil {
+		return c.maybeNoBroker(first, err)
+	}
+	kind := first >> 4
+	if c.connected == (kind == typeConnack) && kind != typeDisconnect {
+		if c.connected {
+			return violation("a second CONNACK")
+		}
+		return c.maybeNoBroker(first, violation("a packet of type %d before the CONNACK", kind))
+	}
+	if !c.ids.loaded && (kind == typePubrel || kind == typePublish && first&6 == 4) {
+		return errNeedIDs
+	}
+	return nil
+}
+
+// frame takes one whole frame, of which body is what follows the fixed header.
+func (c *conn) frame(first byte, whole, body []byte) error {
+	switch first >> 4 {
+	case typePublish:
+		return c.publish(first, whole, body)
+	case typePubrel:
+		return c.pubrel(body)
+	case typeConnack:
+		if err := c.connack(body); err != nil {
+			return err
+		}
+	case typePingresp:
+		if !c.pings.response() {
+			return nil
+		}
+	case typeSuback:
+		if !c.v5 && len(body) != 3 {
+			return malformed("a SUBACK of %d bytes for one filter", len(body))
+		}
+	case typeDisconnect:
+		c.setRefusal(refusalOf(packetDisconnect, true, body))
+	}
+	c.control = whole
+	return nil
+}
+
+// unfinished looks at a frame that is not wholly in the buffer. A long PUBLISH
+// is begun in a batch of its own, once its header is there; more says so.
+func (c *conn) unfinished(first byte, size, remaining int) (more bool, err error) {
+	end := size + remaining
+	if first>>4 != typePublish {
+		if end > maxControlFrame {
+			return false, malformed("a packet of type %d with %d bytes", first>>4, end)
+		}
+		return false, nil
+	}
+	body := c.in.bytes()[size:]
+	h, need, err := publishHead(first, remaining, body, c.v5)
+	if err != nil || need > 0 || end < longFrame {
+		return false, err
+	}
+	c.handOver() // nobody's acknowledgement waits for a long message
+	store, err := c.receive(first, end, &h)
+	if err != nil {
+		return false, err
+	}
+	c.rest, c.skipRest = remaining-h.size, !store
+	if store {
+		c.batch().Open(c.in.now, publishFlags(first), h.topic, h.props, c.rest)
+	}
+	c.in.skip(size + h.size)
+	return true, nil
+}
+
+// continueLong moves received bytes of a long message into the batch and says
+// whether the message is complete.
+func (c *conn) continueLong() bool {
+	p := c.in.bytes()
+	p = p[:min(len(p), c.rest)]
+	if !c.skipRest {
+		_, _ = c.open.Write(p) // never fails
+	}
+	c.in.skip(len(p))
+	c.rest -= len(p)
+	return c.rest == 0
+}
+
+// batch is the open batch.
+func (c *conn) batch() *delivery {
+	if c.open == nil {
+		c.open = c.newDelivery()
+	}
+	return c.open
+}
+
+// publish takes one whole PUBLISH.
+func (c *conn) publish(first byte, whole, body []byte) error {
+	h, _, err := publishHead(first, len(body), body, c.v5)
+	if err != nil {
+		return err
+	}
+	payload := body[h.size:]
+	if isDroppedTopic(h.topic) {
+		c.observeDropped(payload)
+	}
+	if store, err := c.receive(first, len(whole), &h); !store || err != nil {
+		return err
+	}
+	m := mqttetl.Message{
+		Topic:      h.topic,
+		Payload:    payload,
+		Properties: h.props,
+		Flags:      publishFlags(first),
+	}
+	c.batch().Append(c.in.now, m)
+	return nil
+}
+
+// receive does what the QoS of a PUBLISH of size bytes asks for and says
+// whether the message is to be stored.
+func (c *conn) receive(first byte, size int, h *head) (store bool, err error) {
+	flags := publishFlags(first)
+	d := c.batch()
+	switch flags.QoS() {
+	case 0:
+		store = c.link.dropped.wanted || !isDroppedTopic(h.topic)
+	case 1:
+		store, err = c.receiveQoS1(d, h.id, flags.Dup())
+	case 2:
+		store = c.receiveQoS2(d, h.id, flags.Dup())
+	}
+	if err != nil {
+		return false, err
+	}
+	if flags.Dup() && flags.QoS() > 0 {
+		d.tally.redelivered++
+	}
+	if store {
+		d.tally.received[flags.QoS()]++
+		d.tally.bytes += uint64(size)
+	}
+	return store, nil
+}
+
+func (c *conn) receiveQoS1(d *delivery, id uint16, dup bool) (store bool, err error) {
+	if c.ids.qos1.has(id) {
+		c.acks.writtenSince(c.ids.release)
+	}
+	if c.ids.qos1.has(id) {
+		// MQTT 3.1.1 lets a server send again while the connection lasts; the
+		// message is on its way to the log already and will be acknowledged.
+		if !c.v5 && dup {
+			return false, nil
+		}
+		return false, violation("packet id %d is used again before its PUBACK", id)
+	}
+	c.ids.qos1.add(id)
+	c.checkQuota()
+	d.acks = appendAck(d.acks, typePuback, id)
+	return true, nil
+}
+
+func (c *conn) receiveQoS2(d *delivery, id uint16, dup bool) (store bool) {
+	store = !c.ids.knownQoS2(id, dup)
+	c.ids.qos2.add(id)
+	c.ids.here.add(id)
+	c.checkQuota()
+	// A known id is added once more: it changes nothing, and the PUBREC leaves
+	// after the commits of everything before it.
+	d.IDs = append(d.IDs, mqttetl.IDChange{ID: id, Op: mqttetl.IDAdded})
+	d.acks = appendAck(d.acks, typePubrec, id)
+	return store
+}
+
+// checkQuota says so, once, when the broker has more messages in flight than
+// the receive maximum allows (MQTT 5 §3.3.4). They are taken all the same:
+// Mosquitto 2.0 does it after a reconnect, where ending the connection would
+// only bring the same messages again, and memory is bounded by the window.
+func (c *conn) checkQuota() {
+	if !c.v5 || c.ids.inFlight() <= c.link.receiveMaximum {
+		return
+	}
+	c.acks.writtenSince(c.ids.release)
+	if n := c.ids.inFlight(); n > c.link.receiveMaximum {
+		c.link.overQuota(n)
+	}
+}
+
+// pubrel ends a QoS 2 exchange: PUBCOMP follows the commit that removes the id.
+func (c *conn) pubrel(body []byte) error {
+	if len(body) < 2 || !c.v5 && len(body) != 2 {
+		return malformed("a PUBREL of %d bytes", len(body))
+	}
+	id := uint16(body[0])<<8 | uint16(body[1])
+	if id == 0 {
+		return malformed("packet id 0 on a PUBREL")
+	}
+	d := c.batch()
+	d.IDs = append(d.IDs, mqttetl.IDChange{ID: id, Op: mqttetl.IDRemoved})
+	if c.v5 && !c.ids.qos2.has(id) {
+		d.acks = append(d.acks, typePubcomp<<4, 3, body[0], body[1], reasonPacketNotFound)
+	} else {
+		d.acks = appendAck(d.acks, typePubcomp, id)
+	}
+	c.ids.qos2.remove(id)
+	c.ids.here.remove(id)
+	return nil
+}
+
+// connack looks at the answer to CONNECT before the control plane gets it.
+func (c *conn) connack(body []byte) error {
+	if len(body) < 2 || !c.v5 && (len(body) != 2 || body[1] > 5) {
+		return malformed("a CONNACK of %d bytes", len(body))
+	}
+	if body[1] != 0 {
+		c.setRefusal(refusalOf(packetConnack, c.v5, body[1:]))
+		return nil
+	}
+	if c.v5 && len(body) < 3 {
+		return malformed("a CONNACK that ends before its properties")
+	}
+	c.connected = true
+	if err := c.recallDropped(); err != nil {
+		return err
+	}
+	again, err := c.remembered()
+	if err != nil || body[0]&1 != 0 {
+		return err
+	}
+	return c.newSession(again)
+}
+
+// newSession takes note that the broker has started a new session. If it is not
+// the first one, what the broker had queued in the one before is lost. Packet
+// ids mean new messages either way.
+func (c *conn) newSession(again bool) error {
+	known, err := c.link.log.PacketIDs(c.link.session)
+	if err != nil {
+		return err
+	}
+	c.ids.load(nil)
+	if !again && len(known) == 0 {
+		return nil
+	}
+	c.link.sessionLost()
+	d := c.batch()
+	d.IDs = append(d.IDs, mqttetl.IDChange{Op: mqttetl.IDsCleared})
+	return nil
+}
+
+// publishFlags turns the low bits of a PUBLISH's first byte into Flags.
+func publishFlags(first byte) mqttetl.Flags {
+	f := mqttetl.Flags(first >> 1 & 3)
+	if first&1 != 0 {
+		f |= mqttetl.FlagRetain
+	}
+	if first&8 != 0 {
+		f |= mqttetl.FlagDup
+	}
+	return f
+}

@@ -1,0 +1,128 @@
+package ingest
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// version311 is MQTT 3.1.1 by paho.mqtt.golang, one client for each connection.
+// Of the library only the control plane is used: it acknowledges nothing, since
+// it never sees a PUBLISH.
+type version311 struct{}
+
+// run keeps l connected (see plane).
+func (version311) run(ctx context.Context, l *link) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(l.delay()):
+		}
+		l.connection311(ctx)
+	}
+}
+
+// connection311 makes one connection and returns when it has ended.
+func (l *link) connection311(ctx context.Context) {
+	var conn *conn
+	user, password, err := l.cfg.login(l.url)
+	if err != nil {
+		l.failed(err)
+		return
+	}
+	o := l.options311(user, password)
+	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
+		if conn, err = l.dial(ctx, false); err != nil {
+			return nil, err
+		}
+		return &wholePackets{conn: conn}, nil
+	})
+	client := mqtt.NewClient(o)
+	t := client.Connect().(*mqtt.ConnectToken)
+	<-t.Done() // the dialer and SetConnectTimeout bound it
+	if err := t.Error(); err != nil {
+		l.failed(l.notAccepted(err))
+		return
+	}
+	l.up(ctx, l.ask311(client, t.SessionPresent()))
+	select {
+	case <-ctx.Done():
+	case <-conn.closed:
+	}
+	// Sends DISCONNECT if it still can, and ends the client's goroutines.
+	client.Disconnect(uint(windDown.Milliseconds()))
+	_ = conn.Close()
+	l.down()
+}
+
+func (l *link) options311(user, password string) *mqtt.ClientOptions {
+	return mqtt.NewClientOptions().
+		AddBroker(l.url.String()).
+		SetProtocolVersion(4).
+		SetClientID(l.clientID).
+		SetUsername(user).
+		SetPassword(password).
+		SetCleanSession(false).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetConnectTimeout(connackTime).
+		SetKeepAlive(time.Duration(l.cfg.keepAliveSeconds()) * time.Second).
+		SetPingTimeout(l.cfg.KeepAlive)
+}
+
+// ask311 returns how to subscribe, nil if the session holds the subscriptions:
+// to subscribe again would bring the retained messages again.
+func (l *link) ask311(client mqtt.Client, present bool) subscribeFunc {
+	if present && l.cfg.Retained != RetainAlways && l.wasSubscribed() {
+		return nil
+	}
+	return func(ctx context.Context, filter string, qos byte, _ RetainHandling) (byte, string, error) {
+		t := client.Subscribe(filter, qos, nil).(*mqtt.SubscribeToken)
+		select {
+		case <-t.Done():
+		case <-ctx.Done():
+			return 0, "", ctx.Err()
+		}
+		return t.Result()[filter], "", t.Error()
+	}
+}
+
+// wholePackets is the conn for a control plane that neither locks nor promises
+// one Write for a packet: it collects until a packet is complete.
+type wholePackets struct {
+	*conn
+	mu   sync.Mutex
+	part []byte
+}
+
+// Write sends the packets that p completes.
+func (w *wholePackets) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.part = append(w.part, p...)
+	for {
+		_, size, remaining, err := fixedHeader(w.part)
+		if err != nil {
+			return 0, err
+		}
+		if size == 0 || len(w.part) < size+remaining {
+			return len(p), nil
+		}
+		if err := w.send(w.part[:size+remaining]); err != nil {
+			return 0, err
+		}
+		w.part = append(w.part[:0], w.part[size+remaining:]...)
+	}
+}
+
+func (w *wholePackets) send(packet []byte) error {
+	w.conn.Lock()
+	defer w.conn.Unlock()
+	_, err := w.conn.Write(packet)
+	return err
+}
