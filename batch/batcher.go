@@ -1,0 +1,304 @@
+// Package batch drains the log into the archive.
+//
+// Its invariant: the archive's own cursor decides what comes next, and the log
+// hears of a position only after the archive has committed it. So a record is
+// one row whatever fails in between, and what is not archived yet stays in the
+// log. An archive that cannot be used now is tried again for ever; one that
+// does not belong to the log ends the batcher and is not touched.
+//
+// A new or restored archive is filled with what the log still holds. What it
+// does not hold any more is noted in the archive as a gap and said in the
+// program's log, never passed over in silence.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/archive"
+)
+
+// Records is the reading side of the log, for one consumer and one goroutine.
+type Records interface {
+	// Seek says that everything up to and including after is durably archived,
+	// and returns the record that Next returns first: after+1, or the first one
+	// the log still holds. From then on the log must keep what is behind after
+	// until Commit. If after is behind its last record the error wraps
+	// mqttetl.ErrForeign.
+	Seek(after mqttetl.Seq) (next mqttetl.Seq, err error)
+	// Next waits for records and returns at least one and up to max of them, in
+	// order and without holes. They are valid until the next call of Next or
+	// Seek. When ctx ends before there are any, it returns ctx's error.
+	Next(ctx context.Context, max int) ([]mqttetl.Record, error)
+	// Commit says that everything up to upTo is durably archived. It does not wait.
+	Commit(upTo mqttetl.Seq)
+	// Lag is the number of records behind the last Commit or Seek, and the age
+	// of the oldest of them. It is asked after an outage, not for each record.
+	Lag() (records uint64, age time.Duration, err error)
+}
+
+// DeadLetters are those that the log keeps until they are in the archive.
+type DeadLetters interface {
+	HasDeadLetters() bool
+	DeadLetters(max int) ([]mqttetl.DeadLetter, error)
+	// DropDeadLetters forgets them, at once or later: until then they may be
+	// returned again, also after a restart.
+	DropDeadLetters([]mqttetl.DeadLetter)
+}
+
+// Log is what a Batcher reads: with package wal, a struct that embeds the
+// consumer and the log.
+type Log interface {
+	Records
+	DeadLetters
+}
+
+// Config of a Batcher. A transaction is committed when it holds Count rows or
+// 16 MiB, or when Period has passed since its first row was read.
+type Config struct {
+	Path  string // of the archive
+	LogID string // the id of the log that fills it
+
+	Count  int           // 0: 10,000
+	Period time.Duration // 0: 250 ms
+
+	Logger  *slog.Logger // nil: discard
+	Metrics *Metrics     // nil: not registered
+}
+
+const (
+	defaultCount  = 10_000
+	defaultPeriod = 250 * time.Millisecond
+
+	maxBytes   = 16 << 20    // of topics, payloads and properties in a transaction
+	idle       = time.Second // at most this long between two looks at dead letters and the file
+	maxLetters = 1000        // dead letters in a transaction
+)
+
+// Batcher moves records and dead letters from the log to the archive.
+type Batcher struct {
+	Config
+	log Log
+
+	state   state
+	letters time.Time // when dead letters were last looked for
+	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
+}
+
+// New returns a Batcher. It does no I/O.
+func New(c Config, log Log) *Batcher {
+	if c.Count <= 0 {
+		c.Count = defaultCount
+	}
+	if c.Period <= 0 {
+		c.Period = defaultPeriod
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	return &Batcher{Config: c, log: log}
+}
+
+// Run archives until ctx ends, and then returns nil after committing what it
+// has read. It opens the archive itself, and again after each failure. A damaged
+// archive is one of them: it must not hold up ingest and NATS, and the operator
+// can move it away while the log keeps what it lacks. Run returns an error when
+// trying again cannot help: one that wraps mqttetl.ErrForeign or
+// archive.ErrVersion, or any error of the log. Run may be called once.
+func (b *Batcher) Run(ctx context.Context) error {
+	wait := newBackoff()
+	for {
+		err := b.session(ctx, wait)
+		b.state.closed(err)
+		if err == nil {
+			return nil
+		}
+		if final(err) {
+			return fmt.Errorf("archive the log: %w", err)
+		}
+		b.Metrics.errors.Inc()
+		b.outage(err)
+		if !wait.sleep(ctx) {
+			return nil
+		}
+	}
+}
+
+// logError marks an error of the log: opening the archive again does not mend it.
+type logError struct{ error }
+
+func (e logError) Unwrap() error { return e.error }
+
+func final(err error) bool {
+	if _, ok := errors.AsType[logError](err); ok {
+		return true
+	}
+	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, archive.ErrVersion)
+}
+
+// session is one use of the archive, from opening it to its first failure or
+// the end of ctx.
+func (b *Batcher) session(ctx context.Context, wait *backoff) (err error) {
+	a, err := archive.Open(b.Path, b.LogID)
+	if err != nil {
+		return err
+	}
+	// Closing rolls back. Its own failure loses nothing, but is worth a retry.
+	defer func() { err = errors.Join(err, a.Close()) }()
+	if err := b.resume(a); err != nil {
+		return err
+	}
+	b.state.opened(a.Cursor())
+	for ctx.Err() == nil {
+		if err := b.step(ctx, a); err != nil {
+			return err
+		}
+		wait.reset()
+		b.recovered(a.Cursor())
+	}
+	return nil
+}
+
+// step archives one transaction, or lets some idle time pass.
+func (b *Batcher) step(ctx context.Context, a *archive.Archive) error {
+	if err := b.moveLetters(a); err != nil {
+		return err
+	}
+	first, err := b.next(ctx, idle, b.Count)
+	if err != nil {
+		return err
+	}
+	// Also when idle: a file that was deleted should come back by itself.
+	if a.Gone() {
+		return b.gone()
+	}
+	if len(first) == 0 {
+		return nil
+	}
+	return b.transaction(ctx, a, first)
+}
+
+func (b *Batcher) gone() error {
+	return fmt.Errorf("archive %s: %w: the file was deleted or replaced", b.Path, mqttetl.ErrUnavailable)
+}
+
+// next is the log's Next within d. No records: the time has passed, or ctx has ended.
+func (b *Batcher) next(ctx context.Context, d time.Duration, max int) ([]mqttetl.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	records, err := b.log.Next(ctx, max)
+	if err == nil {
+		return records, nil
+	}
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	return nil, logError{err}
+}
+
+// transaction archives the records and those that follow within the period.
+func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, records []mqttetl.Record) error {
+	begun := time.Now()
+	b.state.reading(records[0].When())
+	rows, size := 0, 0
+	for len(records) > 0 {
+		if err := a.Append(records); err != nil {
+			return err
+		}
+		rows, size = rows+len(records), size+bytesOf(records)
+		left := b.Period - time.Since(begun)
+		if rows >= b.Count || size >= maxBytes || left <= 0 {
+			break
+		}
+		var err error
+		if records, err = b.next(ctx, left, b.Count-rows); err != nil {
+			return err
+		}
+	}
+	return b.commit(a, rows)
+}
+
+func (b *Batcher) commit(a *archive.Archive, rows int) error {
+	begun := time.Now()
+	if err := a.Commit(); err != nil {
+		return err
+	}
+	if a.Gone() { // the rows are in a file without a name: the log must keep its records
+		return b.gone()
+	}
+	b.Metrics.commitSeconds.Observe(time.Since(begun).Seconds())
+	b.Metrics.commitMessages.Observe(float64(rows))
+	b.Metrics.archived.Add(float64(rows))
+	b.log.Commit(a.Cursor())
+	b.state.committed(a.Cursor())
+	return nil
+}
+
+func bytesOf(records []mqttetl.Record) (n int) {
+	for i := range records {
+		n += len(records[i].Topic) + len(records[i].Payload) + len(records[i].Properties)
+	}
+	return n
+}
+
+// moveLetters moves dead letters from the log to the archive, at most once in
+// the idle time: the log may take a moment to forget those it was told to drop.
+func (b *Batcher) moveLetters(a *archive.Archive) error {
+	if time.Since(b.letters) < idle || !b.log.HasDeadLetters() {
+		return nil
+	}
+	b.letters = time.Now()
+	letters, err := b.log.DeadLetters(maxLetters)
+	if err != nil {
+		return logError{err}
+	}
+	if err := a.AppendDeadLetters(letters); err != nil {
+		return err
+	}
+	if err := a.Commit(); err != nil {
+		return err
+	}
+	b.log.DropDeadLetters(letters)
+	return nil
+}
+
+// resume has the log continue where the archive ends, and notes in the archive
+// which records the log no longer has.
+func (b *Batcher) resume(a *archive.Archive) error {
+	cursor := a.Cursor()
+	next, err := b.log.Seek(cursor)
+	if errors.Is(err, mqttetl.ErrForeign) {
+		err = mqttetl.WithHint(fmt.Errorf("archive %s is ahead of the log: %w", b.Path, err),
+			"restore the log that filled the archive, or set archive.path to a new file")
+	}
+	if err != nil {
+		return logError{err}
+	}
+	if err := a.StartAt(next); err != nil {
+		return err
+	}
+	if err := a.Commit(); err != nil {
+		return err
+	}
+	b.Metrics.missing.Add(float64(next - cursor - 1))
+	switch {
+	case next > cursor+1 && cursor == 0:
+		b.Logger.Warn("archive is new: filling it with what the log still holds", "path", b.Path, "from_seq", next, "missing_up_to", next-1)
+	case next > cursor+1:
+		b.Logger.Warn("archive has a gap: the log no longer holds these records", "path", b.Path, "from_seq", next, "missing_from", cursor+1, "missing_up_to", next-1)
+	case cursor == 0 && b.saidNew:
+	case cursor == 0:
+		b.Logger.Info("archive is new", "path", b.Path, "from_seq", next)
+	default:
+		b.Logger.Debug("archive continues", "path", b.Path, "from_seq", next)
+	}
+	b.saidNew = cursor == 0
+	return nil
+}

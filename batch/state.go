@@ -1,0 +1,142 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Stats are the state of a Batcher at one moment.
+type Stats struct {
+	Open   bool        // the archive is open and in use
+	Cursor mqttetl.Seq // the last record that is durably archived, as far as known
+	Error  string      // why the archive is not open, "" when it is
+	Since  time.Time   // of the error: when the outage began
+
+	// OldestPending is the receipt of the oldest record that was read from the
+	// log and is not committed. Zero: none.
+	OldestPending time.Time
+}
+
+// Stats may be called at any time, from any goroutine.
+func (b *Batcher) Stats() Stats {
+	b.state.Lock()
+	defer b.state.Unlock()
+	return b.state.Stats
+}
+
+// state is what Stats shows, and what has been said of an outage.
+type state struct {
+	sync.Mutex
+	Stats
+	said time.Time // when the outage was last logged
+}
+
+// opened: the archive is open. After an outage it counts as open only once it
+// has proved to work (see recovered): one on a full disk can be opened.
+func (s *state) opened(cursor mqttetl.Seq) {
+	s.Lock()
+	defer s.Unlock()
+	s.Cursor = cursor
+	s.Open = s.Since.IsZero()
+}
+
+func (s *state) reading(oldest time.Time) {
+	s.Lock()
+	defer s.Unlock()
+	if s.OldestPending.IsZero() {
+		s.OldestPending = oldest
+	}
+}
+
+func (s *state) committed(cursor mqttetl.Seq) {
+	s.Lock()
+	defer s.Unlock()
+	s.Cursor, s.OldestPending = cursor, time.Time{}
+}
+
+func (s *state) closed(err error) {
+	s.Lock()
+	defer s.Unlock()
+	s.Open = false
+	if err != nil {
+		s.Error = err.Error()
+	}
+}
+
+// repeat is how often an outage that goes on is mentioned again.
+const repeat = 10 * time.Minute
+
+// outage says that the archive cannot be used: at once, and then rarely.
+func (b *Batcher) outage(err error) {
+	s := &b.state
+	s.Lock()
+	defer s.Unlock()
+	now := time.Now()
+	first := s.Since.IsZero()
+	if first {
+		s.Since = now
+	}
+	if !first && now.Sub(s.said) < repeat {
+		return
+	}
+	s.said = now
+	args := []any{"error", err, "since", s.Since}
+	if hint := mqttetl.Hint(err); hint != "" {
+		args = append(args, "hint", hint)
+	}
+	level := slog.LevelWarn
+	if errors.Is(err, mqttetl.ErrDamaged) { // does not pass until someone acts
+		level = slog.LevelError
+	}
+	b.Logger.Log(context.Background(), level, "archive unavailable, records wait in the log", args...)
+}
+
+// recovered says that an outage is over, when there was one.
+func (b *Batcher) recovered(cursor mqttetl.Seq) {
+	s := &b.state
+	s.Lock()
+	if s.Since.IsZero() {
+		s.Unlock()
+		return
+	}
+	down := time.Since(s.Since)
+	s.Open, s.Error, s.Since = true, "", time.Time{}
+	s.Unlock()
+	args := []any{"cursor", cursor, "after", down.Round(time.Millisecond)}
+	if pending, _, err := b.log.Lag(); err == nil {
+		args = append(args, "pending", pending)
+	}
+	b.Logger.Info("archive available again", args...)
+}
+
+// backoff between attempts: 100 ms, doubling up to 10 s, each of them less up
+// to a half at random.
+type backoff struct{ d time.Duration }
+
+const (
+	shortest = 100 * time.Millisecond
+	longest  = 10 * time.Second
+)
+
+func newBackoff() *backoff { return &backoff{shortest} }
+
+func (w *backoff) reset() { w.d = shortest }
+
+// sleep waits and says whether ctx still holds.
+func (w *backoff) sleep(ctx context.Context) bool {
+	t := time.NewTimer(w.d/2 + rand.N(w.d/2))
+	defer t.Stop()
+	w.d = min(2*w.d, longest)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
