@@ -1,0 +1,202 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// nextMax is how many records are taken from the log at a time.
+	nextMax = 1024
+	// Every so many messages or bytes one asks for an acknowledgement, which
+	// speaks for all before it.
+	markMessages = 64
+	markBytes    = windowBytes / 8
+	// ackWaitFirst is how long an acknowledgement may take, while none comes,
+	// before the connection is given up. It doubles each time it was too
+	// short, so that a large message passes a slow line in the end.
+	ackWaitFirst = 5 * time.Second
+	ackWaitMax   = 2 * time.Minute
+)
+
+var (
+	errAckTimeout = errors.New("no acknowledgement")
+	errDuplicate  = errors.New("JetStream has the message already, elsewhere in the stream")
+	// errAgain ends an attempt that has settled a record and has to find out
+	// where the stream ends before the next.
+	errAgain = errors.New("go on from the stream's end")
+)
+
+// An attempt sends records in order from where the stream ends, until the
+// first error. It begins with one message alone: its answer shows that the
+// chain holds, and an error can be about no other record.
+type attempt struct {
+	f       *Forwarder
+	out     publisher
+	enc     encoder
+	lim     limits
+	win     *window
+	inbox   string // where acknowledgements come to
+	sub     *nats.Subscription
+	acks    chan *nats.Msg // never full: fewer are asked for than the window holds
+	base    uint64         // the stream's last message when the attempt began
+	before  link           // what the next message must follow
+	passed  mqttetl.Seq    // what had been settled before, at any time
+	said    bool           // that some of it is published again
+	probing bool           // nothing has been confirmed yet
+}
+
+// run sends until ctx ends or something fails, and returns why.
+func (a *attempt) run(ctx context.Context) error {
+	defer a.sub.Unsubscribe()
+	ctx, cancel := context.WithCancelCause(ctx)
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		cancel(a.receive(ctx))
+	}()
+	cancel(a.send(ctx))
+	<-received
+	a.f.metrics.inFlight.Set(0)
+	return a.conclude(context.Cause(ctx))
+}
+
+// conclude settles the record that was alone in flight if err is about it.
+func (a *attempt) conclude(err error) error {
+	m, ok := a.win.alone()
+	if !ok {
+		return err
+	}
+	switch {
+	case errors.Is(err, errDuplicate):
+		a.f.pass(m.record)
+		return errAgain
+	case judge(err) == bury:
+		a.f.bury(m.record, err.Error(), a.passed)
+		return errAgain
+	}
+	return err
+}
+
+func (a *attempt) send(ctx context.Context) error {
+	for {
+		records, err := a.f.records.Next(ctx, nextMax)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return fatal{fmt.Errorf("read the log: %w", err)}
+		}
+		for i := range records {
+			// What follows may have to wait for all before it.
+			urgent := i == len(records)-1 || a.lim.large(&records[i+1])
+			if err := a.sendOne(ctx, &records[i], urgent); err != nil {
+				return err
+			}
+		}
+		a.f.metrics.inFlight.Set(float64(a.win.inFlight()))
+	}
+}
+
+// sendOne sends a record, or makes it a dead letter once all before it is
+// confirmed: a dead letter is kept together with a position behind it.
+func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool) error {
+	m := a.enc.encode(rec, a.before)
+	if why := a.lim.exceeded(m); why != "" {
+		if err := a.win.drain(ctx); err != nil {
+			return err
+		}
+		a.f.bury(rec.Seq, why, a.passed)
+		return context.Cause(ctx) // whoever keeps the dead letter may have ended it all
+	}
+	if rec.Seq <= a.passed && !a.said {
+		a.said = true
+		a.f.log.Warn("the stream has lost messages that were confirmed: publishing them again",
+			"from", rec.Seq, "to", a.passed, "stream", a.f.cfg.Stream)
+	}
+	if err := a.win.reserve(ctx, m.size()); err != nil {
+		return err
+	}
+	messages, bytes := a.win.unmarked()
+	marked := urgent || a.probing || messages+1 >= markMessages || bytes+m.size() >= markBytes
+	reply := ""
+	if marked {
+		reply = a.inbox
+	}
+	a.before = link{rec.Seq, a.before.stream + 1}
+	a.win.add(a.before.stream, rec.Seq, m.size(), marked)
+	if err := a.out.publish(m, reply); err != nil {
+		return err
+	}
+	if !a.probing {
+		return nil
+	}
+	a.probing = false
+	return a.win.drain(ctx)
+}
+
+// receive takes acknowledgements until ctx ends or one is bad or overdue.
+func (a *attempt) receive(ctx context.Context) error {
+	wait := a.f.ackWait
+	tick := time.NewTicker(wait / 8)
+	defer tick.Stop()
+	for {
+		select {
+		case m := <-a.acks:
+			if err := a.confirm(m); err != nil {
+				return err
+			}
+		case now := <-tick.C:
+			if a.win.waiting(now) > wait {
+				return unavailable("publish to stream "+a.f.cfg.Stream, fmt.Errorf("%w within %v", errAckTimeout, wait))
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// confirm takes an acknowledgement and all that have come with it, and commits
+// the position once for them.
+func (a *attempt) confirm(m *nats.Msg) error {
+	var upTo uint64
+	var err error
+	for {
+		var seq uint64
+		if seq, err = a.accept(m); err != nil {
+			break
+		}
+		upTo = max(upTo, seq)
+		if len(a.acks) == 0 {
+			break
+		}
+		m = <-a.acks
+	}
+	if mk, ok := a.win.spoken(upTo); ok {
+		a.f.confirmed(mk)
+		a.win.release(mk)
+		a.f.metrics.inFlight.Set(float64(a.win.inFlight()))
+	}
+	return err
+}
+
+// accept returns the stream's number that the acknowledgement speaks for.
+func (a *attempt) accept(m *nats.Msg) (uint64, error) {
+	ans, err := parseAnswer(m)
+	switch {
+	case err != nil:
+		return 0, err
+	case ans.Duplicate:
+		return 0, errDuplicate
+	case ans.Stream != a.f.cfg.Stream:
+		return 0, fmt.Errorf("stream %s takes our subjects, not %s: %w", ans.Stream, a.f.cfg.Stream, mqttetl.ErrUnavailable)
+	case ans.Seq <= a.base:
+		return 0, fmt.Errorf("acknowledgement of message %d, the stream ended at %d before it: %w", ans.Seq, a.base, mqttetl.ErrUnavailable)
+	}
+	return ans.Seq, nil
+}

@@ -1,0 +1,100 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Config says where and how to forward.
+type Config struct {
+	URL           string // comma list of nats, tls, ws or wss URLs; user and password may stand in them
+	Stream        string // created if absent, never altered
+	SubjectPrefix string // first tokens of every subject
+	CredsFile     string // user JWT and seed, empty for none
+	TLS           TLS
+	LogID         string // of the log that is forwarded, the first half of every Nats-Msg-Id
+	Logger        *slog.Logger
+	Metrics       *Metrics
+}
+
+// TLS names PEM files. All empty: TLS only where URL or server ask for it, with
+// the system's authorities.
+type TLS struct {
+	CA   string // authorities that may have signed the server's certificate
+	Cert string // client certificate
+	Key  string // and its key
+}
+
+// maxPrefix leaves the better part of a subject to the topic.
+const maxPrefix = 128
+
+func (c *Config) check() error {
+	return errors.Join(c.checkURL(), checkStream(c.Stream), checkPrefix(c.SubjectPrefix), c.checkRest())
+}
+
+func (c *Config) checkURL() error {
+	for s := range strings.SplitSeq(c.URL, ",") {
+		u, err := url.Parse(strings.TrimSpace(s))
+		if err != nil {
+			return fmt.Errorf("url: %w", err)
+		}
+		switch u.Scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			return fmt.Errorf("url %q: the scheme must be nats, tls, ws or wss", u.Redacted())
+		}
+		if u.Hostname() == "" {
+			return fmt.Errorf("url %q: no host", u.Redacted())
+		}
+	}
+	return nil
+}
+
+func checkStream(name string) error {
+	if name == "" || len(name) > 255 || strings.ContainsAny(name, " .*>/\\\t\r\n") {
+		return fmt.Errorf("stream %q: must be 1 to 255 characters without space and . * > / \\", name)
+	}
+	return nil
+}
+
+// checkPrefix refuses what is not one or more subject tokens, and the name
+// spaces in which the server itself speaks.
+func checkPrefix(prefix string) error {
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("subject prefix %q: over %d bytes", prefix, maxPrefix)
+	}
+	if strings.HasPrefix(prefix, "$") || prefix == "_INBOX" || strings.HasPrefix(prefix, "_INBOX.") {
+		return fmt.Errorf("subject prefix %q: reserved by NATS", prefix)
+	}
+	for token := range strings.SplitSeq(prefix, ".") {
+		if token == "" {
+			return fmt.Errorf("subject prefix %q: an empty token", prefix)
+		}
+		for i := range len(token) {
+			if !tokenByte[token[i]] {
+				return fmt.Errorf("subject prefix %q: token %q holds a byte other than printable ASCII without / * > %%", prefix, token)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkRest() error {
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		return errors.New("tls: cert and key belong together")
+	}
+	if c.LogID == "" || strings.ContainsFunc(c.LogID, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return fmt.Errorf("log id %q: must be printable ASCII without spaces", c.LogID)
+	}
+	return nil
+}
+
+// unavailable marks err as something that may pass.
+func unavailable(what string, err error) error {
+	return fmt.Errorf("%s: %w: %w", what, mqttetl.ErrUnavailable, err)
+}

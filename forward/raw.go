@@ -1,0 +1,75 @@
+package forward
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// rawPublisher is a publisher that writes the protocol itself, past nats.go,
+// whose headers are maps that it sorts and copies for every message. It shares
+// the connection: both write whole commands only.
+//
+// See https://docs.nats.io/reference/reference-protocols/nats-protocol, HPUB.
+type rawPublisher struct {
+	conn net.Conn
+	max  int64 // the server's max_payload
+	buf  []byte
+}
+
+const (
+	rawBuffer  = 64 << 10
+	headerLine = "NATS/1.0\r\n"
+)
+
+// newRaw returns nil where the connection is not plain TCP: what nats.go then
+// writes to it is encrypted or framed.
+func newRaw(c *conn) *rawPublisher {
+	if _, err := c.TLSConnectionState(); err == nil || strings.HasPrefix(c.ConnectedUrl(), "ws") || !c.HeadersSupported() {
+		return nil
+	}
+	return &rawPublisher{conn: c.net.shared, max: c.MaxPayload()}
+}
+
+// publish implements publisher; it leaves with flush, or when there is enough.
+func (p *rawPublisher) publish(m *wireMessage, reply string) error {
+	if int64(m.size()) > p.max {
+		return nats.ErrMaxPayload
+	}
+	b := append(append(p.buf, "HPUB "...), m.subject...)
+	if reply != "" {
+		b = append(append(b, ' '), reply...)
+	}
+	b = strconv.AppendInt(append(b, ' '), int64(m.header), 10)
+	b = strconv.AppendInt(append(b, ' '), int64(m.size()), 10)
+	b = append(append(b, "\r\n"...), headerLine...)
+	for _, f := range m.fields {
+		b = append(append(b, f.name...), ": "...)
+		b = append(append(b, f.value...), "\r\n"...)
+	}
+	b = append(append(append(b, "\r\n"...), m.body...), "\r\n"...)
+	if p.buf = b; len(b) < rawBuffer {
+		return nil
+	}
+	return p.flush()
+}
+
+// flush writes what there is.
+func (p *rawPublisher) flush() error {
+	if len(p.buf) == 0 {
+		return nil
+	}
+	p.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err := p.conn.Write(p.buf)
+	if p.buf = p.buf[:0]; cap(p.buf) > 4<<20 {
+		p.buf = nil
+	}
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+// Package replay plays records back as a stream: at the pace of the recording,
+// faster, or as fast as they are taken, to NATS, JetStream, MQTT or as lines.
+//
+// Its invariant: records are sent in the order of Seq, each once while nothing
+// fails, and a position is recorded only when the destination has confirmed
+// everything up to it. What a replay sends is a function of the records and of
+// its settings: played twice, the bytes and their order are the same.
+//
+// # Resuming
+//
+// A Resume file holds the position. It is written in place as confirmations
+// come, so that it survives SIGKILL, and synced four times a second, so that a
+// power cut takes back a quarter of a second at most. Nothing that was not
+// confirmed is ever skipped. What may come twice after a SIGKILL is what was
+// under way, and differs with what the destination can do:
+//
+//   - JetStream: nothing. Each message names the one that it must follow (see
+//     package forward), and where to go on is read from the stream itself.
+//   - MQTT QoS 1 and 2: what was in flight, at most the broker's receive
+//     maximum. A new session begins, so QoS 2 cannot do better either.
+//   - Core NATS: what was sent since the server last answered, at most 8,192.
+//   - Lines: what was written since the last position.
+package replay
+
+import (
+	"context"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Source is where records come from. The records that Next returns belong to
+// the caller; io.EOF is the end.
+type Source interface {
+	Next(ctx context.Context) ([]mqttetl.Record, error)
+}
+
+// Destination takes records and confirms them in their order. Send, Flush and
+// Drain are called by one goroutine. An error of any of them is final, and so
+// is one that it reports on its own account to the function it was opened with.
+type Destination interface {
+	// Send takes a record; it waits while too many are unconfirmed. The record
+	// stays as it is afterwards. An error that is about this record alone, which
+	// others would pass, is a Refusal.
+	Send(ctx context.Context, r *mqttetl.Record) error
+	// Flush lets what was sent leave at once: nothing may follow for a while.
+	Flush(ctx context.Context) error
+	// Drain waits until everything that was sent is confirmed or refused.
+	Drain(ctx context.Context) error
+	// Close gives the connection back.
+	Close() error
+}
+
+// Confirm is called by a Destination, from any goroutine but in order, when all
+// records up to upTo are confirmed, n of them since the call before.
+type Confirm func(upTo mqttetl.Seq, n int)
+
+// Refusal is the answer of a destination to one record that it will never take.
+type Refusal struct {
+	Seq mqttetl.Seq
+	Err error
+}
+
+func (r *Refusal) Error() string { return "record " + seqText(r.Seq) + " is refused: " + r.Err.Error() }
+func (r *Refusal) Unwrap() error { return r.Err }

@@ -1,0 +1,308 @@
+package replay
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// MQTTConfig says which broker, and how messages are published there.
+type MQTTConfig struct {
+	URL      string // mqtt://host[:1883] or mqtts://host[:8883]; user and password may stand in it
+	ClientID string // "": the broker, or for 3.1.1 nobody, gives one
+	Old      bool   // speak MQTT 3.1.1, which has no properties
+	TLS      *tls.Config
+	QoS      int  // 0 to 2; negative: as recorded
+	NoRetain bool // never set RETAIN; otherwise as recorded
+}
+
+const (
+	mqttTimeout   = 10 * time.Second // for connecting, writing, and any answer
+	mqttKeepAlive = 30 * time.Second
+	mqttWindow    = 1024 // messages in flight, if the broker allows more
+)
+
+// MQTT plays records to a broker. A message of QoS 1 or 2 is confirmed by
+// PUBACK or PUBCOMP, one of QoS 0 by an answer to anything that was sent behind
+// it. Messages leave in the order of the recording; a broker keeps it among those
+// of one QoS (MQTT 5 §4.6). Topic alias and subscription identifier are left out: they belong to the
+// connection of the recording.
+type MQTT struct {
+	cfg       MQTTConfig
+	conn      net.Conn
+	in        *bufio.Reader
+	confirmed Confirm
+	refused   func(*Refusal) error
+	down      func(error)
+	limits    connack
+	reading   sync.WaitGroup
+
+	wmu sync.Mutex
+	out *bufio.Writer
+
+	mu      sync.Mutex
+	flight  []inFlight // in the order in which they were sent
+	acked   int        // PUBLISH of QoS 1 and 2 among flight, not acknowledged
+	nextID  uint16
+	asked   bool // a PINGREQ is unanswered
+	closing bool
+	heard   time.Time     // when the broker last sent something
+	changed chan struct{} // holds one token after flight has become shorter
+	closed  chan struct{} // closed with closing
+}
+
+// inFlight is a message that is not confirmed.
+type inFlight struct {
+	seq     mqttetl.Seq
+	id      uint16 // 0 for QoS 0
+	qos     byte
+	pinged  bool // QoS 0: a PINGREQ was sent behind it
+	settled bool
+	refused bool
+}
+
+// OpenMQTT connects. Errors wrap mqttetl.ErrUnavailable, or ErrLogin where the
+// broker does not let us in. refused is told of messages that the broker
+// refuses; if it returns an error the replay ends. down is called when the
+// connection is lost.
+func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused func(*Refusal) error, down func(error)) (*MQTT, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	conn, err := dial(ctx, u, cfg.TLS)
+	if err != nil {
+		return nil, unavailable("connect to "+u.Redacted(), err)
+	}
+	m := &MQTT{
+		cfg: cfg, conn: conn, confirmed: confirmed, refused: refused, down: down,
+		in: bufio.NewReaderSize(conn, 16<<10), out: bufio.NewWriterSize(conn, 64<<10),
+		heard: time.Now(), changed: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
+	if err := m.login(u); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	m.reading.Go(m.receive)
+	m.reading.Go(m.keepAlive)
+	return m, nil
+}
+
+// dial connects to the broker of a URL.
+func dial(ctx context.Context, u *url.URL, conf *tls.Config) (net.Conn, error) {
+	d := &net.Dialer{Timeout: mqttTimeout}
+	switch u.Scheme {
+	case "mqtt", "tcp":
+		return d.DialContext(ctx, "tcp", withPort(u, "1883"))
+	case "mqtts", "ssl", "tls":
+		if conf == nil {
+			conf = &tls.Config{}
+		}
+		t := tls.Dialer{NetDialer: d, Config: conf}
+		return t.DialContext(ctx, "tcp", withPort(u, "8883"))
+	}
+	return nil, fmt.Errorf("scheme %q: must be mqtt or mqtts", u.Scheme)
+}
+
+func withPort(u *url.URL, port string) string {
+	if u.Port() != "" {
+		return u.Host
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// login sends CONNECT and reads CONNACK.
+func (m *MQTT) login(u *url.URL) error {
+	password, _ := u.User.Password()
+	packet := appendConnect(nil, m.cfg.Old, m.cfg.ClientID, u.User.Username(), password)
+	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
+	defer m.conn.SetDeadline(time.Time{})
+	if _, err := m.conn.Write(packet); err != nil {
+		return unavailable("connect to "+u.Redacted(), err)
+	}
+	kind, body, err := readPacket(m.in)
+	if err == nil && kind>>4 != packetConnack {
+		err = fmt.Errorf("packet type %d where CONNACK is expected", kind>>4)
+	}
+	if err == nil {
+		m.limits, err = parseConnack(body, m.cfg.Old)
+	}
+	if errors.Is(err, ErrLogin) {
+		return fmt.Errorf("connect to %s: %w", u.Redacted(), err)
+	}
+	if err != nil {
+		return unavailable("connect to "+u.Redacted(), err)
+	}
+	return nil
+}
+
+// Send implements Destination.
+func (m *MQTT) Send(ctx context.Context, r *mqttetl.Record) error {
+	qos := byte(r.Flags.QoS())
+	if m.cfg.QoS >= 0 {
+		qos = byte(m.cfg.QoS)
+	}
+	qos = min(qos, m.limits.maxQoS)
+	p := publish{topic: r.Topic, payload: r.Payload, qos: qos, retain: r.Flags.Retain() && !m.cfg.NoRetain}
+	if !m.cfg.Old {
+		p.properties = publishable(r.Properties)
+	}
+	if err := p.check(m.limits); err != nil {
+		return &Refusal{r.Seq, err}
+	}
+	if err := m.reserve(ctx, &p, r.Seq); err != nil {
+		return err
+	}
+	m.wmu.Lock()
+	defer m.wmu.Unlock()
+	m.conn.SetWriteDeadline(time.Now().Add(mqttTimeout))
+	if err := p.write(m.out, m.cfg.Old); err != nil {
+		return unavailable("publish", err)
+	}
+	return nil
+}
+
+// reserve waits for room in flight and enters the message there.
+func (m *MQTT) reserve(ctx context.Context, p *publish, seq mqttetl.Seq) error {
+	window := min(mqttWindow, int(m.limits.receiveMaximum))
+	err := m.await(ctx, func() bool {
+		return len(m.flight) < mqttWindow && (p.qos == 0 || m.acked < window)
+	})
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.qos > 0 {
+		if m.nextID++; m.nextID == 0 {
+			m.nextID = 1
+		}
+		p.id = m.nextID
+		m.acked++
+	}
+	m.flight = append(m.flight, inFlight{seq: seq, id: p.id, qos: p.qos})
+	return nil
+}
+
+// await waits until ok, called with the lock held, returns true. Before it
+// sleeps it lets everything leave, so that there is something to wait for.
+func (m *MQTT) await(ctx context.Context, ok func() bool) error {
+	for {
+		m.mu.Lock()
+		done := ok()
+		m.mu.Unlock()
+		if done {
+			return nil
+		}
+		if err := m.Flush(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-m.changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Flush implements Destination. Behind messages of QoS 0 it asks for an answer.
+func (m *MQTT) Flush(context.Context) error {
+	m.mu.Lock()
+	ask := !m.asked && m.unanswered()
+	m.mu.Unlock()
+	return m.flush(ask)
+}
+
+// unanswered marks the messages of QoS 0 that a PINGREQ sent now would answer,
+// and says whether there are any; the lock is held.
+func (m *MQTT) unanswered() (any bool) {
+	for i := range m.flight {
+		if f := &m.flight[i]; f.qos == 0 && !f.settled {
+			f.pinged, any = true, true
+		}
+	}
+	m.asked = m.asked || any
+	return any
+}
+
+func (m *MQTT) flush(ask bool) error {
+	m.wmu.Lock()
+	defer m.wmu.Unlock()
+	m.conn.SetWriteDeadline(time.Now().Add(mqttTimeout))
+	if ask {
+		m.out.Write([]byte{packetPingreq << 4, 0}) // Flush returns its error
+	}
+	if err := m.out.Flush(); err != nil {
+		return unavailable("publish", err)
+	}
+	return nil
+}
+
+// Drain implements Destination.
+func (m *MQTT) Drain(ctx context.Context) error {
+	return m.await(ctx, func() bool { return len(m.flight) == 0 })
+}
+
+// Close implements Destination.
+func (m *MQTT) Close() error {
+	m.mu.Lock()
+	m.closing = true
+	m.mu.Unlock()
+	close(m.closed)
+	m.wmu.Lock()
+	m.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	m.out.Write([]byte{packetDisconnect << 4, 0})
+	m.out.Flush() // if it cannot be told, the broker sees it
+	m.wmu.Unlock()
+	m.conn.Close()
+	m.reading.Wait()
+	return nil
+}
+
+func (m *MQTT) isClosing() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closing
+}
+
+// lost ends the connection and, unless that was wanted, the replay.
+func (m *MQTT) lost(err error) {
+	m.conn.Close()
+	if !m.isClosing() {
+		m.down(unavailable("connection to the broker", err))
+	}
+}
+
+// keepAlive sees to it that the broker hears from us, and we from the broker.
+func (m *MQTT) keepAlive() {
+	tick := time.NewTicker(mqttKeepAlive / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-m.closed:
+			return
+		}
+		m.mu.Lock()
+		m.unanswered()
+		m.asked = true
+		dead := time.Since(m.heard) > mqttKeepAlive
+		m.mu.Unlock()
+		err := m.flush(true)
+		if dead {
+			err = errors.New("it has not answered for " + mqttKeepAlive.String())
+		}
+		if err != nil {
+			m.lost(err)
+			return
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package replay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pace says when records are sent. The zero Pace is as fast as possible.
+type Pace struct {
+	// Speed is how much faster than recorded: 1 is as recorded, 10 takes a
+	// tenth of the time, 0 does not look at times.
+	Speed float64
+	// Rate is the number of records a second, evenly spaced; 0 for none. With it
+	// Speed is not looked at.
+	Rate float64
+	// MaxGap bounds the silence between two records in recorded time, before
+	// Speed divides it. 0 for none.
+	MaxGap time.Duration
+}
+
+// score turns recorded times into offsets from the begin of the replay.
+type score struct {
+	pace   Pace
+	n      int64
+	last   int64         // recorded time of the record before
+	played time.Duration // recorded time that has passed, silences shortened
+}
+
+// due is when the record of that recorded time (Unix nanoseconds) is to be
+// sent; ok = false: at once. A clock that was set back while recording counts
+// as no time.
+func (s *score) due(recorded int64) (at time.Duration, ok bool) {
+	defer func() { s.n++; s.last = recorded }()
+	if s.pace.Rate > 0 {
+		return time.Duration(float64(s.n) / s.pace.Rate * float64(time.Second)), true
+	}
+	if s.pace.Speed <= 0 {
+		return 0, false
+	}
+	if gap := time.Duration(recorded - s.last); s.n > 0 && gap > 0 {
+		if s.pace.MaxGap > 0 {
+			gap = min(gap, s.pace.MaxGap)
+		}
+		s.played += gap
+	}
+	return time.Duration(float64(s.played) / s.pace.Speed), true
+}
+
+// beat is the clock of a replay, which can be stopped and goes on later.
+type beat struct {
+	mu      sync.Mutex
+	start   time.Time     // moved by the pauses that there were
+	paused  time.Time     // since when, zero if it runs
+	changed chan struct{} // closed and made anew when paused changes
+}
+
+func newBeat() *beat { return &beat{start: time.Now(), changed: make(chan struct{})} }
+
+// toggle stops the clock or lets it go on, and says whether it is stopped.
+func (b *beat) toggle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.paused.IsZero() {
+		b.paused = now
+	} else {
+		b.start = b.start.Add(now.Sub(b.paused))
+		b.paused = time.Time{}
+	}
+	close(b.changed)
+	b.changed = make(chan struct{})
+	return !b.paused.IsZero()
+}
+
+// restart sets the clock to zero. It stays stopped if it was.
+func (b *beat) restart() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.start = time.Now()
+	if !b.paused.IsZero() {
+		b.paused = b.start
+	}
+}
+
+// left is how long it is until the offset, and what ends the wait early.
+func (b *beat) left(offset time.Duration) (d time.Duration, paused bool, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Until(b.start.Add(offset)), !b.paused.IsZero(), b.changed
+}
+
+// coarse is how far timers of the runtime may be late: the system waits in
+// whole milliseconds for them. What is left behind is slept away exactly.
+const coarse = 1500 * time.Microsecond
+
+// wait returns when it is time. idle is called before it sleeps.
+func (b *beat) wait(ctx context.Context, offset time.Duration, idle func() error) error {
+	for {
+		d, paused, changed := b.left(offset)
+		if !paused && d <= 0 {
+			return ctx.Err()
+		}
+		if idle != nil {
+			if err := idle(); err != nil {
+				return err
+			}
+			idle = nil
+			continue
+		}
+		if !paused && d <= coarse {
+			sleep(d)
+			continue
+		}
+		var timer <-chan time.Time
+		if !paused {
+			timer = time.After(d - coarse)
+		}
+		select {
+		case <-timer:
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// sleep is time.Sleep by the system's own clock, some 60 µs late at most. A
+// signal ends it early.
+func sleep(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&t, nil) // the caller looks at the clock again
+}

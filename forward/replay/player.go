@@ -1,0 +1,262 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Config says how to play.
+type Config struct {
+	Pace    Pace
+	Rewrite Rewrite
+	// Loop plays the selection again and again, until the context ends.
+	Loop bool
+	// SkipRefused goes on behind a record that the destination will never take,
+	// and counts it; otherwise the replay ends there.
+	SkipRefused bool
+	// Resume records the position; nil for none.
+	Resume *Resume
+	// Open begins to read the selection behind a record, of which so many
+	// records have been played before in this pass. It is called once a pass.
+	Open func(after mqttetl.Seq, played uint64) Source
+}
+
+// Account is what a replay has done in this run of the program. When it has
+// come to its end, Selected = Already + Sent + Refused and Sent = Confirmed.
+type Account struct {
+	Before    uint64 // settled before in this pass, according to the resume file
+	Selected  uint64 // records read that were meant
+	Already   uint64 // of them, those that the destination had
+	Sent      uint64
+	Confirmed uint64
+	Refused   uint64
+	Refusal   *Refusal    // the first
+	At        mqttetl.Seq // the record sent last
+	Time      int64       // its recorded time, Unix nanoseconds
+	Passes    uint64
+}
+
+// Player plays a selection to a Destination.
+type Player struct {
+	cfg  Config
+	beat *beat
+
+	mu       sync.Mutex
+	account  Account
+	position Position
+	found    mqttetl.Seq   // what the destination had when the replay began
+	moved    chan struct{} // holds one token after the position has moved
+}
+
+// NewPlayer makes a Player. Its Confirmed is to be given to the Destination
+// before Run.
+func NewPlayer(cfg Config) *Player {
+	p := &Player{cfg: cfg, beat: newBeat(), moved: make(chan struct{}, 1)}
+	if cfg.Resume != nil {
+		p.position = cfg.Resume.Position()
+		p.account.Before = p.position.Played
+	}
+	return p
+}
+
+// Account is what has been done so far.
+func (p *Player) Account() Account {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.account
+}
+
+// Toggle pauses the replay or lets it go on, and says whether it is paused.
+func (p *Player) Toggle() bool { return p.beat.toggle() }
+
+// Position is where the replay stands: all up to it is confirmed.
+func (p *Player) Position() Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.position
+}
+
+// Confirmed is the Confirm of the destination.
+func (p *Player) Confirmed(upTo mqttetl.Seq, n int) {
+	p.mu.Lock()
+	p.account.Confirmed += uint64(n)
+	p.settle(upTo, uint64(n))
+	p.mu.Unlock()
+	p.wake()
+}
+
+// settle moves the position; p.mu is held.
+func (p *Player) settle(upTo mqttetl.Seq, n uint64) {
+	p.position.Seq = max(p.position.Seq, upTo)
+	p.position.Played += n
+}
+
+// Found says that the destination holds everything up to upTo already, be it
+// more than the resume file knows. It is called before Run.
+func (p *Player) Found(upTo mqttetl.Seq) { p.found = upTo }
+
+func (p *Player) wake() {
+	select {
+	case p.moved <- struct{}{}:
+	default:
+	}
+}
+
+// Refused is told by a destination, behind Send, of a record that it will never
+// take. The error is nil if the replay goes on behind it.
+func (p *Player) Refused(r *Refusal) error {
+	err := p.refuse(r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.account.Sent--
+	return err
+}
+
+func (p *Player) refuse(r *Refusal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.account.Refused++
+	if p.account.Refusal == nil {
+		p.account.Refusal = r
+	}
+	if !p.cfg.SkipRefused {
+		return r
+	}
+	p.settle(0, 1)
+	return nil
+}
+
+// Run plays until the end, the first error, or the end of ctx, whose cause it
+// returns then. The position that is recorded last is that of the last
+// confirmation. It does not close the destination.
+func (p *Player) Run(ctx context.Context, to Destination) error {
+	if p.position.Done {
+		return nil
+	}
+	if p.cfg.Resume == nil {
+		return p.play(ctx, to)
+	}
+	var actors errgroup.Group
+	ctx, stop := context.WithCancelCause(ctx)
+	played := make(chan struct{})
+	actors.Go(func() error {
+		err := p.record(played)
+		if err != nil {
+			stop(err)
+		}
+		return err
+	})
+	err := p.play(ctx, to)
+	close(played)
+	return errors.Join(err, actors.Wait())
+}
+
+// record keeps the resume file up with the position until played is closed.
+func (p *Player) record(played <-chan struct{}) error {
+	for end := false; !end; {
+		select {
+		case <-p.moved:
+		case <-played:
+			end = true
+		}
+		if err := p.cfg.Resume.Record(p.Position()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// play plays one pass after the other.
+func (p *Player) play(ctx context.Context, to Destination) error {
+	for {
+		at := p.Position()
+		err := p.pass(ctx, to, p.cfg.Open(at.Seq, at.Played))
+		if err == nil {
+			err = to.Drain(ctx)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.account.Passes++
+		if p.cfg.Loop {
+			p.position = Position{Pass: p.position.Pass + 1}
+		} else {
+			p.position.Done = true
+		}
+		idle := p.account.Selected == 0
+		p.mu.Unlock()
+		p.wake()
+		if !p.cfg.Loop || idle {
+			return nil
+		}
+	}
+}
+
+// pass plays a selection once.
+func (p *Player) pass(ctx context.Context, to Destination, from Source) error {
+	s := score{pace: p.cfg.Pace}
+	p.beat.restart()
+	for {
+		recs, err := from.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read what was recorded: %w", err)
+		}
+		for i := range recs {
+			if err := p.one(ctx, to, &recs[i], &s); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// one sends a record when it is due.
+func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *score) error {
+	if r.Seq <= p.found {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.account.Selected++
+		p.account.Already++
+		p.settle(r.Seq, 1)
+		return nil
+	}
+	at, timed := s.due(r.Time)
+	if !timed {
+		at = 0 // but a pause holds it up
+	}
+	if err := p.beat.wait(ctx, at, func() error { return to.Flush(ctx) }); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.account.Selected++
+	p.mu.Unlock()
+	r.Topic = p.cfg.Rewrite.Topic(r.Topic)
+	if err := to.Send(ctx, r); err != nil {
+		var refusal *Refusal
+		if errors.As(err, &refusal) {
+			return p.refuse(refusal)
+		}
+		return err
+	}
+	p.mu.Lock()
+	p.account.Sent++
+	p.account.At, p.account.Time = r.Seq, r.Time
+	p.mu.Unlock()
+	return nil
+}
+
+func seqText(s mqttetl.Seq) string { return strconv.FormatUint(uint64(s), 10) }

@@ -1,0 +1,243 @@
+package forward
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// apiTimeout bounds one request to JetStream.
+const apiTimeout = 5 * time.Second
+
+// lookBack is how many messages of other writers, or deleted ones, at the end
+// of the stream are passed over in search of the last one of ours.
+const lookBack = 256
+
+// position is where the stream stands.
+type position struct {
+	last uint64      // number of its last message, 0 if it never had one
+	ours mqttetl.Seq // the last record of this log found near its end
+	mine bool        // there was one
+	by   string      // what the last message is, where it is not ours
+}
+
+// nobody is who wrote the last message of an empty stream.
+const nobody = "nobody"
+
+// stream returns the stream's state, after creating it where it is absent.
+func (f *Forwarder) stream(ctx context.Context, c *conn) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	js, err := jetstream.New(c.Conn)
+	if err != nil {
+		return nil, unavailable("use JetStream", err)
+	}
+	s, err := js.Stream(ctx, f.cfg.Stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = js.CreateStream(ctx, jetstream.StreamConfig{
+			Name:     f.cfg.Stream,
+			Subjects: []string{f.cfg.SubjectPrefix + ".>"},
+			Storage:  jetstream.FileStorage,
+		})
+		if err == nil {
+			f.log.Info("stream created", "stream", f.cfg.Stream, "subjects", f.cfg.SubjectPrefix+".>", "storage", "file")
+		}
+	}
+	if err != nil {
+		return nil, f.noStream(err)
+	}
+	info := s.CachedInfo()
+	return info, f.checkStreamConfig(&info.Config)
+}
+
+// subjectOverlap is the refusal of a stream whose subjects another one takes.
+const subjectOverlap = 10065
+
+// noStream says why the stream could be neither found nor created.
+func (f *Forwarder) noStream(err error) error {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return unavailable("stream "+f.cfg.Stream, err)
+	}
+	err = unavailable("stream "+f.cfg.Stream, &refusal{Code: int(api.ErrorCode), Description: api.Description})
+	if api.ErrorCode != subjectOverlap {
+		return err
+	}
+	return mqttetl.WithHint(err, fmt.Sprintf(
+		"another stream takes subjects of %s.>: name that one as nats.stream, or set another nats.subject_prefix", f.cfg.SubjectPrefix))
+}
+
+// checkStreamConfig refuses a stream that cannot take every subject or never answers.
+func (f *Forwarder) checkStreamConfig(sc *jetstream.StreamConfig) error {
+	subjects := sc.Subjects
+	if len(subjects) == 0 && sc.Mirror == nil {
+		subjects = []string{sc.Name}
+	}
+	for _, s := range subjects {
+		if !covers(s, f.cfg.SubjectPrefix) {
+			continue
+		}
+		if sc.NoAck {
+			return mqttetl.WithHint(unavailable("stream "+sc.Name, errors.New("it is configured not to acknowledge")),
+				"create the stream without no_ack, or name another one")
+		}
+		return nil
+	}
+	return mqttetl.WithHint(
+		unavailable("stream "+sc.Name, fmt.Errorf("its subjects %q do not cover %s.>", subjects, f.cfg.SubjectPrefix)),
+		fmt.Sprintf("nats stream edit %s --subjects '%s'", sc.Name, strings.Join(append(subjects, f.cfg.SubjectPrefix+".>"), ",")))
+}
+
+// covers says whether every subject below prefix matches the pattern.
+func covers(pattern, prefix string) bool {
+	p, tokens := strings.Split(pattern, "."), strings.Split(prefix, ".")
+	if p[len(p)-1] != ">" || len(p)-1 > len(tokens) {
+		return false
+	}
+	for i, t := range p[:len(p)-1] {
+		if t != "*" && t != tokens[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// end finds the last record of this log in the stream.
+func (f *Forwarder) end(ctx context.Context, c *conn, st *jetstream.StreamState) (position, error) {
+	pos := position{last: st.LastSeq}
+	if st.Msgs == 0 {
+		pos.by = nobody
+		return pos, nil
+	}
+	first := st.FirstSeq
+	if st.LastSeq >= lookBack {
+		first = max(first, st.LastSeq-lookBack+1)
+	}
+	for n := st.LastSeq; n >= first; n-- {
+		id, err := f.messageID(ctx, c, n)
+		if err != nil {
+			return pos, err
+		}
+		if seq, ok := parseMsgID(id, f.cfg.LogID); ok {
+			pos.ours, pos.mine = seq, true
+			return pos, nil
+		}
+		if n == st.LastSeq {
+			pos.by = fmt.Sprintf("another writer, message id %.100q", id)
+		}
+	}
+	return pos, nil
+}
+
+// messageID returns the Nats-Msg-Id of a message of the stream, "" if it has
+// none or is deleted. It asks the stream's leader: a direct get may be answered
+// by a replica that is behind.
+func (f *Forwarder) messageID(ctx context.Context, c *conn, n uint64) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	what := fmt.Sprintf("read message %d of stream %s", n, f.cfg.Stream)
+	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+f.cfg.Stream, fmt.Appendf(nil, `{"seq":%d}`, n))
+	if err != nil {
+		return "", unavailable(what, err)
+	}
+	var got struct {
+		Error   *refusal `json:"error"`
+		Message struct {
+			Header []byte `json:"hdrs"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &got); err != nil {
+		return "", unavailable(what, err)
+	}
+	const noMessageFound = 10037
+	if got.Error != nil && got.Error.Code == noMessageFound {
+		return "", nil
+	}
+	if got.Error != nil {
+		return "", unavailable(what, got.Error)
+	}
+	if len(got.Message.Header) == 0 {
+		return "", nil
+	}
+	h, err := nats.DecodeHeadersMsg(got.Message.Header)
+	if err != nil {
+		return "", nil // not a header of ours
+	}
+	return h.Get(headerMsgID), nil
+}
+
+// durability says in words what an acknowledgement of the stream is worth.
+func durability(sc *jetstream.StreamConfig) (text string, weak bool) {
+	switch {
+	case sc.Storage == jetstream.MemoryStorage:
+		return fmt.Sprintf("acknowledged by %d replica(s) in memory: a restart of the server loses what it confirmed", sc.Replicas), true
+	case sc.Replicas > 1:
+		return fmt.Sprintf("acknowledged by a majority of %d replicas, file storage; "+
+			"a power cut of a majority at once can lose what they confirmed within their sync_interval (2m unless set)", sc.Replicas), false
+	}
+	return "acknowledged by 1 replica, file storage; the server syncs its files every sync_interval (2m unless set, not visible to clients): " +
+		"it keeps what it confirmed when it is killed, a power cut can lose it; set sync_interval: always or use 3 replicas", false
+}
+
+// limits are what a message may not exceed on this connection and stream, in bytes.
+type limits struct {
+	payload int64 // the server's max_payload: header and body
+	message int64 // the stream's max_msg_size: header and body; -1 for none
+	stream  int64 // the stream's max_bytes; -1 for none
+}
+
+// maxHeader is fixed in the server (error 10097).
+const maxHeader = 1<<16 - 1
+
+// recordOverhead is what the server's file store adds to a message.
+const recordOverhead = 34
+
+func limitsOf(c *conn, sc *jetstream.StreamConfig) limits {
+	l := limits{payload: c.MaxPayload(), message: int64(sc.MaxMsgSize), stream: sc.MaxBytes}
+	if l.message <= 0 {
+		l.message = -1
+	}
+	if l.stream <= 0 {
+		l.stream = -1
+	}
+	return l
+}
+
+// exceeded returns why the message can never be taken, "" if it can.
+func (l limits) exceeded(m *wireMessage) string {
+	size := int64(m.size())
+	switch {
+	case m.header > maxHeader:
+		return fmt.Sprintf("headers of %d bytes exceed the %d that NATS takes", m.header, maxHeader)
+	case size > l.payload:
+		return fmt.Sprintf("message of %d bytes exceeds the server's max_payload of %d", size, l.payload)
+	case l.message >= 0 && size > l.message:
+		return fmt.Sprintf("message of %d bytes exceeds the stream's max_msg_size of %d", size, l.message)
+	case l.stream >= 0 && size+int64(len(m.subject))+recordOverhead > l.stream:
+		return fmt.Sprintf("message of %d bytes exceeds the stream's max_bytes of %d", size, l.stream)
+	}
+	return ""
+}
+
+// large says whether the record may exceed a limit, or is so large that it
+// should not wait behind unmarked messages. It errs on the side of true.
+func (l limits) large(r *mqttetl.Record) bool {
+	const fixed, plenty = 768, 32 << 10
+	limit := min(l.payload, plenty)
+	if l.message >= 0 {
+		limit = min(limit, l.message)
+	}
+	if l.stream >= 0 {
+		limit = min(limit, l.stream)
+	}
+	// An escaped byte takes three. A topic may stand in subject and header.
+	escaped := 3 * (2*len(r.Topic) + len(r.Properties) + len(r.Source))
+	return int64(fixed+escaped+len(r.Payload)) > limit
+}

@@ -1,0 +1,166 @@
+package forward
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxSubject bounds a subject in bytes, prefix included. The server reads
+// subject, reply and sizes into one control line of at most 4 KiB, and every
+// hop to a consumer (routes, leaf nodes) adds its own words to that line.
+const maxSubject = 1024
+
+// shortMark begins the last token of a shortened subject. No token of an
+// unshortened subject begins with it, because there a '%' stands alone or is
+// followed by two hexadecimal digits.
+const shortMark = "%~"
+
+// ErrShortened: the subject holds a hash in place of the topic, which stands
+// in the Mqtt-Topic header of the message.
+var ErrShortened = errors.New("the subject is shortened, the topic is in the Mqtt-Topic header")
+
+// ErrSubject: a subject that no topic is mapped to.
+var ErrSubject = errors.New("not the subject of a topic")
+
+const upperHex = "0123456789ABCDEF"
+
+// AppendSubject appends the subject under which a message of the topic is
+// published. The mapping is one-to-one; Topic is its inverse.
+//
+//	prefix + "." + topic, with "/" as "."
+//	an empty level is the token "%"
+//	". * > % space", control bytes (0x00..0x1f, 0x7f), bytes that are not
+//	UTF-8, and U+FFFD, which NATS takes for such bytes: each byte as %XX
+//
+// A subject that would be longer than 1,024 bytes is shortened: as many whole
+// levels as fit, then one token "%~" + SHA-256 of the whole topic in lower-case
+// hexadecimal. Wildcard subscriptions on the leading levels still match.
+func AppendSubject(dst []byte, prefix string, topic []byte) (subject []byte, shortened bool) {
+	start := len(dst)
+	dst = append(dst, prefix...)
+	dst = append(dst, '.')
+	level := len(dst)
+	for i := 0; i < len(topic); {
+		c := topic[i]
+		switch {
+		case tokenByte[c]:
+			dst = append(dst, c)
+			i++
+		case c == '/':
+			if len(dst) == level {
+				dst = append(dst, '%')
+			}
+			dst = append(dst, '.')
+			level = len(dst)
+			i++
+		default:
+			var n int
+			dst, n = appendRune(dst, topic[i:])
+			i += n
+		}
+		if len(dst)-start > maxSubject {
+			return shorten(dst, start, topic), true
+		}
+	}
+	if len(dst) == level {
+		dst = append(dst, '%')
+	}
+	if len(dst)-start > maxSubject {
+		return shorten(dst, start, topic), true
+	}
+	return dst, false
+}
+
+// Subject is AppendSubject for callers that want a string.
+func Subject(prefix string, topic []byte) (subject string, shortened bool) {
+	b, short := AppendSubject(nil, prefix, topic)
+	return string(b), short
+}
+
+// Topic computes the topic back from a subject made by AppendSubject with the
+// same prefix. The error wraps ErrShortened or ErrSubject.
+func Topic(prefix, subject string) ([]byte, error) {
+	rest, ok := strings.CutPrefix(subject, prefix+".")
+	if !ok {
+		return nil, fmt.Errorf("%q: %w with prefix %q", subject, ErrSubject, prefix)
+	}
+	if strings.HasPrefix(rest[strings.LastIndexByte(rest, '.')+1:], shortMark) {
+		return nil, fmt.Errorf("%q: %w", subject, ErrShortened)
+	}
+	topic := make([]byte, 0, len(rest))
+	for i, token := range strings.Split(rest, ".") {
+		if i > 0 {
+			topic = append(topic, '/')
+		}
+		if token == "%" {
+			continue
+		}
+		topic, ok = appendUnescaped(topic, token)
+		if !ok {
+			return nil, fmt.Errorf("%q: %w: token %q", subject, ErrSubject, token)
+		}
+	}
+	// What decodes but is not what AppendSubject writes (%41 for A, an empty
+	// token) is not the subject of this topic.
+	if again, short := AppendSubject(nil, prefix, topic); short || string(again) != subject {
+		return nil, fmt.Errorf("%q: %w", subject, ErrSubject)
+	}
+	return topic, nil
+}
+
+// tokenByte says which single bytes stand for themselves in a subject token.
+var tokenByte = func() (t [256]bool) {
+	for c := '!'; c < 0x7f; c++ {
+		t[c] = true
+	}
+	for _, c := range "./*>%" {
+		t[c] = false
+	}
+	return t
+}()
+
+// appendRune appends the first character of p: as it is if it is a character
+// beyond ASCII, else byte by byte as %XX. It returns how many bytes it took.
+func appendRune(dst, p []byte) ([]byte, int) {
+	r, n := utf8.DecodeRune(p)
+	if r >= utf8.RuneSelf && r != utf8.RuneError {
+		return append(dst, p[:n]...), n
+	}
+	for _, c := range p[:n] {
+		dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
+	}
+	return dst, n
+}
+
+// shorten replaces the end of the subject in dst[start:] by the topic's hash.
+func shorten(dst []byte, start int, topic []byte) []byte {
+	keep := start + maxSubject - len(shortMark) - hex.EncodedLen(sha256.Size)
+	dst = dst[:bytes.LastIndexByte(dst[:keep], '.')+1]
+	sum := sha256.Sum256(topic)
+	return hex.AppendEncode(append(dst, shortMark...), sum[:])
+}
+
+// appendUnescaped appends s with every %XX as the byte it stands for.
+func appendUnescaped(dst []byte, s string) (_ []byte, ok bool) {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			dst = append(dst, s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return dst, false
+		}
+		hi, lo := strings.IndexByte(upperHex, s[i+1]), strings.IndexByte(upperHex, s[i+2])
+		if hi < 0 || lo < 0 {
+			return dst, false
+		}
+		dst = append(dst, byte(hi<<4|lo))
+		i += 2
+	}
+	return dst, true
+}
