@@ -1,0 +1,181 @@
+package client
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Control packet types (MQTT 5 §2.1.2, table 2-1).
+const (
+	typeConnect     = 1
+	typeConnack     = 2
+	typePublish     = 3
+	typePuback      = 4
+	typePubrec      = 5
+	typePubrel      = 6
+	typePubcomp     = 7
+	typeSubscribe   = 8
+	typeSuback      = 9
+	typeUnsubscribe = 10
+	typeUnsuback    = 11
+	typePingreq     = 12
+	typePingresp    = 13
+	typeDisconnect  = 14
+)
+
+// maxRemaining is the largest remaining length (MQTT 5 §2.1.4).
+const maxRemaining = 268_435_455
+
+// Versions of MQTT, as they stand in CONNECT.
+const (
+	Version311 = 4
+	Version5   = 5
+)
+
+// Message is a message to publish, or a will.
+type Message struct {
+	Topic      string
+	Payload    []byte
+	QoS        byte
+	Retain     bool
+	Properties Properties // MQTT 5 only
+}
+
+// Check says whether the message can be sent at all.
+func (m *Message) Check() error {
+	if err := CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	if m.QoS > 2 {
+		return fmt.Errorf("QoS %d is none of 0, 1 and 2", m.QoS)
+	}
+	if len(m.Payload) > maxRemaining-2-len(m.Topic)-2-4-len(m.Properties) {
+		return fmt.Errorf("a payload of %d bytes: MQTT ends at 256 MiB", len(m.Payload))
+	}
+	return nil
+}
+
+// CheckTopic checks the name of a topic to publish to (MQTT 5 §4.7).
+func CheckTopic(topic string) error {
+	switch {
+	case topic == "":
+		return errors.New("topic is empty")
+	case len(topic) > 65535:
+		return fmt.Errorf("topic of %d bytes: MQTT ends at 65,535", len(topic))
+	case strings.ContainsAny(topic, "+#"):
+		return fmt.Errorf("topic %q contains + or #, which only filters may", topic)
+	case !utf8.ValidString(topic) || strings.ContainsRune(topic, 0):
+		return fmt.Errorf("topic %q is not UTF-8 without NUL", topic)
+	}
+	return nil
+}
+
+// CheckFilter checks a topic filter (MQTT 5 §4.7).
+func CheckFilter(f string) error {
+	if _, err := mqttetl.ParseFilter(f); err != nil {
+		return err
+	}
+	if strings.ContainsRune(f, 0) || !utf8.ValidString(f) {
+		return fmt.Errorf("topic filter %q is not UTF-8 without NUL", f)
+	}
+	if group, ok := strings.CutPrefix(f, "$share/"); ok {
+		if name, filter, ok := strings.Cut(group, "/"); !ok || name == "" || filter == "" || strings.ContainsAny(name, "+#") {
+			return fmt.Errorf("topic filter %q is not $share/<group>/<filter> (MQTT 5 §4.8.2)", f)
+		}
+	}
+	return nil
+}
+
+func appendString[T string | []byte](dst []byte, s T) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(s)))
+	return append(dst, s...)
+}
+
+func appendVarInt(dst []byte, v int) []byte { return mqttetl.AppendVarInt(dst, uint32(v)) }
+
+// appendPacket appends a packet whose body is at hand.
+func appendPacket(dst []byte, first byte, body []byte) []byte {
+	return append(appendVarInt(append(dst, first), len(body)), body...)
+}
+
+func (o *Options) properties(dst []byte, p Properties) []byte {
+	if o.Version != Version5 {
+		return dst
+	}
+	return append(appendVarInt(dst, len(p)), p...)
+}
+
+// connect is the CONNECT packet (MQTT 5 §3.1, 3.1.1 §3.1).
+func (o *Options) connect() []byte {
+	var flags byte
+	if o.CleanStart {
+		flags |= 1 << 1
+	}
+	if w := o.Will; w != nil {
+		flags |= 1<<2 | w.QoS<<3
+		if w.Retain {
+			flags |= 1 << 5
+		}
+	}
+	if o.Password != nil {
+		flags |= 1 << 6
+	}
+	if o.Username != "" {
+		flags |= 1 << 7
+	}
+	b := append(appendString(nil, "MQTT"), o.Version, flags)
+	b = binary.BigEndian.AppendUint16(b, o.KeepAlive)
+	b = o.properties(b, o.Properties)
+	b = appendString(b, o.ClientID)
+	if w := o.Will; w != nil {
+		b = o.properties(b, w.Properties)
+		b = appendString(appendString(b, w.Topic), w.Payload)
+	}
+	if o.Username != "" {
+		b = appendString(b, o.Username)
+	}
+	if o.Password != nil {
+		b = appendString(b, o.Password)
+	}
+	return appendPacket(nil, typeConnect<<4, b)
+}
+
+// publish appends a PUBLISH packet (MQTT 5 §3.3).
+func (o *Options) publish(dst []byte, m *Message, id uint16) []byte {
+	first := byte(typePublish<<4) | m.QoS<<1
+	if m.Retain {
+		first |= 1
+	}
+	dst = appendVarInt(append(dst, first), o.publishSize(m))
+	dst = appendString(dst, m.Topic)
+	if m.QoS > 0 {
+		dst = binary.BigEndian.AppendUint16(dst, id)
+	}
+	return append(o.properties(dst, m.Properties), m.Payload...)
+}
+
+// publishSize is the remaining length of the packet.
+func (o *Options) publishSize(m *Message) int {
+	size := 2 + len(m.Topic) + len(m.Payload)
+	if m.QoS > 0 {
+		size += 2
+	}
+	if o.Version == Version5 {
+		size += len(appendVarInt(nil, len(m.Properties))) + len(m.Properties)
+	}
+	return size
+}
+
+// appendAck appends a PUBACK, PUBREC, PUBREL or PUBCOMP that reports success.
+func appendAck(dst []byte, kind byte, id uint16) []byte {
+	first := kind << 4
+	if kind == typePubrel {
+		first |= 2
+	}
+	return append(dst, first, 2, byte(id>>8), byte(id))
+}

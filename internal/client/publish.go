@@ -1,0 +1,164 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// flight is what has been published and is not yet acknowledged.
+type flight struct {
+	window int
+	count  int
+	last   uint16
+	state  [65536]byte // by packet id: 0 free, or the packet that is awaited
+}
+
+// nextID returns a packet id that is not in use (MQTT 5 §2.2.1). The window is
+// smaller than the number of ids.
+func (f *flight) nextID() uint16 {
+	for {
+		f.last++
+		if f.last != 0 && f.state[f.last] == 0 {
+			return f.last
+		}
+	}
+}
+
+// Publish sends m: it is in a buffer when Publish returns, and leaves by itself
+// when enough has gathered, or with Flush or Drain. With QoS 1 and 2 Publish
+// waits while the window is full. id is the packet id, 0 with QoS 0.
+func (c *Client) Publish(m *Message) (id uint16, err error) {
+	if err := c.takes(m); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && (len(c.out) >= outMost || m.QoS > 0 && c.flight.count >= c.flight.window) {
+		c.flushLocked()
+		c.changed.Wait()
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	if c.leaving {
+		return 0, errBye
+	}
+	if m.QoS > 0 {
+		id = c.flight.nextID()
+		c.flight.count++
+		c.flight.state[id] = typePuback
+		if m.QoS == 2 {
+			c.flight.state[id] = typePubrec
+		}
+	}
+	c.out = c.o.publish(c.out, m, id)
+	if len(c.out) >= flushSize && !c.flush {
+		c.flushLocked()
+	}
+	if c.o.Debug != nil {
+		c.debug("sending PUBLISH (q%d, r%v, m%d, %q, %d bytes)", m.QoS, m.Retain, id, m.Topic, len(m.Payload))
+	}
+	return id, nil
+}
+
+// takes says whether the broker takes such a message, as far as it has said.
+func (c *Client) takes(m *Message) error {
+	size := 0
+	if c.MaximumPacket > 0 {
+		n := c.o.publishSize(m)
+		size = 1 + len(appendVarInt(nil, n)) + n
+	}
+	switch {
+	case m.QoS > c.MaximumQoS:
+		return fmt.Errorf("the broker takes QoS %d at most (MQTT 5 §3.2.2.3.4)", c.MaximumQoS)
+	case m.Retain && c.RetainRefused:
+		return fmt.Errorf("the broker keeps no retained messages (MQTT 5 §3.2.2.3.5)")
+	case size > c.MaximumPacket:
+		return mqttetl.WithHint(fmt.Errorf("a packet of %d bytes: the broker takes %d at most", size, c.MaximumPacket),
+			"Mosquitto's setting is max_packet_size")
+	}
+	return nil
+}
+
+// InFlight is how many messages are published and not yet acknowledged.
+func (c *Client) InFlight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flight.count
+}
+
+// Drain waits until everything has left and is acknowledged.
+func (c *Client) Drain(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.changed.Broadcast()
+	})
+	defer stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && ctx.Err() == nil && (len(c.out) > 0 || c.writing || c.flight.count > 0) {
+		if len(c.out) > 0 {
+			c.flushLocked()
+		}
+		c.changed.Wait()
+	}
+	if c.err != nil {
+		return c.err
+	}
+	return context.Cause(ctx)
+}
+
+// acknowledged takes a PUBACK, PUBREC or PUBCOMP.
+func (c *Client) acknowledged(kind byte, body []byte) error {
+	id := uint16(body[0])<<8 | uint16(body[1])
+	r, err := c.outcome(kind, body[2:])
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if c.flight.state[id] != kind {
+		c.mu.Unlock()
+		return nil // such as a PUBREC of an earlier connection's message
+	}
+	if kind == typePubrec && r == nil {
+		c.flight.state[id] = typePubcomp
+		c.out = appendAck(c.out, typePubrel, id)
+		c.flush = true // with the next wake-up, at the latest when the reader is idle
+		c.mu.Unlock()
+		return nil
+	}
+	c.flight.state[id] = 0
+	c.flight.count--
+	if c.flight.count == c.flight.window/2 || c.flight.count == 0 {
+		c.changed.Broadcast() // not for each, or a full window would cost a wake-up a message
+	}
+	c.mu.Unlock()
+	if c.o.Acknowledged != nil {
+		if r != nil {
+			c.o.Acknowledged(id, r)
+		} else {
+			c.o.Acknowledged(id, nil)
+		}
+	}
+	return nil
+}
+
+// outcome is the refusal that an acknowledgement of MQTT 5 holds, nil if none.
+func (c *Client) outcome(kind byte, body []byte) (*Refusal, error) {
+	if c.o.Version != Version5 || len(body) == 0 || body[0] < 0x80 {
+		return nil, nil
+	}
+	r := &Refusal{Packet: map[byte]string{typePuback: "PUBACK", typePubrec: "PUBREC", typePubcomp: "PUBCOMP"}[kind], Code: body[0]}
+	props, _, err := splitProperties(body[1:])
+	if err != nil {
+		return nil, err
+	}
+	return r, props.each(func(id byte, v property) {
+		if id == reasonString {
+			r.Reason = v.text
+		}
+	})
+}

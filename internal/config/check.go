@@ -1,0 +1,250 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+var units = []struct {
+	suffix string
+	bytes  int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+}
+
+// parseSize reads bytes with an optional unit: 64MiB, 1.5 GB, 4096.
+func parseSize(s string) (int64, error) {
+	number, unit := s, int64(1)
+	for _, u := range units {
+		if head, ok := strings.CutSuffix(s, u.suffix); ok {
+			number, unit = strings.TrimSpace(head), u.bytes
+			break
+		}
+	}
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+		if n > math.MaxInt64/unit || n < math.MinInt64/unit {
+			return 0, fmt.Errorf("%s is more than can be counted", s)
+		}
+		return n * unit, nil
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || math.IsNaN(f) || strings.ContainsAny(number, "xXpPeEiI_") {
+		return 0, fmt.Errorf("%q is not a size such as 64MiB, 1GB or 4096", s)
+	}
+	if f *= float64(unit); math.Abs(f) >= math.MaxInt64 {
+		return 0, fmt.Errorf("%s is more than can be counted", s)
+	}
+	return int64(f), nil
+}
+
+// brokerPorts are the ports that a scheme means when the URL names none.
+var brokerPorts = map[string]string{
+	"mqtt": "1883", "tcp": "1883",
+	"mqtts": "8883", "ssl": "8883", "tls": "8883",
+	"ws": "80", "wss": "443",
+}
+
+// usesTLS tells whether a broker URL of this scheme is encrypted.
+func usesTLS(scheme string) bool {
+	switch scheme {
+	case "mqtts", "ssl", "tls", "wss":
+		return true
+	}
+	return false
+}
+
+func checkBrokerURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a URL such as mqtt://127.0.0.1:1883", s)
+	}
+	if _, ok := brokerPorts[u.Scheme]; !ok {
+		return fmt.Errorf("%q must begin with mqtt://, mqtts://, ws:// or wss:// (or tcp://, ssl://, tls://)", s)
+	}
+	websocket := u.Scheme == "ws" || u.Scheme == "wss"
+	switch {
+	case u.User != nil:
+		return errors.New("user and password do not belong in the URL; use username and password_file")
+	case u.Fragment != "" || !websocket && (strings.Trim(u.Path, "/") != "" || u.RawQuery != ""):
+		return fmt.Errorf("%q must end after the port; a topic belongs in subscribe", s)
+	}
+	return checkHost(u, s)
+}
+
+// checkHost wants a host and, where there is a port, a possible one. The URL is
+// quoted as it was written, but for a password.
+func checkHost(u *url.URL, written string) error {
+	if u.User != nil {
+		written = u.Redacted()
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("%q names no host", written)
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("port %s is not from 1 to 65535", p)
+		}
+	}
+	return nil
+}
+
+// broker is the address that tells one broker from another.
+func broker(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return rawURL
+	}
+	port := u.Port()
+	if port == "" {
+		port = brokerPorts[u.Scheme]
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
+func checkNATSURL(s string) error {
+	for part := range strings.SplitSeq(s, ",") {
+		u, err := url.Parse(strings.TrimSpace(part))
+		if err != nil {
+			return fmt.Errorf("%q is not a URL such as nats://127.0.0.1:4222", s)
+		}
+		switch u.Scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			return fmt.Errorf("%q must begin with nats://, tls://, ws:// or wss://", u.Redacted())
+		}
+		if err := checkHost(u, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkUTF8 is what MQTT asks of every string (MQTT 5 §1.5.4).
+func checkUTF8(s string) error {
+	switch {
+	case len(s) > math.MaxUint16:
+		return fmt.Errorf("longer than the 65535 bytes that MQTT allows")
+	case !utf8.ValidString(s) || strings.ContainsRune(s, 0):
+		return errors.New("must be UTF-8 without NUL")
+	}
+	return nil
+}
+
+// checkFilter holds a topic filter to MQTT 5 §4.7.1.
+func checkFilter(s string) error {
+	if err := checkUTF8(s); err != nil {
+		return err
+	}
+	if s == "" {
+		return errors.New("a topic filter must not be empty")
+	}
+	if strings.HasPrefix(s, "$share/") {
+		return fmt.Errorf("%q: write the group as share: and the filter without $share", s)
+	}
+	levels := strings.Split(s, "/")
+	for i, level := range levels {
+		switch {
+		case strings.Contains(level, "#") && (level != "#" || i != len(levels)-1):
+			return fmt.Errorf("%q: # must be the whole of the last level", s)
+		case strings.Contains(level, "+") && level != "+":
+			return fmt.Errorf("%q: + must be the whole of a level", s)
+		}
+	}
+	return nil
+}
+
+// checkShare holds a share name to MQTT 5 §4.8.2.
+func checkShare(s string) error {
+	if strings.ContainsAny(s, "/+#") {
+		return fmt.Errorf("%q must not hold /, + or #", s)
+	}
+	return checkUTF8(s)
+}
+
+// checkName keeps a source's name fit for a metric label and a header line.
+func checkName(s string) error {
+	if s == "" || len(s) > 255 || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("must be 1 to 255 bytes of UTF-8 without control characters")
+	}
+	return nil
+}
+
+func checkClientID(s string) error {
+	if s == "" {
+		return errors.New("must not be empty: the broker keeps our messages under this name")
+	}
+	return checkUTF8(s)
+}
+
+func checkPath(s string) error {
+	if s == "" || strings.ContainsRune(s, 0) {
+		return errors.New("must be a path")
+	}
+	return nil
+}
+
+// checkStream holds a stream name to what nats-server accepts.
+func checkStream(s string) error {
+	if s == "" || len(s) > 255 || strings.ContainsAny(s, ".*>/\\") || strings.ContainsFunc(s, notPrintable) {
+		return fmt.Errorf("%q must be 1 to 255 characters without blanks, . * > / and \\", s)
+	}
+	return nil
+}
+
+// maxSubjectPrefix leaves the better part of a subject to the topic.
+const maxSubjectPrefix = 128
+
+func checkSubjectPrefix(s string) error {
+	if strings.HasPrefix(s, "$") || s == "_INBOX" || strings.HasPrefix(s, "_INBOX.") {
+		return fmt.Errorf("%q: subjects that begin with $ or _INBOX belong to the server", s)
+	}
+	if len(s) > maxSubjectPrefix {
+		return fmt.Errorf("must not be longer than %d bytes", maxSubjectPrefix)
+	}
+	for token := range strings.SplitSeq(s, ".") {
+		odd := strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+		if token == "" || odd || strings.ContainsAny(token, "/*>%") {
+			return fmt.Errorf("%q must be tokens of printable ASCII without / * > and %%, with a . between them", s)
+		}
+	}
+	return nil
+}
+
+// notPrintable is true for blanks, control characters and broken UTF-8.
+func notPrintable(r rune) bool {
+	return r == utf8.RuneError || unicode.IsSpace(r) || unicode.IsControl(r)
+}
+
+func checkListen(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q must be host:port such as 127.0.0.1:9641", s)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("port %q is not from 0 to 65535", port)
+	}
+	return nil
+}
+
+func checkKeepAlive(v time.Duration) error {
+	if v < time.Second || v > math.MaxUint16*time.Second || v%time.Second != 0 {
+		return errors.New("must be whole seconds from 1s to 65535s (without it a dead connection would not be noticed)")
+	}
+	return nil
+}
+
+func checkPeriod(v time.Duration) error {
+	if v <= 0 {
+		return errors.New("must be more than 0s")
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+// Package dial opens the stream of bytes to an MQTT broker: TCP, TLS,
+// WebSocket, secure WebSocket or a Unix socket. Its invariant: a stream that it
+// returns can be closed at any moment without waiting for the peer, and one
+// Write is one TLS record or one WebSocket message.
+package dial
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// timeout bounds everything up to the first byte of MQTT.
+const timeout = 10 * time.Second
+
+// Dialer says how to reach a broker. The zero value will do for most.
+type Dialer struct {
+	TLS   TLS
+	Local string // local host or address to connect from; empty: the system chooses
+	Unix  string // path of a Unix socket that takes the place of the URL's host
+}
+
+// ports are the accepted schemes and their default ports.
+var ports = map[string]string{
+	"mqtt": "1883", "tcp": "1883",
+	"mqtts": "8883", "ssl": "8883", "tls": "8883",
+	"ws": "80", "wss": "443",
+}
+
+// URL parses the URL of a broker and completes it with the default port of its
+// scheme: mqtt, mqtts, ws, wss, or an alias: tcp, ssl, tls.
+func URL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("broker URL: %w", err)
+	}
+	port, ok := ports[u.Scheme]
+	if !ok {
+		return nil, fmt.Errorf("broker URL %s: the scheme is none of mqtt, mqtts, ws, wss, tcp, ssl, tls", u.Redacted())
+	}
+	if u.Hostname() == "" {
+		return nil, fmt.Errorf("broker URL %s: no host", u.Redacted())
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), port)
+	}
+	return u, nil
+}
+
+// Dial opens the stream to u, which must be complete as URL returns it. A
+// broker that cannot be reached is an error that wraps mqttetl.ErrUnavailable;
+// a file that cannot be read or a certificate that is not trusted is not.
+func (d *Dialer) Dial(ctx context.Context, u *url.URL) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	switch u.Scheme {
+	case "ws", "wss":
+		return d.webSocket(ctx, u)
+	case "mqtts", "ssl", "tls":
+		return d.tls(ctx, u.Host, d.TLS.ALPN)
+	}
+	return d.tcp(ctx, u.Host)
+}
+
+// unreachable is an error of the network; it keeps its own text.
+type unreachable struct{ error }
+
+func (u unreachable) Unwrap() []error { return []error{u.error, mqttetl.ErrUnavailable} }
+
+func (d *Dialer) tcp(ctx context.Context, address string) (net.Conn, error) {
+	n := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6,
+	}}
+	network := "tcp"
+	if d.Unix != "" {
+		network, address = "unix", d.Unix
+	} else if d.Local != "" {
+		local, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(d.Local, "0"))
+		if err != nil {
+			return nil, fmt.Errorf("local address: %w", err)
+		}
+		n.LocalAddr = local
+	}
+	c, err := n.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, unreachable{err}
+	}
+	return c, nil
+}

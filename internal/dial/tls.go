@@ -1,0 +1,158 @@
+package dial
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// TLS says how the broker is verified and the client identified. Files are PEM
+// and are read at every Dial, so that certificates can be renewed meanwhile.
+type TLS struct {
+	CA         string   // file with the accepted authorities; empty: the system's
+	CAPath     string   // directory of such files, in addition to CA
+	Cert, Key  string   // files of the client certificate, both or none
+	ServerName string   // expected name and SNI, if it is not the URL's host
+	ALPN       []string // protocols to offer; a WebSocket offers http/1.1
+	Version    uint16   // the only accepted version of TLS; 0: 1.2 and later
+	AnyName    bool     // the certificate may be for another host
+	Insecure   bool     // any certificate is accepted
+}
+
+// stream is a connection whose Close drops the TCP connection at once: that of
+// a TLS connection may wait for a peer that does not read.
+type stream struct {
+	net.Conn
+	tcp net.Conn
+}
+
+func (s stream) Close() error { return s.tcp.Close() }
+
+func (d *Dialer) tls(ctx context.Context, address string, alpn []string) (net.Conn, error) {
+	conf, err := d.TLS.config(address)
+	if err != nil {
+		return nil, err
+	}
+	conf.NextProtos = alpn
+	tcp, err := d.tcp(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	t := tls.Client(tcp, conf)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = tcp.Close()
+		return nil, explain(fmt.Errorf("TLS with %s: %w", address, err))
+	}
+	return stream{t, tcp}, nil
+}
+
+// explain adds what can be done about a failed handshake.
+func explain(err error) error {
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var plain tls.RecordHeaderError
+	var network *net.OpError // an alert of the broker's is a "remote error"
+	switch {
+	case errors.Is(err, io.EOF), errors.As(err, &network) && network.Op != "remote error":
+		return mqttetl.WithHint(unreachable{err}, "this port may not speak TLS; 8883 is the usual one")
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return mqttetl.WithHint(err, "renew the broker's certificate, or set this machine's clock")
+	case errors.As(err, &unknown):
+		return mqttetl.WithHint(err, "the CA file must hold the authority that signed the broker's certificate")
+	case errors.As(err, &name):
+		return mqttetl.WithHint(err, "connect by a name that stands in the certificate")
+	case errors.As(err, &plain):
+		return mqttetl.WithHint(err, "this port does not speak TLS; 8883 is the usual one")
+	}
+	return err
+}
+
+// config reads the files and returns the client's TLS configuration.
+func (t *TLS) config(address string) (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{
+		ServerName: host, MinVersion: tls.VersionTLS12,
+		InsecureSkipVerify: t.Insecure || t.AnyName,
+	}
+	if t.ServerName != "" {
+		conf.ServerName = t.ServerName
+	}
+	if t.Version != 0 {
+		conf.MinVersion, conf.MaxVersion = t.Version, t.Version
+	}
+	if conf.RootCAs, err = t.authorities(); err != nil {
+		return nil, err
+	}
+	if t.AnyName && !t.Insecure {
+		conf.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, conf.RootCAs) }
+	}
+	if t.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read client certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+// authorities are the accepted ones; nil means the system's.
+func (t *TLS) authorities() (*x509.CertPool, error) {
+	if t.CA == "" && t.CAPath == "" {
+		return nil, nil
+	}
+	var files []string
+	if t.CA != "" {
+		files = append(files, t.CA)
+	}
+	pool := x509.NewCertPool()
+	found := 0
+	if t.CAPath != "" {
+		entries, err := os.ReadDir(t.CAPath)
+		if err != nil {
+			return nil, fmt.Errorf("read CA directory: %w", err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() {
+				files = append(files, filepath.Join(t.CAPath, e.Name()))
+			}
+		}
+	}
+	for _, f := range files {
+		pem, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("read CA: %w", err)
+		}
+		if pool.AppendCertsFromPEM(pem) {
+			found++
+		} else if f == t.CA {
+			return nil, mqttetl.WithHint(errors.New("read CA "+t.CA+": no certificate in it"), "the file must be PEM")
+		}
+	}
+	if found == 0 {
+		return nil, errors.New("read CA directory " + t.CAPath + ": no PEM certificate in it")
+	}
+	return pool, nil
+}
+
+// verifyChain verifies everything about the broker's certificate but its name.
+func verifyChain(s tls.ConnectionState, roots *x509.CertPool) error {
+	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, c := range s.PeerCertificates[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := s.PeerCertificates[0].Verify(o)
+	return err
+}

@@ -1,0 +1,103 @@
+package servers
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// Mochi is an MQTT broker within the process, for MQTT 3.1.1 and 5, open to
+// everyone on the machine. It keeps sessions in memory only and may drop a
+// message of a slow subscriber: no claim may rest on it.
+type Mochi struct {
+	Addr string // host:port
+	URL  string // mqtt://host:port
+
+	WebSocketURL string // ws://host:port/mqtt
+
+	server *mqtt.Server
+}
+
+// StartMochi starts a broker on a free port of the loopback interface.
+func StartMochi() (*Mochi, error) {
+	capabilities := mqtt.NewDefaultServerCapabilities()
+	capabilities.MaximumClientWritesPending = 1 << 16
+	capabilities.MaximumInflight = math.MaxUint16
+	capabilities.ReceiveMaximum = math.MaxUint16
+	server := mqtt.New(&mqtt.Options{Capabilities: capabilities, Logger: slog.New(slog.DiscardHandler)})
+	for _, hook := range []mqtt.Hook{new(everyone), new(noQuota)} {
+		if err := server.AddHook(hook, nil); err != nil {
+			return nil, fmt.Errorf("start mochi: %w", err)
+		}
+	}
+	listener := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	if err := server.AddListener(listener); err != nil {
+		return nil, fmt.Errorf("start mochi: %w", err)
+	}
+	wsAddr, err := freeAddr()
+	if err != nil {
+		return nil, fmt.Errorf("start mochi: %w", err)
+	}
+	if err := server.AddListener(listeners.NewWebsocket(listeners.Config{ID: "ws", Address: wsAddr})); err != nil {
+		return nil, fmt.Errorf("start mochi: %w", err)
+	}
+	if err := server.Serve(); err != nil {
+		return nil, fmt.Errorf("start mochi: %w", err)
+	}
+	addr := listener.Address()
+	return &Mochi{
+		Addr: addr, URL: "mqtt://" + addr,
+		WebSocketURL: "ws://" + wsAddr + "/mqtt",
+		server:       server,
+	}, nil
+}
+
+// Close ends all connections and the broker.
+func (m *Mochi) Close() error { return m.server.Close() }
+
+// everyone is the hook that lets every client do everything; without one mochi
+// refuses all.
+type everyone struct{ mqtt.HookBase }
+
+// ID names the hook.
+func (everyone) ID() string { return "everyone" }
+
+// Provides says what the hook decides.
+func (everyone) Provides(b byte) bool { return b == mqtt.OnConnectAuthenticate || b == mqtt.OnACLCheck }
+
+// OnConnectAuthenticate accepts every client.
+func (everyone) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnACLCheck allows every topic.
+func (everyone) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
+
+// noQuota turns mochi's send quota off: a broker that ignores its clients'
+// receive maximum. With the quota, mochi 2.7.9 forgets a message that it had to
+// park before that is acknowledged, and can deadlock when a subscriber's
+// acknowledgements cross new messages for it, because looking for a parked one
+// (Inflight.NextImmediate) takes a read lock twice.
+type noQuota struct{ mqtt.HookBase }
+
+// ID names the hook.
+func (noQuota) ID() string { return "no quota" }
+
+// Provides says what the hook listens to: the moments after mochi has set the
+// quota of a new and of an inherited session.
+func (noQuota) Provides(b byte) bool {
+	return b == mqtt.OnConnect || b == mqtt.OnSessionEstablished
+}
+
+// OnConnect turns the quota of a new session off.
+func (noQuota) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
+	cl.State.Inflight.ResetSendQuota(0)
+	return nil
+}
+
+// OnSessionEstablished turns that of an inherited session off.
+func (noQuota) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	cl.State.Inflight.ResetSendQuota(0)
+}
