@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// display shows a running demo: what it is and, on a terminal, a line that
+// changes.
+type display struct {
+	w     io.Writer
+	live  bool // draw the line
+	quiet bool // say nothing
+
+	began time.Time
+	at    time.Time
+	last  mqttetl.Seq
+	times []bucket
+}
+
+// intro tells what runs and how to look at it from another terminal.
+func (v *display) intro(d *demo, dir string, f demoFlags) {
+	v.began = time.Now()
+	v.at, v.last = v.began, d.pipeline.log.Stats().Last
+	v.times = commitTimes(d.registry)
+	if v.quiet {
+		return
+	}
+	fmt.Fprintf(v.w, "%s: %d devices, %d messages a second, in %s\n", bold(v.w, "mqttetl demo"), f.devices, f.rate, dir)
+	fmt.Fprintf(v.w, "look at it:\n")
+	fmt.Fprintf(v.w, "  sqlite3 %s 'select time, topic, payload from msg limit 5'\n", d.cfg.Archive.Path)
+	fmt.Fprintf(v.w, "  nats --server %s sub '%s.>'\n", d.cfg.NATS.URL, d.cfg.NATS.SubjectPrefix)
+	fmt.Fprintf(v.w, "  mosquitto_sub -L '%s/#'\n", d.broker.URL)
+	fmt.Fprintf(v.w, "  curl http://%s/status\n", d.address)
+}
+
+// tick shows the last second.
+func (v *display) tick(d *demo) {
+	if !v.live {
+		return
+	}
+	now, s, times := time.Now(), d.pipeline.status(), commitTimes(d.registry)
+	rate := float64(s.Log.Last-v.last) / now.Sub(v.at).Seconds()
+	recent := since(times, v.times)
+	line := fmt.Sprintf("%4.0f s  %6.0f msg/s  commit p50 %s p99 %s  archive %d behind  nats %d behind",
+		now.Sub(v.began).Seconds(), rate, milliseconds(quantile(recent, 0.5)), milliseconds(quantile(recent, 0.99)), s.Archive.Lag, s.NATS.Lag)
+	fmt.Fprint(v.w, "\r\x1b[K"+line)
+	v.at, v.last, v.times = now, s.Log.Last, times
+}
+
+func (v *display) draining() {
+	if v.live {
+		fmt.Fprintln(v.w)
+	}
+}
+
+// printResult prints the account, and where the files are if they stay.
+func printResult(w io.Writer, a account, d *demo, kept string) error {
+	text := bold(w, a.String()) + "\n"
+	if kept != "" {
+		text += fmt.Sprintf("kept: log %s, archive %s\n", d.cfg.Log.Dir, d.cfg.Archive.Path)
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+func milliseconds(seconds float64) string {
+	if math.IsNaN(seconds) {
+		return "-"
+	}
+	return fmt.Sprintf("%.2g ms", seconds*1e3)
+}
+
+// bucket is one of a histogram: how many observations were at most le.
+type bucket struct {
+	le    float64
+	count uint64
+}
+
+// commitTimes reads the histogram of the log's commit times.
+func commitTimes(g prometheus.Gatherer) (buckets []bucket) {
+	families, err := g.Gather()
+	if err != nil {
+		return nil
+	}
+	for _, f := range families {
+		if f.GetName() != "mqttetl_log_commit_seconds" {
+			continue
+		}
+		h := f.GetMetric()[0].GetHistogram()
+		for _, b := range h.GetBucket() {
+			buckets = append(buckets, bucket{b.GetUpperBound(), b.GetCumulativeCount()})
+		}
+		buckets = append(buckets, bucket{math.Inf(1), h.GetSampleCount()})
+	}
+	return buckets
+}
+
+// since subtracts an earlier reading of the same histogram.
+func since(now, before []bucket) []bucket {
+	if len(now) != len(before) {
+		return now
+	}
+	diff := make([]bucket, len(now))
+	for i := range now {
+		diff[i] = bucket{now[i].le, now[i].count - before[i].count}
+	}
+	return diff
+}
+
+// quantile estimates a quantile as Prometheus does, linear within a bucket;
+// NaN without observations.
+func quantile(buckets []bucket, q float64) float64 {
+	if len(buckets) == 0 || buckets[len(buckets)-1].count == 0 {
+		return math.NaN()
+	}
+	rank := q * float64(buckets[len(buckets)-1].count)
+	low := bucket{}
+	for _, b := range buckets {
+		if float64(b.count) < rank {
+			low = b
+			continue
+		}
+		if math.IsInf(b.le, 1) {
+			return low.le
+		}
+		return low.le + (b.le-low.le)*(rank-float64(low.count))/float64(b.count-low.count)
+	}
+	return low.le
+}

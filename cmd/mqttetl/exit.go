@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward/replay"
+	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/archive"
+)
+
+// Exit codes, where there is one of that meaning from sysexits.h.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitTimedOut    = 27 // -W, as mosquitto_sub
+	exitDamaged     = 65 // EX_DATAERR: damaged data, or stores that do not belong together
+	exitUnreachable = 69 // EX_UNAVAILABLE: broker, server or service cannot be reached
+	exitIO          = 74 // EX_IOERR: files, directories, ports
+	exitLogin       = 77 // EX_NOPERM: the broker refuses the login
+	exitConfig      = 78 // EX_CONFIG
+)
+
+// usageError is a command line that cannot be run.
+type usageError struct {
+	error
+	cmd *cobra.Command
+}
+
+func (e usageError) Unwrap() error { return e.error }
+
+// configError is a configuration that cannot be used.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
+
+// exitCode is the exit code that err means.
+func exitCode(err error) int {
+	var usage usageError
+	var conf configError
+	var child childError
+	var coded codedError
+	var path *fs.PathError
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &conf):
+		return exitConfig
+	case errors.As(err, &child):
+		return child.code
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.Is(err, mqttetl.ErrDamaged), errors.Is(err, mqttetl.ErrForeign), errors.Is(err, archive.ErrVersion):
+		return exitDamaged
+	case errors.Is(err, replay.ErrLogin):
+		return exitLogin
+	case errors.Is(err, mqttetl.ErrUnavailable):
+		return exitUnreachable
+	case errors.Is(err, mqttetl.ErrLocked), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission),
+		errors.As(err, &path), errors.As(err, &errno):
+		return exitIO
+	}
+	return exitFailed
+}
+
+// printError writes err as one line and a line for what can be done about it.
+// Problems of a configuration stand as file:line:col: message, one a line, as
+// editors and CI systems read them.
+func printError(w io.Writer, err error) {
+	var usage usageError
+	var problems config.Problems
+	var quiet quietError
+	switch {
+	case errors.As(err, &quiet):
+		return
+	case errors.As(err, &problems):
+		fmt.Fprintln(w, problems)
+	case errors.As(err, &usage):
+		fmt.Fprintf(w, "mqttetl: %s\nUsage: %s\n", oneLine(err), usage.cmd.UseLine())
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(w, "mqttetl: interrupted")
+	default:
+		fmt.Fprintf(w, "mqttetl: %s\n", oneLine(err))
+	}
+	if hint := mqttetl.Hint(err); hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+}
+
+// oneLine keeps the parts of a joined or suggesting error on one line.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/sink/history"
+)
+
+// exportFlags say in which form the records are written, and where to.
+type exportFlags struct {
+	selectionFlags
+	format, compress string
+	out              string
+	quiet            bool
+}
+
+var (
+	exportFormats = []string{"ndjson", "csv", "parquet"}
+	compressions  = []string{"none", "gzip", "zstd"}
+)
+
+func newExport(std streams) *cobra.Command {
+	var f exportFlags
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Write recorded messages as NDJSON, CSV or Parquet",
+		Long: `Export writes the records of the archive, and those of the log that are not
+archived yet, in the order in which they were received. It reads beside the
+running service and does not hold it up; it writes what is there when it begins.
+
+NDJSON has the keys of mosquitto_sub's %J and then seq, source and time with
+nanoseconds. A payload that is not text stands as payload_base64. The same
+records give the same bytes each time; mqttetl import reads them back.
+
+A file named by --out gets its name when it is whole.`,
+		Example: `  mqttetl export --since yesterday --topic 'factory/+/temp' | jq .payload
+  mqttetl export --since 2026-01-01 --until 2026-02-01 --format parquet --out january.parquet
+  mqttetl export --compress zstd --out all.ndjson.zst
+  mqttetl export --archive backup.db --seq 1..1000 --format csv`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return usageError{err, cmd}
+			}
+			h, sel, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			return f.run(cmd.Context(), std, h.Select(sel))
+		},
+	}
+	f.selectionFlags.add(cmd)
+	cmd.Flags().StringVar(&f.format, "format", "ndjson", "one of "+strings.Join(exportFormats, ", "))
+	cmd.Flags().StringVar(&f.compress, "compress", "none", "one of "+strings.Join(compressions, ", ")+"; Parquet is zstd within")
+	cmd.Flags().StringVar(&f.out, "out", "-", "file to write; - is standard output")
+	cmd.Flags().BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
+	return cmd
+}
+
+func (f *exportFlags) check() error {
+	if !slices.Contains(exportFormats, f.format) {
+		return fmt.Errorf("--format %s: must be one of %s", f.format, strings.Join(exportFormats, ", "))
+	}
+	if !slices.Contains(compressions, f.compress) {
+		return fmt.Errorf("--compress %s: must be one of %s", f.compress, strings.Join(compressions, ", "))
+	}
+	if f.format == "parquet" && f.compress != "none" {
+		return errors.New("--compress: Parquet is compressed within, a reader could not open it otherwise")
+	}
+	return nil
+}
+
+// run writes everything and says how much it was where that is not in the way.
+func (f *exportFlags) run(ctx context.Context, std streams, records *history.Cursor) error {
+	src := &watched{cursor: records, progress: newProgressLine(std.err, f.quiet || f.out == "-" && isTerminal(std.out))}
+	src.first, src.last = records.Bounds()
+	n, err := f.write(ctx, std.out, src)
+	src.progress.clear()
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		fmt.Fprintln(std.err, "no record is meant by this selection")
+	case f.out != "-":
+		fmt.Fprintf(std.err, "exported %d records to %s\n", n, f.out)
+	}
+	return nil
+}
+
+func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src format.Source) (n uint64, err error) {
+	if f.out == "-" {
+		return f.encode(ctx, stdout, src)
+	}
+	file, err := os.CreateTemp(filepath.Dir(f.out), filepath.Base(f.out)+".part-")
+	if err != nil {
+		return 0, err
+	}
+	n, err = f.encode(ctx, file, src)
+	if err == nil {
+		err = errors.Join(file.Chmod(0o640), file.Sync())
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), f.out)
+	}
+	if err != nil {
+		os.Remove(file.Name()) // it would only look like an export
+	}
+	return n, err
+}
+
+func (f *exportFlags) encode(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {
+	out, err := compressor(w, f.compress)
+	if err != nil {
+		return 0, err
+	}
+	switch f.format {
+	case "parquet":
+		n, err = exportParquet(ctx, out, src)
+	case "csv":
+		if _, err = io.WriteString(out, format.CSVHeader); err == nil {
+			n, err = format.Lines(ctx, out, src, func() format.Encoder { return &format.CSV{} })
+		}
+	default:
+		n, err = format.Lines(ctx, out, src, func() format.Encoder { return &format.JSON{} })
+	}
+	return n, errors.Join(err, out.Close())
+}
+
+func exportParquet(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {
+	buffered := bufio.NewWriterSize(w, 1<<20)
+	p := format.NewParquet(buffered)
+	for {
+		recs, err := src.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return n, errors.Join(p.Close(), buffered.Flush())
+		}
+		if err == nil {
+			err = p.Write(recs)
+		}
+		if err != nil {
+			return n, err
+		}
+		n += uint64(len(recs))
+	}
+}
+
+// compressor puts a compression in front of w. Closing it does not close w.
+func compressor(w io.Writer, how string) (io.WriteCloser, error) {
+	switch how {
+	case "gzip":
+		return gzip.NewWriter(w), nil
+	case "zstd":
+		return zstd.NewWriter(w)
+	}
+	return uncompressed{w}, nil
+}
+
+type uncompressed struct{ io.Writer }
+
+func (uncompressed) Close() error { return nil }
+
+// watched is a selection whose reading is shown on a terminal.
+type watched struct {
+	cursor      *history.Cursor
+	progress    *progressLine
+	first, last mqttetl.Seq
+	n           uint64
+}
+
+func (w *watched) Next(ctx context.Context) ([]mqttetl.Record, error) {
+	recs, err := w.cursor.Next(ctx)
+	w.n += uint64(len(recs))
+	w.progress.show(func(elapsed time.Duration) string {
+		at, _ := w.cursor.Bounds()
+		return fmt.Sprintf("%d records  %s  %.0f/s", w.n, percent(w.first, at, w.last), rate(w.n, elapsed))
+	})
+	return recs, err
+}
+
+// percent is how much of first..last is before at.
+func percent(first, at, last mqttetl.Seq) string {
+	if last < first {
+		return "100 %"
+	}
+	return fmt.Sprintf("%.0f %%", 100*float64(min(at, last+1)-first)/float64(last+1-first))
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+	"github.com/eclipse/paho.golang/paho"
+	"golang.org/x/sync/errgroup"
+)
+
+// fleet is the simulated devices of the demo, each with a connection of its
+// own. It never has more messages on their way than window, so that the broker
+// never has a queue that it would have to bound.
+type fleet struct {
+	broker       string // host:port
+	devices      int
+	rate         int // messages a second, all devices together
+	window       uint64
+	acknowledged func() uint64 // messages that the subscriber has acknowledged
+
+	started   atomic.Uint64 // publishes begun
+	published atomic.Uint64 // publishes that the broker has acknowledged
+}
+
+// publishTime is how long the broker may take to acknowledge a message.
+const publishTime = 10 * time.Second
+
+// Run publishes until ctx ends and then waits for the PUBACKs that are due, so
+// that every message begun is either counted as published or an error.
+func (f *fleet) Run(ctx context.Context) error {
+	publishers, ctx := errgroup.WithContext(ctx)
+	for n := range f.devices {
+		publishers.Go(func() error {
+			if err := f.run(ctx, n); err != nil {
+				return fmt.Errorf("device %d: %w", n, err)
+			}
+			return nil
+		})
+	}
+	return publishers.Wait()
+}
+
+// run is the life of one device.
+func (f *fleet) run(ctx context.Context, n int) error {
+	every := time.Duration(float64(time.Second) * float64(f.devices) / float64(f.rate))
+	random := rand.New(rand.NewPCG(uint64(n), uint64(time.Now().UnixNano())))
+	if !pause(ctx, time.Duration(random.Int64N(int64(every)+1))) { // not all at the same moment
+		return nil
+	}
+	client, err := f.connect(ctx, n)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer client.Disconnect(&paho.Disconnect{})
+	d := newDevice(n)
+	ticker := time.NewTicker(max(every, 1))
+	defer ticker.Stop()
+	for f.admit(ctx) {
+		if err := f.publish(client, d.topic, d.payload(random, time.Now())); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+func (f *fleet) connect(ctx context.Context, n int) (*paho.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", f.broker)
+	if err != nil {
+		return nil, err
+	}
+	client := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn)})
+	_, err = client.Connect(ctx, &paho.Connect{ClientID: fmt.Sprintf("device-%d", n), CleanStart: true, KeepAlive: 30})
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return client, nil
+}
+
+// admit waits until one more message may be on its way, false at the end of ctx.
+func (f *fleet) admit(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		n := f.started.Load()
+		if n-min(n, f.acknowledged()) >= f.window {
+			pause(ctx, time.Millisecond)
+			continue
+		}
+		if f.started.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+// publish sends one message and waits for its PUBACK, also when the fleet has
+// been told to stop: the message may be on its way already.
+func (f *fleet) publish(client *paho.Client, topic string, payload []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+	defer cancel()
+	r, err := client.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: payload})
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", topic, err)
+	}
+	if r.ReasonCode != packets.PubackSuccess {
+		return fmt.Errorf("publish %s: the broker answers 0x%02x", topic, r.ReasonCode)
+	}
+	f.published.Add(1)
+	return nil
+}
+
+// pause waits, false if ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

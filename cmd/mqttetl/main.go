@@ -1,0 +1,92 @@
+// Command mqttetl keeps MQTT messages: from brokers into an append log that is
+// on disk before the broker gets its acknowledgement, and from there into
+// SQLite and NATS JetStream.
+//
+// Its invariant: this is the only place where the parts meet. A part fails by
+// returning an error; here, and nowhere else, errors become exit codes.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal does what signals do: it kills
+	os.Exit(exec(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// streams are what a command reads and writes. Data goes to out, all else to err.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exec runs one command line until it is done or ctx ends, and returns the
+// exit code.
+func exec(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	started := false
+	root := newRoot(streams{stdin, stdout, stderr})
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := cmd.ValidateRequiredFlags() // which cobra does only behind this
+		started = err == nil
+		return err
+	}
+	root.SetArgs(args)
+	var noHelp error
+	refuseHelp(root, func(err error) { noHelp = err })
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = noHelp
+	}
+	if err != nil && !started {
+		err = usageError{err, cmd}
+	}
+	if err != nil {
+		complain(stderr, err)
+	}
+	return exitCode(err)
+}
+
+func newRoot(std streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mqttetl COMMAND",
+		Short: "Keep MQTT messages: on disk before PUBACK, then in SQLite and NATS JetStream",
+		Long: `mqttetl subscribes to MQTT brokers and acknowledges a message when it is on disk.
+From its log it fills an SQLite archive and a NATS JetStream stream.`,
+		Example: `  mqttetl demo --duration 10s
+  mqttetl config example > mqttetl.yaml
+  mqttetl run -c mqttetl.yaml`,
+		Version:       buildVersion().Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs, // so that needCommand sees what is not a command
+		RunE:          needCommand,
+
+		SuggestionsMinimumDistance: 2,
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetVersionTemplate("mqttetl {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand(root))
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(
+		newRun(std), newDemo(std), newStatus(std), newVerify(std), newVerifyRead(std),
+		newConfig(std), newVersion(std), newExport(std), newReplay(std), newImport(std), newQuery(std), newTail(std),
+		newPub(std), newSub(std), newTest(std), newDoctor(std),
+	)
+	return root
+}
+
+// configFlag adds -c, --config.
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "c", defaultConfigPath, "configuration file")
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl/sink/wal"
+)
+
+func TestJournalHasPrioritiesAndNoTime(t *testing.T) {
+	var b bytes.Buffer
+	l := slog.New(newJournal(&b, &slog.HandlerOptions{Level: slog.LevelDebug})).With("part", "log")
+	l.Debug("a")
+	l.Info("two\nlines", "level", 7)
+	l.WithGroup("g").Warn("c", "time", "x")
+	l.Error("d")
+	want := "<7>msg=a part=log\n<6>msg=\"two\\nlines\" part=log\n<4>msg=c part=log g.time=x\n<3>msg=d part=log\n"
+	want = strings.Replace(want, "part=log\n<4>", "part=log level=7\n<4>", 1)
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}
+
+func TestLogFormats(t *testing.T) {
+	write := func(l logFlags) string {
+		var b bytes.Buffer
+		l.logger(&b).Info("hello")
+		l.logger(&b).Debug("hidden")
+		return b.String()
+	}
+	var line map[string]any
+	if err := json.Unmarshal([]byte(write(logFlags{format: "json"})), &line); err != nil || line["msg"] != "hello" {
+		t.Errorf("json: %v, %v", line, err)
+	}
+	if got := write(logFlags{format: "journal"}); got != "<6>msg=hello\n" {
+		t.Errorf("journal: %q", got)
+	}
+	if got := write(logFlags{}); !strings.HasPrefix(got, "time=") {
+		t.Errorf("text: %q", got)
+	}
+	if got := write(logFlags{level: slog.LevelWarn}); got != "" {
+		t.Errorf("warn: %q", got)
+	}
+}
+
+func TestTheJournalIsTheStreamThatSystemdNames(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	info, err := w.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	name := strconv.FormatUint(st.Dev, 10) + ":" + strconv.FormatUint(st.Ino, 10)
+	if !isJournal(w, name) || isJournal(w, name+"0") || isJournal(w, "") || isJournal(&bytes.Buffer{}, name) {
+		t.Errorf("isJournal is wrong about %s", name)
+	}
+}
+
+func TestPulse(t *testing.T) {
+	start := time.Now()
+	commit := start.Add(-time.Hour)
+	idle := wal.Stats{Last: 5}
+	busy := wal.Stats{Last: 5, Queued: 1, CommittingSince: commit}
+	for name, c := range map[string]struct {
+		then, now wal.Stats
+		after     time.Duration
+		want      bool
+	}{
+		"idle for long":            {idle, idle, time.Hour, true},
+		"in a commit for short":    {busy, busy, stuckAfter - time.Second, true},
+		"in a commit for long":     {busy, busy, stuckAfter, false},
+		"in another commit":        {busy, wal.Stats{Last: 5, CommittingSince: start}, time.Hour, true},
+		"work, but no commit":      {wal.Stats{Queued: 1}, wal.Stats{Queued: 2}, stuckAfter, false},
+		"work, and records moved":  {wal.Stats{Queued: 1}, wal.Stats{Queued: 1, Last: 1}, time.Hour, true},
+		"paused":                   {wal.Stats{Queued: 9, Paused: true}, wal.Stats{Queued: 9, Paused: true}, time.Hour, true},
+		"first look, long at work": {wal.Stats{}, busy, time.Hour, true},
+	} {
+		var p pulse
+		if !p.beats(c.then, start) {
+			t.Errorf("%s: dead at the first look", name)
+		}
+		if got := p.beats(c.now, start.Add(c.after)); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	h := []bucket{{1, 10}, {2, 90}, {4, 100}, {math.Inf(1), 100}}
+	for q, want := range map[float64]float64{0.5: 1.5, 0.05: 0.5, 0.99: 3.8, 1: 4} {
+		if got := quantile(h, q); math.Abs(got-want) > 1e-9 {
+			t.Errorf("p%v: %v, want %v", q*100, got, want)
+		}
+	}
+	if got := quantile([]bucket{{1, 0}, {math.Inf(1), 3}}, 0.5); got != 1 {
+		t.Errorf("beyond the last bound: %v", got)
+	}
+	if !math.IsNaN(quantile(since(h, h), 0.5)) || !math.IsNaN(quantile(nil, 0.5)) {
+		t.Error("a quantile of nothing")
+	}
+	if got := since(h, []bucket{{1, 10}, {2, 10}, {4, 10}, {math.Inf(1), 10}}); got[1].count != 80 || got[3].count != 90 {
+		t.Errorf("since: %v", got)
+	}
+}
+
+func TestDevicesSendWhatTheyAreSaidTo(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	topics := map[string]bool{}
+	binaries := 0
+	for n := range 300 {
+		d := newDevice(n)
+		if topics[d.topic] || strings.ContainsAny(d.topic, "+#") {
+			t.Errorf("topic %q", d.topic)
+		}
+		topics[d.topic] = true
+		p := d.payload(r, time.Now())
+		switch {
+		case p[0] == '{':
+			if !json.Valid(p) {
+				t.Errorf("%s: %s", d.topic, p)
+			}
+		case strings.HasSuffix(d.topic, "/temperature"):
+			if _, err := strconv.ParseFloat(string(p), 64); err != nil {
+				t.Errorf("%s: %s", d.topic, p)
+			}
+		case strings.HasSuffix(d.topic, "/POWER"):
+			if s := string(p); s != "ON" && s != "OFF" {
+				t.Errorf("%s: %s", d.topic, p)
+			}
+		default:
+			if !utf8.Valid(p) || bytes.IndexByte(p, 0) >= 0 {
+				binaries++
+			}
+		}
+	}
+	if binaries != 50 {
+		t.Errorf("%d binary payloads of 50", binaries)
+	}
+}
+
+func TestAccount(t *testing.T) {
+	good := account{3, 3, holdings{3, 3}}
+	if err := good.err(); err != nil || good.String() != "published 3 = acknowledged 3 = archived 3 = forwarded 3" {
+		t.Errorf("%v: %v", good, err)
+	}
+	for _, bad := range []account{{4, 3, holdings{3, 3}}, {3, 2, holdings{3, 3}}, {3, 3, holdings{2, 3}}, {3, 3, holdings{3, 4}}} {
+		if exitCode(bad.err()) != exitFailed || !strings.Contains(bad.String(), "≠") {
+			t.Errorf("%v balances", bad)
+		}
+	}
+}
+
+func TestErrorsAreOneLineAndAHint(t *testing.T) {
+	var b bytes.Buffer
+	printError(&b, errors.Join(errors.New("a"), errors.New("b")))
+	if b.String() != "mqttetl: a; b\n" {
+		t.Errorf("%q", b.String())
+	}
+}

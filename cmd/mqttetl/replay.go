@@ -1,0 +1,404 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/forward/replay"
+	"github.com/mqttetl/mqttetl/sink/history"
+)
+
+// replayFlags say what is played where, and how.
+type replayFlags struct {
+	selectionFlags
+	destinationFlags
+	speed       string
+	rate        float64
+	maxGap      time.Duration
+	loop        bool
+	topicPrefix string
+	topicMaps   []string
+	resume      string
+	skipRefused bool
+	quiet       bool
+}
+
+func newReplay(std streams) *cobra.Command {
+	var f replayFlags
+	cmd := &cobra.Command{
+		Use:   "replay --to URL",
+		Short: "Play recorded messages back to NATS, MQTT or standard output",
+		Long: `Replay sends the records of the archive, and those of the log that are not
+archived yet, in the order in which they were received: as recorded, faster, or
+as fast as they are taken. It reads beside the running service, and plays what
+is there when it begins.
+
+  --to nats://host:4222 --stream NAME   JetStream, each record confirmed and stored once
+  --to nats://host:4222                 core NATS, to whoever listens
+  --to mqtt://host:1883                 MQTT 5, confirmed by PUBACK; mqtts:// with TLS
+  --to -                                NDJSON on standard output
+
+With --resume FILE a replay that was interrupted, killed even, goes on behind
+what was confirmed. JetStream gets nothing twice; MQTT may get again what was in
+flight (package forward/replay says exactly what).
+
+On a terminal, space pauses and goes on, and q quits.
+
+Exit codes: 0 played, 1 records were refused, 65 damaged or foreign stores, 69
+the destination cannot be reached, went away or refused a record, 77 it does not let us in.`,
+		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
+  mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --speed max --resume again.pos
+  mqttetl replay --to nats://127.0.0.1:4222 --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'
+  mqttetl replay --to - --max-gap 1s --seq 100..200`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pace, rewrite, err := f.check()
+			if err != nil {
+				return usageError{err, cmd}
+			}
+			h, sel, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			r := &replayRun{std: std, flags: &f, history: h, sel: sel, cfg: replay.Config{
+				Pace: pace, Rewrite: rewrite, Loop: f.loop, SkipRefused: f.skipRefused,
+			}}
+			return r.run(cmd.Context())
+		},
+	}
+	f.selectionFlags.add(cmd)
+	f.destinationFlags.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.speed, "speed", "1", "times as fast as recorded: 1, 10, 0.5, …, or max")
+	flags.Float64Var(&f.rate, "rate", 0, "records a second, evenly, whatever was recorded; 0: none")
+	flags.DurationVar(&f.maxGap, "max-gap", 0, "shorten recorded silences to this; 0: none")
+	flags.BoolVar(&f.loop, "loop", false, "begin again at the end, until interrupted")
+	flags.StringVar(&f.topicPrefix, "topic-prefix", "", "put before every topic")
+	flags.StringArrayVar(&f.topicMaps, "topic-map", nil, "rename whole topics, 'a/(.*)=b/$1'; may be repeated, the first that matches")
+	flags.StringVar(&f.resume, "resume", "", "file that keeps the position; made if absent")
+	flags.BoolVar(&f.skipRefused, "skip-refused", false, "go on behind a record that the destination will never take")
+	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
+	return cmd
+}
+
+// check returns pace and rewriting, or what is wrong with the flags.
+func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err error) {
+	errs := []error{f.destinationFlags.check()}
+	pace = replay.Pace{Rate: f.rate, MaxGap: f.maxGap}
+	if f.speed != "max" {
+		pace.Speed, err = strconv.ParseFloat(f.speed, 64)
+		if err != nil || !(pace.Speed > 0) || pace.Speed > 1e9 {
+			errs = append(errs, fmt.Errorf("--speed %s: must be a number above 0, or max", f.speed))
+		}
+	}
+	if f.rate < 0 || f.maxGap < 0 {
+		errs = append(errs, errors.New("--rate and --max-gap: must not be negative"))
+	}
+	if f.loop && (f.stream != "" || f.limit > 0 && f.resume != "") {
+		errs = append(errs, errors.New("--loop: a stream takes each record once, in order; and with --limit there is no position to resume at"))
+	}
+	rewrite.Prefix = f.topicPrefix
+	for _, s := range f.topicMaps {
+		m, err := replay.ParseMap(s)
+		errs = append(errs, named("topic-map", err))
+		rewrite.Maps = append(rewrite.Maps, m)
+	}
+	return pace, rewrite, errors.Join(errs...)
+}
+
+// settings is all that decides what is sent where.
+func (f *replayFlags) settings() string {
+	return fmt.Sprintf("to=%s stream=%s subject=%s qos=%d no-retain=%v new-ids=%v since=%s until=%s seq=%s topics=%q sources=%q limit=%d prefix=%q maps=%q",
+		redacted(f.to), f.stream, f.subjectPrefix, f.qos, f.noRetain, f.newIDs, f.since, f.until, f.seq, f.topics, f.sources, f.limit, f.topicPrefix, f.topicMaps)
+}
+
+// redacted is a URL without its password.
+func redacted(to string) string {
+	u, err := url.Parse(to)
+	if err != nil {
+		return to
+	}
+	return u.Redacted()
+}
+
+// replayRun is one replay from the first look at its resume file to its account.
+type replayRun struct {
+	std     streams
+	flags   *replayFlags
+	history *history.History
+	sel     mqttetl.Selection
+	cfg     replay.Config
+	plan    replay.Plan
+	player  *replay.Player
+}
+
+func (r *replayRun) run(ctx context.Context) error {
+	r.plan = replay.Plan{Settings: r.flags.settings(), LogID: r.history.LogID(), IDs: r.history.LogID(), Selection: r.sel}
+	if r.flags.newIDs {
+		var id [8]byte
+		rand.Read(id[:])
+		r.plan.IDs = hex.EncodeToString(id[:])
+	}
+	if _, last := r.history.Select(r.sel).Bounds(); r.sel.To == 0 {
+		r.plan.Selection.To = max(1, last)
+	}
+	resumed := r.flags.resume != "" && exists(r.flags.resume)
+	if resumed {
+		if err := r.openResume(); err != nil {
+			return err
+		}
+		defer r.cfg.Resume.Close()
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.cfg.Open = r.source
+	confirmed := func(upTo mqttetl.Seq, n int) { r.player.Confirmed(upTo, n) }
+	refused := func(x *replay.Refusal) error { return r.player.Refused(x) }
+	if resumed {
+		r.player = replay.NewPlayer(r.cfg)
+	}
+	to, found, err := r.flags.openDestination(ctx, r.std, r.plan.IDs, confirmed, refused, stop)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if found > 0 && !resumed {
+		if err := r.checkStream(ctx, found); err != nil {
+			return err
+		}
+	}
+	if r.flags.resume != "" && !resumed {
+		if err := r.openResume(); err != nil {
+			return err
+		}
+		defer r.cfg.Resume.Close()
+	}
+	if r.player == nil {
+		r.player = replay.NewPlayer(r.cfg)
+	}
+	if resumed {
+		r.player.Found(found)
+	}
+	return r.play(ctx, to, stop)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func (r *replayRun) openResume() (err error) {
+	if r.cfg.Resume, err = replay.OpenResume(r.flags.resume, r.plan); err == nil {
+		r.plan = r.cfg.Resume.Plan
+	}
+	return err
+}
+
+// checkStream refuses to play what a stream may hold already: the ids say how
+// far it has come, not what was left out.
+func (r *replayRun) checkStream(ctx context.Context, found mqttetl.Seq) error {
+	recs, err := r.source(0, 0).Next(ctx)
+	if err != nil || len(recs) == 0 || recs[0].Seq > found {
+		return nil // an error of reading is seen again
+	}
+	return mqttetl.WithHint(fmt.Errorf("stream %s holds records of this log up to %d, the replay would begin at %d: %w",
+		r.flags.stream, found, recs[0].Seq, mqttetl.ErrForeign),
+		fmt.Sprintf("--new-ids plays them again, --seq %d.. goes on behind them, --resume FILE continues the replay that brought them", found+1))
+}
+
+// source reads the selection of the plan behind a record.
+func (r *replayRun) source(after mqttetl.Seq, played uint64) replay.Source {
+	sel := r.plan.Selection
+	sel.From = max(sel.From, after+1)
+	if sel.Limit > 0 {
+		if played >= sel.Limit {
+			sel.From, sel.To = 2, 1
+		}
+		sel.Limit -= min(sel.Limit-1, played)
+	}
+	return r.history.Select(sel)
+}
+
+// errQuit is how the replay ends when somebody presses q.
+var errQuit = errors.New("quit")
+
+// play plays to the end and prints the account.
+func (r *replayRun) play(ctx context.Context, to replay.Destination, stop context.CancelCauseFunc) error {
+	line := newProgressLine(r.std.err, r.flags.quiet)
+	keys := readKeys(r.std.in, line.on, func(key byte) {
+		switch key {
+		case ' ':
+			r.player.Toggle()
+		case 'q', 'Q':
+			stop(errQuit)
+		}
+	})
+	hide := line.every(r.text)
+	began := time.Now()
+	err := r.player.Run(ctx, to)
+	took := time.Since(began)
+	hide()
+	keys.restore()
+	a := r.player.Account()
+	fmt.Fprintln(r.std.err, accountLine(a, took))
+	switch {
+	case errors.Is(err, errQuit):
+		return nil
+	case err != nil:
+		return r.because(err)
+	case a.Refused > 0:
+		return fmt.Errorf("%d records were refused, the first: %w", a.Refused, a.Refusal)
+	}
+	return nil
+}
+
+// because adds where the replay can be taken up again.
+func (r *replayRun) because(err error) error {
+	var refusal *replay.Refusal
+	if errors.As(err, &refusal) {
+		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused goes on behind it")
+	}
+	if r.flags.resume == "" || mqttetl.Hint(err) != "" {
+		return err
+	}
+	return mqttetl.WithHint(err, "the position is kept: the same command goes on behind record "+strconv.FormatUint(uint64(r.player.Position().Seq), 10))
+}
+
+// accountLine is the account in one line. The equations hold at the end.
+func accountLine(a replay.Account, took time.Duration) string {
+	if a.Selected == 0 && a.Before == 0 {
+		return "no record is meant by this selection"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "selected %d = ", a.Selected)
+	if a.Already > 0 {
+		fmt.Fprintf(&b, "there already %d + ", a.Already)
+	}
+	if a.Refused > 0 {
+		fmt.Fprintf(&b, "refused %d + ", a.Refused)
+	}
+	fmt.Fprintf(&b, "sent %d, confirmed %d", a.Sent, a.Confirmed)
+	if a.Before > 0 {
+		fmt.Fprintf(&b, ", before this run %d", a.Before)
+	}
+	fmt.Fprintf(&b, ", in %v (%.0f/s)", took.Round(time.Millisecond), rate(a.Confirmed, took))
+	return b.String()
+}
+
+// text is the line of the progress.
+func (r *replayRun) text(elapsed time.Duration) string {
+	a := r.player.Account()
+	from, to := max(1, r.plan.Selection.From), r.plan.Selection.To
+	text := fmt.Sprintf("%d messages  %s  %.0f/s", a.Confirmed, percent(from, a.At+1, to), rate(a.Confirmed, elapsed))
+	if a.At == 0 {
+		return text
+	}
+	text += "  playing " + time.Unix(0, a.Time).Format("2006-01-02 15:04:05")
+	if done := float64(a.At) - float64(from) + 1; done > 0 {
+		left := time.Duration(float64(elapsed) * float64(to-min(to, a.At)) / done)
+		text += "  ETA " + left.Round(time.Second).String()
+	}
+	return text
+}
+
+// destinationFlags say where messages go.
+type destinationFlags struct {
+	to            string
+	stream        string
+	subjectPrefix string
+	newIDs        bool
+	creds         string
+	ca, cert, key string
+	clientID      string
+	version       string
+	qos           int
+	noRetain      bool
+}
+
+func (f *destinationFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.to, "to", "", "nats:// or mqtt:// URL (tls://, ws://, wss://, mqtts://), or -")
+	flags.StringVar(&f.stream, "stream", "", "JetStream stream; created if absent")
+	flags.StringVar(&f.subjectPrefix, "subject-prefix", "mqtt", "first tokens of every NATS subject")
+	flags.BoolVar(&f.newIDs, "new-ids", false, "Nats-Msg-Id of this replay instead of the original ones")
+	flags.StringVar(&f.creds, "creds", "", "NATS credentials file")
+	flags.StringVar(&f.ca, "ca", "", "PEM file of authorities to trust")
+	flags.StringVar(&f.cert, "cert", "", "PEM file of the client certificate")
+	flags.StringVar(&f.key, "key", "", "PEM file of its key")
+	flags.StringVar(&f.clientID, "client-id", "", "MQTT client id (default: the broker gives one)")
+	flags.StringVar(&f.version, "mqtt-version", "5", "5 or 3.1.1, which has no properties")
+	flags.IntVar(&f.qos, "qos", -1, "MQTT QoS of every message (default: as recorded)")
+	flags.BoolVar(&f.noRetain, "no-retain", false, "never set RETAIN")
+	cmd.MarkFlagRequired("to")
+}
+
+func (f *destinationFlags) check() error {
+	if f.qos < -1 || f.qos > 2 {
+		return fmt.Errorf("--qos %d: must be 0, 1 or 2", f.qos)
+	}
+	if f.version != "5" && f.version != "3.1.1" {
+		return fmt.Errorf("--mqtt-version %s: must be 5 or 3.1.1", f.version)
+	}
+	if f.stream != "" && f.kind() != "nats" {
+		return fmt.Errorf("--stream needs --to nats://…, not %s", redacted(f.to))
+	}
+	if f.kind() == "" {
+		return fmt.Errorf("--to %s: must be nats://…, mqtt://… or -", redacted(f.to))
+	}
+	return nil
+}
+
+// kind is what the destination speaks: "nats", "mqtt", "lines", "" for neither.
+func (f *destinationFlags) kind() string {
+	scheme, _, _ := strings.Cut(f.to, "://")
+	switch {
+	case f.to == "-":
+		return "lines"
+	case scheme == f.to:
+	case scheme == "nats", scheme == "tls", scheme == "ws", scheme == "wss":
+		return "nats"
+	case scheme == "mqtt", scheme == "mqtts", scheme == "tcp", scheme == "ssl":
+		return "mqtt"
+	}
+	return ""
+}
+
+// openDestination connects. found is the last record that a stream holds already.
+func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids string, confirmed replay.Confirm,
+	refused func(*replay.Refusal) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
+	nats := forward.Config{URL: f.to, Stream: f.stream, SubjectPrefix: f.subjectPrefix, CredsFile: f.creds,
+		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
+	switch {
+	case f.kind() == "lines":
+		return replay.NewLines(std.out, confirmed), 0, nil
+	case f.kind() == "mqtt":
+		conf, err := clientTLS(f.ca, f.cert, f.key)
+		if err != nil {
+			return nil, 0, err
+		}
+		to, err := replay.OpenMQTT(ctx, replay.MQTTConfig{URL: f.to, ClientID: f.clientID, Old: f.version == "3.1.1",
+			TLS: conf, QoS: f.qos, NoRetain: f.noRetain}, confirmed, refused, down)
+		return to, 0, err
+	case f.stream != "":
+		return openStream(replay.OpenJetStream(ctx, nats, confirmed, refused, down))
+	}
+	core, err := replay.OpenCore(ctx, nats, confirmed, down)
+	return core, 0, err
+}
+
+func openStream(to *replay.JetStream, found mqttetl.Seq, err error) (replay.Destination, mqttetl.Seq, error) {
+	return to, found, err
+}

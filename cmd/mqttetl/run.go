@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mqttetl/mqttetl/internal/config"
+)
+
+func newRun(std streams) *cobra.Command {
+	var path string
+	var logs logFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the pipeline: brokers, log, archive, NATS",
+		Long: `Run subscribes to the configured brokers and moves what they send into the log,
+and from there into the archive and the stream. It goes on until SIGTERM or
+SIGINT, which end it within a second; a second signal kills it. Nothing is lost
+by killing it at any moment.
+
+Exit codes: 0 stopped by a signal, 65 damaged log or stores that do not belong
+together, 74 a file, directory or port that cannot be used, 78 bad configuration.`,
+		Example: `  mqttetl run
+  mqttetl run -c mqttetl.yaml --log-level debug
+  mqttetl run -c mqttetl.yaml --log-format json 2>> mqttetl.log`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if err == nil {
+				err = run(cmd.Context(), cfg, logs.logger(std.err))
+			}
+			return logs.mark(withDamageHint(err))
+		},
+	}
+	configFlag(cmd, &path)
+	logs.add(cmd)
+	return cmd
+}
+
+// run is the whole program:
+//
+//	brokers ─▶ sources ─▶ log ─┬─▶ batcher ───▶ archive
+//	                           └─▶ forwarder ─▶ stream
+//	             http, notifier: what all of them say of themselves
+//
+// It returns nil when ctx ends, else the error of the part that cannot go on.
+func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+	started := time.Now()
+	var listener net.Listener
+	if cfg.HTTP != nil {
+		var err error
+		if listener, err = listen(cfg.HTTP.Listen); err != nil {
+			return err
+		}
+		defer listener.Close()
+	}
+	registry := newRegistry(started)
+	p, err := open(cfg, started, logger, registry)
+	if err != nil {
+		return err
+	}
+	logger.Info("started", "version", buildVersion().Version, "log", cfg.Log.Dir, "first", p.log.Stats().First, "last", p.log.Stats().Last)
+	return p.run(ctx, listener, registry)
+}
+
+// run runs all actors until one fails or ctx ends, the sources last: they are
+// the first that need the others. It closes the log.
+func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prometheus.Gatherer) error {
+	asked := ctx // ends when a signal asks the process to stop
+	actors, ctx := errgroup.WithContext(ctx)
+	start := func(actor func(context.Context) error) { actors.Go(func() error { return actor(ctx) }) }
+	start(p.log.Run)
+	if p.batcher != nil {
+		start(p.batcher.Run)
+	}
+	if p.forwarder != nil {
+		start(p.forwarder.Run)
+	}
+	if listener != nil {
+		p.logger.Info("listening", "address", listener.Addr().String())
+		start(func(ctx context.Context) error { return serveHTTP(ctx, listener, endpoints(p, metrics), p.logger) })
+	}
+	start((&notifier{pipeline: p, logger: p.logger}).Run)
+	for _, s := range p.sources {
+		start(s.Run)
+	}
+	<-ctx.Done()
+	err := p.stop(actors)
+	if asked.Err() == nil {
+		return context.Cause(ctx)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		p.logger.Warn("a part failed while stopping", "error", err)
+	}
+	return nil
+}
+
+// stopTime is how long the actors may take to stop. Stopping is no work that
+// matters, so an actor that hangs in a system call is not waited for.
+const stopTime = 800 * time.Millisecond
+
+// stop waits, not for long, until the actors have stopped, and returns the first
+// error of theirs.
+func (p *pipeline) stop(actors *errgroup.Group) error {
+	done := make(chan error, 1)
+	go func() { done <- actors.Wait() }()
+	select {
+	case err := <-done:
+		p.logger.Info("stopped")
+		p.log.Close() // all that counts is on disk since its commit
+		return err
+	case <-time.After(stopTime):
+		p.logger.Warn("stopped without waiting for all parts", "waited", stopTime)
+		return nil
+	}
+}

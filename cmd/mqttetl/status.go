@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/wal"
+)
+
+func newStatus(std streams) *cobra.Command {
+	var path string
+	var format outputFormat
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show sources, log and consumers, also while the service is down",
+		Long: `Status asks the running service at http.listen. Where none answers, or http is
+off, it reads the files of the log and of the archive, without changing them,
+and says so on standard error. Sources and NATS are then not known: ready and
+connected are false, and the sources count nothing.
+
+It exits 0 when there is a status, ready or not, 69 when neither the service nor
+the log can be read, and 65 when the files are damaged or do not belong together.`,
+		Example: `  mqttetl status
+  mqttetl status -c mqttetl.yaml -o json | jq .archive.lag`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadStores(path)
+			if err != nil {
+				return err
+			}
+			s, err := findStatus(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if s.fromFiles != "" {
+				fmt.Fprintf(std.err, "mqttetl: %s: status read from the files, sources and NATS are not known\n", s.fromFiles)
+			}
+			return format.write(std.out, s.report())
+		},
+	}
+	configFlag(cmd, &path)
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+// findStatus asks the service and, where it does not answer, the files.
+func findStatus(ctx context.Context, cfg *config.Config) (*status, error) {
+	asked := errors.New("http is off in the configuration, the service may be running")
+	if cfg.HTTP != nil {
+		s, err := askService(ctx, cfg.HTTP.Listen)
+		if err == nil {
+			return s, nil
+		}
+		asked = err
+	}
+	s, err := readStatus(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("no status: %w: the service: %w; the files: %w", mqttetl.ErrUnavailable, asked, err)
+	}
+	s.fromFiles = oneLine(asked)
+	return s, nil
+}
+
+// askService gets the document from the service that listens at address.
+func askService(ctx context.Context, address string) (*status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(address)+"/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{DisableKeepAlives: true} // and no proxy: it is this machine
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("no service answers: %w", errors.Unwrap(err)) // of *url.Error, which repeats the address
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", address, response.Status)
+	}
+	return decodeStatus(json.NewDecoder(http.MaxBytesReader(nil, response.Body, 1<<20)))
+}
+
+// decodeStatus reads a status document and holds it to be one: something else
+// may listen at the address.
+func decodeStatus(d *json.Decoder) (*status, error) {
+	var s status
+	if err := d.Decode(&s); err != nil {
+		return nil, fmt.Errorf("the answer is not a status: %w", err)
+	}
+	if s.Version == "" || s.Sources == nil {
+		return nil, errors.New("the answer is not a status")
+	}
+	return &s, nil
+}
+
+// reachable turns an address to listen at, which may name no host or all of
+// them, into one to connect to.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// readStatus makes the document from the files, while the service is down.
+func readStatus(cfg *config.Config) (*status, error) {
+	info, err := wal.Inspect(cfg.Log.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &status{Version: buildVersion().Version, Sources: []sourceStatus{}}
+	for _, source := range cfg.Sources {
+		s.Sources = append(s.Sources, sourceStatus{Name: source.Name})
+	}
+	if a := cfg.Archive; a != nil {
+		if err := mayRead(a.Path); err != nil {
+			return nil, err
+		}
+		id, cursor, err := archive.ReadCursor(a.Path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err == nil && id != "" && id != info.ID {
+			return nil, fmt.Errorf("archive %s: %w", a.Path, mqttetl.ErrForeign)
+		}
+		s.Archive = &archiveStatus{Cursor: cursor}
+	}
+	if cfg.NATS != nil {
+		s.NATS = &natsStatus{Cursor: info.Cursors[natsConsumer]}
+	}
+	s.setLog(wal.Stats{First: info.First, Last: info.Last, Bytes: info.Bytes})
+	return s, nil
+}
+
+// mayRead tells why this user cannot read an archive that is there.
+func mayRead(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return mqttetl.WithHint(fmt.Errorf("archive: %w", err), "read it as root, or as the user that the service runs as")
+	}
+	return f.Close()
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward/format"
+	printed "github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/sink/history"
+)
+
+// tailFlags say what is followed, and how it is printed.
+type tailFlags struct {
+	config, archive string
+	topics, sources []string
+	last, count     int
+	formatText      string
+	verbose         bool
+}
+
+func newTail(std streams) *cobra.Command {
+	var f tailFlags
+	cmd := &cobra.Command{
+		Use:   "tail",
+		Short: "Follow what arrives in the log, or in an archive",
+		Long: `Tail prints records as they are committed to the log of the running service, or
+to the archive that --archive names, until it is interrupted. It needs no broker
+and holds nothing up.
+
+By default a record is a line of NDJSON, as export writes it; -v prints topic and
+payload, and -F what its letters ask for, as in mqttetl sub.`,
+		Example: `  mqttetl tail -t 'factory/#' -v
+  mqttetl tail --last 10 -C 20
+  mqttetl tail -F '%I %t %p'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := f.follower(std)
+			if err != nil {
+				return usageError{err, cmd}
+			}
+			places := history.Places{Archive: f.archive}
+			if f.archive == "" {
+				cfg, err := loadConfig(f.config)
+				if err != nil {
+					return err
+				}
+				places.LogDir = cfg.Log.Dir
+				if cfg.Archive != nil {
+					places.Archive = cfg.Archive.Path
+				}
+			}
+			if t.history, err = history.Open(places); err != nil {
+				return err
+			}
+			defer t.history.Close()
+			err = t.run(cmd.Context())
+			if cmd.Context().Err() != nil {
+				return nil // interrupted, as it is meant to be
+			}
+			return err
+		},
+	}
+	configFlag(cmd, &f.config)
+	flags := cmd.Flags()
+	flags.StringVar(&f.archive, "archive", "", "follow this archive alone, without a configuration")
+	flags.StringArrayVarP(&f.topics, "topic", "t", nil, "topic filter with + and #; may be repeated, any of them")
+	flags.StringArrayVar(&f.sources, "source", nil, "name of a source; may be repeated, any of them")
+	flags.IntVar(&f.last, "last", 0, "begin with the last so many records")
+	flags.IntVarP(&f.count, "count", "C", 0, "end after so many records")
+	flags.StringVarP(&f.formatText, "format", "F", "", "print by this format")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print topic and payload")
+	return cmd
+}
+
+// follower prints what comes.
+type follower struct {
+	history *history.History
+	sel     mqttetl.Selection
+	last    int
+	left    int // records still to be printed; negative: no end
+	out     *bufio.Writer
+	line    []byte
+	append  func(dst []byte, r *mqttetl.Record) ([]byte, error)
+}
+
+func (f *tailFlags) follower(std streams) (*follower, error) {
+	if f.last < 0 || f.count < 0 {
+		return nil, errors.New("--last and --count: must not be negative")
+	}
+	t := &follower{last: f.last, left: -1, out: bufio.NewWriterSize(std.out, 64<<10)}
+	if f.count > 0 {
+		t.left = f.count
+	}
+	t.sel.Sources = f.sources
+	for _, s := range f.topics {
+		filter, err := mqttetl.ParseFilter(s)
+		if err != nil {
+			return nil, named("topic", err)
+		}
+		t.sel.Topics = append(t.sel.Topics, filter)
+	}
+	enc := &format.JSON{}
+	t.append = func(dst []byte, r *mqttetl.Record) ([]byte, error) { return enc.Append(dst, r), nil }
+	if !f.verbose && f.formatText == "" {
+		return t, nil
+	}
+	style := printed.Style{Verbose: f.verbose, Visible: isTerminal(std.out)}
+	if f.formatText != "" {
+		var err error
+		if style.Format, err = printed.Parse(f.formatText); err != nil {
+			return nil, err
+		}
+	}
+	t.append = func(dst []byte, r *mqttetl.Record) ([]byte, error) {
+		return style.Append(dst, &printed.Message{Message: r.Message, Time: r.When().Local()})
+	}
+	return t, nil
+}
+
+// look is how often it looks for new records: another process writes them, and
+// tells nobody.
+const look = 50 * time.Millisecond
+
+// run prints until ctx ends or enough was printed.
+func (t *follower) run(ctx context.Context) error {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	next := t.history.Last() + 1
+	if t.last > 0 {
+		recs, err := lastOf(ctx, t.history, t.sel, t.last)
+		if err == nil {
+			err = t.print(recs)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for t.left != 0 {
+		sel := t.sel
+		sel.From = next
+		next = t.history.Last() + 1
+		for c := t.history.Select(sel); t.left != 0; {
+			recs, err := c.Next(ctx)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err == nil {
+				err = t.print(recs)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := t.history.Refresh(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *follower) print(recs []mqttetl.Record) (err error) {
+	for i := range recs {
+		if t.left == 0 {
+			break
+		}
+		if t.line, err = t.append(t.line[:0], &recs[i]); err != nil {
+			return err
+		}
+		if _, err := t.out.Write(t.line); err != nil {
+			return err
+		}
+		t.left = max(-1, t.left-1)
+	}
+	return t.out.Flush()
+}

@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/dial"
+)
+
+// A tool is a command with the options of mosquitto_pub and mosquitto_sub: what
+// all of them need to reach a broker.
+type tool struct {
+	std  streams
+	cmd  *cobra.Command
+	help bool
+
+	host, bind, unix, url string
+	port                  int
+	ws                    bool
+	wsPath                string
+	tls                   dial.TLS
+	alpn, tlsVersion      string
+	osCerts               bool
+
+	id, idPrefix       string
+	username, password string
+	keep               bool // a session that outlives the connection
+	keepalive          int
+	expiry             string
+	version            versionValue
+	properties         map[string]*client.Properties
+	willTopic          string
+	willPayload        string
+	will               client.Message
+	debug, quiet       bool
+}
+
+// newTool makes a command whose options are parsed as mosquitto's are: -h with
+// a value is the host, alone it asks for help; -D takes several values.
+func newTool(std streams, cmd *cobra.Command, run func(context.Context) error) *tool {
+	t := &tool{std: std, cmd: cmd, properties: map[string]*client.Properties{}}
+	cmd.DisableFlagParsing = true
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := t.parse(args); err != nil {
+			return usageError{err, cmd}
+		}
+		if t.help {
+			return cmd.Help()
+		}
+		err := run(cmd.Context())
+		if err != nil && t.quiet {
+			return quietError{err}
+		}
+		return err
+	}
+	t.addFlags(cmd.Flags())
+	return t
+}
+
+func (t *tool) addFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVarP(&t.host, "host", "h", "localhost", "broker's host or address; -h alone prints this help")
+	f.IntVarP(&t.port, "port", "p", 0, "broker's port (default 1883, with TLS 8883, WebSocket 80 and 443)")
+	f.StringVarP(&t.url, "url", "L", "", "mqtt(s)://[user[:password]@]host[:port]/topic, or ws(s)://…/path")
+	f.StringVarP(&t.username, "username", "u", "", "user name")
+	f.StringVarP(&t.password, "pw", "P", "", "password")
+	f.StringVarP(&t.id, "id", "i", "", "client id (default mqttetl- and random letters)")
+	f.StringVarP(&t.idPrefix, "id-prefix", "I", "", "client id: this and the process id")
+	f.VarP(&t.version, "protocol-version", "V", "MQTT version: 5, 311, mqttv5, mqttv311")
+	f.BoolVarP(&t.keep, "disable-clean-session", "c", false, "keep the session when the connection ends; needs -i")
+	f.StringVarP(&t.expiry, "session-expiry-interval", "x", "", "seconds that the session outlives the connection, -1 or ∞ for ever (MQTT 5)")
+	f.IntVarP(&t.keepalive, "keepalive", "k", 60, "seconds between pings, 5 to 65535, 0 for none")
+	f.StringVarP(&t.bind, "bind-address", "A", "", "local address to connect from")
+	f.StringVar(&t.unix, "unix", "", "connect to this Unix socket")
+	f.BoolVar(&t.ws, "ws", false, "MQTT over WebSocket")
+	f.StringVar(&t.wsPath, "ws-path", "/mqtt", "path of the WebSocket")
+	f.StringVar(&t.tls.CA, "cafile", "", "file with trusted authorities (PEM); turns TLS on")
+	f.StringVar(&t.tls.CAPath, "capath", "", "directory of such files; turns TLS on")
+	f.BoolVar(&t.osCerts, "tls-use-os-certs", false, "trust the system's authorities; turns TLS on")
+	f.StringVar(&t.tls.Cert, "cert", "", "client certificate (PEM)")
+	f.StringVar(&t.tls.Key, "key", "", "its private key (PEM)")
+	f.BoolVar(&t.tls.AnyName, "insecure", false, "the broker's certificate may be for another host")
+	f.StringVar(&t.alpn, "tls-alpn", "", "protocol to ask for by ALPN")
+	f.StringVar(&t.tlsVersion, "tls-version", "", "only this version: tlsv1.2 or tlsv1.3")
+	f.StringVar(&t.willTopic, "will-topic", "", "topic of the last will")
+	f.StringVar(&t.willPayload, "will-payload", "", "its payload (default empty)")
+	f.Uint8Var(&t.will.QoS, "will-qos", 0, "its QoS")
+	f.BoolVar(&t.will.Retain, "will-retain", false, "it is retained")
+	f.VarP((*propertyValue)(&t.properties), "property", "D", "MQTT 5 property: -D `packet name value`, for user-property name and value;\npacket is connect, publish, subscribe, unsubscribe, disconnect or will")
+	f.BoolVarP(&t.debug, "debug", "d", false, "tell every packet")
+	f.BoolVar(&t.quiet, "quiet", false, "no messages about errors")
+	f.Bool("nodelay", true, "")
+	_ = f.MarkHidden("nodelay") // it is there; always so here, and in scripts written for mosquitto
+	f.BoolVar(&t.help, "help", false, "print this help")
+	f.SetNormalizeFunc(alias)
+}
+
+// alias accepts MQTTX's names for mosquitto's long options.
+func alias(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "hostname":
+		name = "host"
+	case "ca":
+		name = "cafile"
+	case "client-id":
+		name = "id"
+	case "password":
+		name = "pw"
+	case "mqtt-version":
+		name = "protocol-version"
+	case "alpn":
+		name = "tls-alpn"
+	case "path":
+		name = "ws-path"
+	}
+	return pflag.NormalizedName(name)
+}
+
+// versionValue is the version of MQTT, 0 if it was not chosen.
+type versionValue byte
+
+func (v *versionValue) String() string {
+	switch *v {
+	case client.Version5:
+		return "5"
+	case client.Version311:
+		return "311"
+	}
+	return ""
+}
+
+func (v *versionValue) Type() string { return "version" }
+
+func (v *versionValue) Set(s string) error {
+	switch strings.TrimPrefix(s, "mqttv") {
+	case "5", "5.0":
+		*v = client.Version5
+	case "311", "3.1.1":
+		*v = client.Version311
+	default:
+		return errors.New("must be one of 5, 311, mqttv5, mqttv311")
+	}
+	return nil
+}
+
+// propertyValue collects -D; its one argument is the arguments that join put
+// together.
+type propertyValue map[string]*client.Properties
+
+func (p *propertyValue) String() string { return "" }
+func (p *propertyValue) Type() string   { return "property" }
+
+func (p *propertyValue) Set(s string) error {
+	words := strings.Split(s, separator)
+	if len(words) < 3 || len(words) != 2+client.Values(words[1]) {
+		return errors.New("want packet, name and value; for user-property packet, user-property, name and value")
+	}
+	if (*p)[words[0]] == nil {
+		(*p)[words[0]] = new(client.Properties)
+	}
+	return (*p)[words[0]].Set(words[0], words[1], words[2:]...)
+}
+
+func (t *tool) property(packet string) client.Properties {
+	if p := t.properties[packet]; p != nil {
+		return *p
+	}
+	return nil
+}
+
+// changed says whether an option was given.
+func (t *tool) changed(name string) bool { return t.cmd.Flags().Changed(name) }
+
+// check finds what cannot be, once all options are there, and completes them.
+func (t *tool) check() error {
+	if t.version == 0 {
+		t.version = client.Version311
+		if t.changed("property") || t.expiry != "" {
+			t.version = client.Version5
+		}
+	}
+	v5 := t.version == client.Version5
+	for _, c := range []struct {
+		bad  bool
+		text string
+	}{
+		{!v5 && (t.changed("property") || t.expiry != ""), "-D and -x need MQTT 5: -V 5"},
+		{t.id != "" && t.idPrefix != "", "-i and -I exclude one another"},
+		{t.keep && t.id == "", "-c needs a client id (-i), by which the session is found again"},
+		{!v5 && t.username == "" && t.password != "", "-P without -u needs MQTT 5"},
+		{t.port < 0 || t.port > 65535, "-p must be 1 to 65535"},
+		{t.keepalive != 0 && (t.keepalive < 5 || t.keepalive > 65535), "-k must be 0 or 5 to 65535"},
+		{(t.tls.Cert == "") != (t.tls.Key == ""), "--cert and --key need one another"},
+		{t.willTopic == "" && (t.changed("will-payload") || t.will.QoS != 0 || t.will.Retain), "a will needs --will-topic"},
+		{t.unix != "" && (t.ws || t.url != ""), "--unix excludes --ws and -L"},
+	} {
+		if c.bad {
+			return errors.New(c.text)
+		}
+	}
+	if err := t.checkTLS(); err != nil {
+		return err
+	}
+	return t.checkSession()
+}
+
+func (t *tool) checkTLS() error {
+	if t.alpn != "" {
+		t.tls.ALPN = []string{t.alpn}
+	}
+	switch t.tlsVersion {
+	case "":
+	case "tlsv1.2":
+		t.tls.Version = tls.VersionTLS12
+	case "tlsv1.3":
+		t.tls.Version = tls.VersionTLS13
+	default:
+		return fmt.Errorf("--tls-version %s: must be tlsv1.2 or tlsv1.3", t.tlsVersion)
+	}
+	return nil
+}
+
+// checkSession completes what goes into CONNECT.
+func (t *tool) checkSession() error {
+	if t.willTopic != "" {
+		t.will.Topic, t.will.Payload = t.willTopic, []byte(t.willPayload)
+		t.will.Properties = t.property(client.ForWill)
+		if err := t.will.Check(); err != nil {
+			return fmt.Errorf("will: %w", err)
+		}
+		if len(t.will.Payload) > 65535 {
+			return errors.New("will: a payload of more than 65,535 bytes")
+		}
+	}
+	expiry := t.expiry
+	switch {
+	case expiry == "∞" || expiry == "-1", expiry == "" && t.keep && t.version == client.Version5:
+		expiry = "4294967295"
+	}
+	if expiry != "" {
+		if err := new(propertyValue(t.properties)).Set(strings.Join([]string{client.ForConnect, "session-expiry-interval", expiry}, separator)); err != nil {
+			return fmt.Errorf("-x %s: %w", t.expiry, err)
+		}
+	}
+	switch {
+	case t.idPrefix != "":
+		t.id = t.idPrefix + strconv.Itoa(os.Getpid())
+	case t.id == "":
+		t.id = "mqttetl-" + rand.Text()[:12]
+	}
+	return nil
+}
+
+// target is the URL of the broker, and the topic that -L named.
+func (t *tool) target() (u *url.URL, topic string, err error) {
+	if t.url == "" {
+		u = &url.URL{Scheme: t.scheme(), Host: t.host}
+		if t.port != 0 {
+			u.Host = net.JoinHostPort(t.host, strconv.Itoa(t.port))
+		} else if strings.Contains(t.host, ":") {
+			u.Host = "[" + t.host + "]"
+		}
+		if t.ws {
+			u.Path = t.wsPath
+		}
+		u, err = dial.URL(u.String())
+		return u, "", err
+	}
+	if u, err = dial.URL(t.url); err != nil {
+		return nil, "", err
+	}
+	if t.changed("host") || t.changed("port") {
+		return nil, "", errors.New("-L excludes -h and -p")
+	}
+	if strings.HasPrefix(u.Scheme, "ws") {
+		if u.Path == "" {
+			u.Path = t.wsPath
+		}
+		return u, "", nil
+	}
+	if u.User != nil {
+		t.username = u.User.Username()
+		t.password, _ = u.User.Password()
+	}
+	topic = strings.TrimPrefix(u.Path, "/")
+	if u.Fragment != "" || strings.HasSuffix(t.url, "#") {
+		topic += "#" + u.Fragment // of a filter, not of a web page
+	}
+	u.Path, u.Fragment, u.RawQuery = "", "", ""
+	return u, topic, nil
+}
+
+func (t *tool) scheme() string {
+	secure := t.tls.CA != "" || t.tls.CAPath != "" || t.osCerts || t.tls.Cert != "" || t.port == 8883
+	switch {
+	case t.ws && secure:
+		return "wss"
+	case t.ws:
+		return "ws"
+	case secure:
+		return "mqtts"
+	}
+	return "mqtt"
+}
+
+// connect logs in. The connection does not end with ctx, so that the command
+// can say goodbye; only the attempt does.
+func (t *tool) connect(ctx context.Context, u *url.URL, o client.Options) (*client.Client, error) {
+	o.Version = byte(t.version)
+	o.ClientID = t.id
+	o.CleanStart = !t.keep
+	o.KeepAlive = uint16(t.keepalive)
+	o.Properties = t.property(client.ForConnect)
+	o.Goodbye = t.property(client.ForDisconnect)
+	o.Username = t.username
+	if t.password != "" || t.changed("pw") {
+		o.Password = []byte(t.password)
+	}
+	if t.willTopic != "" {
+		o.Will = &t.will
+	}
+	if t.debug {
+		o.Debug = func(line string) { fmt.Fprintf(t.std.err, "Client %s %s\n", t.id, line) }
+	}
+	d := dial.Dialer{TLS: t.tls, Local: t.bind, Unix: t.unix}
+	conn, err := d.Dial(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	return client.Connect(context.WithoutCancel(ctx), conn, o)
+}
+
+// say tells something that is no data, unless --quiet forbids it.
+func (t *tool) say(format string, args ...any) {
+	if !t.quiet {
+		fmt.Fprintf(t.std.err, format+"\n", args...)
+	}
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	osexec "os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// verdict is the document that `mqttetl verify` prints.
+type verdict struct {
+	Intact  bool            `json:"intact"`
+	Log     logVerdict      `json:"log"`
+	Archive *archiveVerdict `json:"archive,omitempty"` // absent: off, or no file yet
+}
+
+type logVerdict struct {
+	First   mqttetl.Seq `json:"first"`
+	Last    mqttetl.Seq `json:"last"`
+	Records int         `json:"records"` // that are as they were written
+	Damage  []string    `json:"damage"`  // each with its position
+}
+
+type archiveVerdict struct {
+	Cursor mqttetl.Seq `json:"cursor"`
+	Gaps   []gap       `json:"gaps"` // never archived, and noted as such: no damage
+	Damage []string    `json:"damage"`
+}
+
+type gap struct {
+	First mqttetl.Seq `json:"first"`
+	Last  mqttetl.Seq `json:"last"`
+}
+
+func newVerify(std streams) *cobra.Command {
+	var path string
+	var format outputFormat
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Read the whole log and the archive's bookkeeping and report damage",
+		Long: `Verify reads every record of the log against its checksum, looks for missing
+sequence numbers, and checks that log and archive belong together and that the
+archive's cursor agrees with its rows. It changes nothing and may run beside
+the service. It exits 0 when all is well and 65 when something is damaged.`,
+		Example: `  mqttetl verify
+  mqttetl verify -c mqttetl.yaml -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := loadStores(path); err != nil {
+				return err
+			}
+			v, err := verifyApart(cmd.Context(), path)
+			if err != nil {
+				return err
+			}
+			if err := format.write(std.out, v.report()); err != nil {
+				return err
+			}
+			return v.err()
+		},
+	}
+	configFlag(cmd, &path)
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+// verifyApart has the files read by a child process: LMDB follows pointers in
+// the file, and a damaged one can end the process that reads it by a signal.
+func verifyApart(ctx context.Context, configPath string) (*verdict, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var complaint bytes.Buffer
+	child := osexec.CommandContext(ctx, self, verifyRead, "--config", configPath)
+	child.Stderr = &complaint
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := child.Start(); err != nil {
+		return nil, err
+	}
+	found := readFindings(out)
+	err = child.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err == nil && found.Log != nil:
+		return found.verdict(), nil
+	case crashed(child.ProcessState):
+		found.Log = &logVerdict{Last: found.At, Damage: []string{
+			fmt.Sprintf("record %d: reading on from here ended by %s", found.At, crash(complaint.String(), child.ProcessState)),
+		}}
+		return found.verdict(), nil
+	}
+	return nil, childFailure(child.ProcessState.ExitCode(), complaint.String())
+}
+
+// childFailure takes apart what the reading process wrote by printError.
+func childFailure(code int, complaint string) error {
+	message, hint, _ := strings.Cut(strings.TrimSpace(complaint), "\nhint: ")
+	err := error(childError{code, strings.TrimPrefix(message, "mqttetl: ")})
+	if hint != "" {
+		err = mqttetl.WithHint(err, hint)
+	}
+	return err
+}
+
+// childError is the failure of the reading process: its exit code and message.
+type childError struct {
+	code    int
+	message string
+}
+
+func (e childError) Error() string { return e.message }
+
+// readFindings puts together what the reading process has told before it ended.
+func readFindings(r io.Reader) (all findings) {
+	for d := json.NewDecoder(r); ; {
+		var f findings
+		if d.Decode(&f) != nil {
+			io.Copy(io.Discard, r) // so that the process never waits for us
+			return all
+		}
+		all.At = max(all.At, f.At)
+		if f.Archive != nil {
+			all.Archive = f.Archive
+		}
+		if f.Log != nil {
+			all.Log = f.Log
+		}
+	}
+}
+
+// crashed tells whether the process died of what it read. Go's runtime turns
+// SIGBUS, SIGSEGV and SIGABRT into exit code 2, which the reading process has
+// no other use for.
+func crashed(state *os.ProcessState) bool {
+	if state.Exited() {
+		return state.ExitCode() == exitUsage
+	}
+	w, ok := state.Sys().(syscall.WaitStatus)
+	return ok && w.Signal() != syscall.SIGKILL
+}
+
+// crash names the signal that ended a process.
+func crash(complaint string, state *os.ProcessState) string {
+	for _, name := range []string{"SIGBUS", "SIGSEGV", "SIGABRT"} {
+		if strings.Contains(complaint, name) {
+			return name
+		}
+	}
+	return state.String()
+}
+
+// damages counts what is wrong.
+func (v *verdict) damages() int {
+	n := len(v.Log.Damage)
+	if v.Archive != nil {
+		n += len(v.Archive.Damage)
+	}
+	return n
+}
+
+// err is what the verdict means for the exit code.
+func (v *verdict) err() error {
+	if v.Intact {
+		return nil
+	}
+	n := v.damages()
+	return mqttetl.WithHint(fmt.Errorf("verify: %w in %d %s", mqttetl.ErrDamaged, n, choose(n == 1, "place", "places")), hintRestore)
+}
+
+// What to do about damage; the README has it at length.
+const (
+	hintRestore = "restore a copy, or move both log.dir and archive.path aside: " +
+		"a new log has a new id and refuses the old archive (README: When verify says damaged)"
+	hintVerify = "`mqttetl verify` tells where; then " + hintRestore
+)
+
+// withDamageHint adds what to do to an error of damaged files that does not say.
+func withDamageHint(err error) error {
+	if errors.Is(err, mqttetl.ErrDamaged) && mqttetl.Hint(err) == "" {
+		return mqttetl.WithHint(err, hintVerify)
+	}
+	return err
+}
+
+func (v *verdict) report() report {
+	r := report{document: v, header: []string{"part", "state", "detail"}}
+	r.addVerdict("log", fmt.Sprintf("records %d to %d, %d read", v.Log.First, v.Log.Last, v.Log.Records), v.Log.Damage)
+	if a := v.Archive; a != nil {
+		r.addVerdict("archive", fmt.Sprintf("at record %d", a.Cursor), a.Damage)
+		for _, g := range a.Gaps {
+			r.rows = append(r.rows, []string{"archive", "gap", fmt.Sprintf("records %d to %d were no longer in the log", g.First, g.Last)})
+		}
+	}
+	return r
+}
+
+func (r *report) addVerdict(part, figures string, damage []string) {
+	if len(damage) == 0 {
+		r.rows = append(r.rows, []string{part, "intact", figures})
+	}
+	for _, d := range damage {
+		r.rows = append(r.rows, []string{part, "damaged", d})
+	}
+}
