@@ -1,0 +1,229 @@
+package prove
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/internal/servers"
+)
+
+const (
+	networkKeepAlive = "2s"            // of the session with the broker
+	reconnectTime    = 2 * time.Second // within which messages must pass again once the network does
+	// noticeTime is how long it may take until a connection that died without a
+	// word is given up: two keepalives of the broker's session, or the forwarder's
+	// wait for an acknowledgement, and one more attempt.
+	noticeTime = 6 * time.Second
+)
+
+// storm is what happens to one of the two connections.
+type storm struct {
+	name   string
+	rage   func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand)
+	silent bool // the service is not told
+}
+
+var storms = []storm{
+	{"cut", func(_ context.Context, p *servers.Proxy, _ *rand.Rand) { p.Cut() }, false},
+	{"ended", func(_ context.Context, p *servers.Proxy, _ *rand.Rand) { p.End() }, false},
+	{"half open", func(_ context.Context, p *servers.Proxy, _ *rand.Rand) { p.HalfOpen() }, true},
+	{"cut many times", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		for range 10 {
+			p.Cut()
+			wait(ctx, time.Duration(rnd.IntN(300))*time.Millisecond)
+		}
+	}, false},
+	{"refused", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		spell(ctx, p, rnd, servers.Weather{Refuse: true}, p.Cut)
+	}, false},
+	{"silent", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		spell(ctx, p, rnd, servers.Weather{HoldUp: true, HoldDown: true}, nil)
+	}, false},
+	{"silent to the server", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		spell(ctx, p, rnd, servers.Weather{HoldUp: true}, nil)
+	}, false},
+	{"silent from the server", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		spell(ctx, p, rnd, servers.Weather{HoldDown: true}, nil)
+	}, false},
+	{"byte by byte", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		spell(ctx, p, rnd, servers.Weather{Dribble: true}, p.Cut)
+	}, false},
+	{"slow", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
+		spell(ctx, p, rnd, servers.Weather{Delay: time.Duration(50+rnd.IntN(300)) * time.Millisecond}, p.Cut)
+	}, false},
+}
+
+// spell is some seconds of weather, which may begin with an event.
+func spell(ctx context.Context, p *servers.Proxy, rnd *rand.Rand, w servers.Weather, begin func()) {
+	p.Set(w)
+	if begin != nil {
+		begin()
+	}
+	wait(ctx, time.Duration(200+rnd.IntN(3800))*time.Millisecond)
+	p.Set(servers.Weather{})
+}
+
+func networkCampaign() *Campaign {
+	return &Campaign{
+		Name:    "network",
+		Injects: "connections to the broker or to NATS cut, ended, half open, refused, silent in one or both directions, byte by byte, slow; TLS certificate and authority replaced",
+		Short:   12, Long: 500,
+		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, networkTrial) },
+		Controls: []Control{
+			{Name: "position moved when sent, not when confirmed", Replace: movedWhenSent, Setting: only("nats"), Trials: 40},
+			{Name: "next attempt only after a minute", Replace: map[string][2]string{"ingest/pace.go": {
+				"first: 100 * time.Millisecond, most: 2 * time.Second,", "first: time.Minute, most: time.Minute,",
+			}}, Setting: only("broker"), Trials: 20},
+		},
+	}
+}
+
+// networkTrial lets one storm rage, and counts.
+func networkTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally) error {
+	kind := rnd.IntN(9) // 0…3 broker, 4…7 NATS, 8 certificates
+	switch e.Only {
+	case "broker":
+		kind = 0
+	case "nats":
+		kind = 4
+	}
+	if kind == 8 {
+		return certificateTrial(ctx, e, dir, t)
+	}
+	w, err := newWorld(e.Bin, setup{dir: dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}})
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	proxy, where := w.in, "broker"
+	if kind >= 4 {
+		proxy, where = w.out, "NATS"
+	}
+	s := storms[rnd.IntN(len(storms))]
+	trial := fmt.Sprintf("trial %d (seed %d), connection to %s %s", t.Trials, e.Seed+uint64(t.Trials), where, s.name)
+	w.pub.Rate = 1000
+	if err := w.start(ctx); err != nil {
+		return err
+	}
+	stop := w.publish(ctx)
+	defer stop()
+	if err := w.more(ctx, 1+rnd.IntN(500)); err != nil {
+		return err
+	}
+	s.rage(ctx, proxy, rnd)
+	if err := w.recovers(ctx, t, trial, where, s.silent); err != nil {
+		return err
+	}
+	stop()
+	return w.account(ctx, t, trial, false)
+}
+
+// recovers notes how long it takes until messages pass again.
+func (w *world) recovers(ctx context.Context, t *Tally, trial, where string, silent bool) error {
+	back := time.Now()
+	published, acked := w.pub.Acked(), w.tap.count()
+	before, err := w.Status(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainTime/2)
+	defer cancel()
+	passes := func(s e2e.Status) bool { return w.tap.count() > acked && w.pub.Acked() > published }
+	if where == "NATS" {
+		passes = func(s e2e.Status) bool { return s.NATS.Cursor > before.NATS.Cursor }
+	}
+	if _, err := w.await(ctx, "messages pass again", passes); err != nil {
+		t.Violate("%s: %v; it wrote: %s", trial, err, tail(w.Output(), 1000))
+		return nil
+	}
+	limit := reconnectTime
+	if silent {
+		limit += noticeTime
+	}
+	if took := time.Since(back); took > limit {
+		t.Violate("%s: messages pass again only %v after the network does", trial, took.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// certificateTrial replaces the broker's certificate and the authority that
+// signed it; connections that are made from then on see the new ones.
+func certificateTrial(ctx context.Context, e Env, dir string, t *Tally) error {
+	trial := fmt.Sprintf("trial %d (seed %d), certificates replaced", t.Trials, e.Seed+uint64(t.Trials))
+	certs := filepath.Join(dir, "certs")
+	if err := newCertificates(certs); err != nil {
+		return err
+	}
+	addr, err := freePort()
+	if err != nil {
+		return err
+	}
+	host, port, _ := net.SplitHostPort(addr)
+	w, err := newWorld(e.Bin, setup{
+		dir: dir, tls: addr,
+		broker:   queueConf + fmt.Sprintf("listener %s %s\nallow_anonymous true\ncafile %s/ca.pem\ncertfile %[3]s/broker.pem\nkeyfile %[3]s/broker.key\n", port, host, certs),
+		settings: e2e.Settings{CA: filepath.Join(certs, "ca.pem"), KeepAlive: networkKeepAlive},
+	})
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	w.pub.Rate = 1000
+	if err := w.start(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, w.Output())
+	}
+	stop := w.publish(ctx)
+	defer stop()
+	if err := w.more(ctx, 300); err != nil {
+		return err
+	}
+	if err := newCertificates(certs); err != nil {
+		return err
+	}
+	if err := w.broker.Stop(); err != nil {
+		return err
+	}
+	if err := w.broker.Restart(); err != nil {
+		return err
+	}
+	back := time.Now()
+	if _, err := w.await(ctx, "received over TLS again", func(s e2e.Status) bool { return s.Ready && s.Sources[0].Reconnects > 0 }); err != nil {
+		t.Violate("%s: %v; it wrote: %s", trial, err, tail(w.Output(), 1000))
+	} else if took := time.Since(back); took > reconnectTime {
+		t.Violate("%s: connected again only %v after the broker is back", trial, took.Round(time.Millisecond))
+	}
+	if err := w.more(ctx, 300); err != nil {
+		return err
+	}
+	stop()
+	return w.account(ctx, t, trial, false)
+}
+
+// newCertificates replaces everything in dir by a new authority and what it signs.
+func newCertificates(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	a, err := servers.NewAuthority(dir)
+	if err != nil {
+		return err
+	}
+	_, _, err = a.Issue("broker", time.Now().Add(time.Hour))
+	return err
+}
+
+// freePort is an address that was free just now.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
