@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/archive"
+)
+
+// TestMain lets the test binary be the roles that a measurement starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "role" {
+		os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// TestMeasure runs the whole pipeline, and what it is compared with, once each
+// with a few messages.
+func TestMeasure(t *testing.T) {
+	b, err := open(t.Context(), t.Output(), t.TempDir(), "", 0.001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r, err := b.runGroups(regexp.MustCompile(`^stages/128/(20|10000)$`), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range subjects() {
+		m := r[point{s, targetShape, 0}]
+		if len(m) != 1 || m[0].Rate <= 0 || m[0].CPU <= 0 || m[0].Peak <= 0 {
+			t.Errorf("%s: %+v", s, m)
+		}
+	}
+	var text bytes.Buffer
+	(&report{w: &text, r: r, rounds: 1}).write()
+	for _, want := range []string{"| log only: rate / null subscriber |", "| 10000 | bare JetStream publisher |"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, text.String())
+		}
+	}
+}
+
+// TestOpenFails: what cannot be built is said, and nothing stays behind.
+func TestOpenFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	if b, err := open(ctx, t.Output(), dir, "", 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", b, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestCheckArchive: a row too few, or with another message, is found.
+func TestCheckArchive(t *testing.T) {
+	const n = 500
+	for _, c := range []struct{ name, damage, want string }{
+		{"intact", ``, ""},
+		{"row missing", `DELETE FROM messages WHERE seq = 77`, "499 rows"},
+		{"message twice", `UPDATE messages SET payload = (SELECT payload FROM messages WHERE seq = 1) WHERE seq = 77`, "499 of them"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			fillArchive(t, filepath.Join(dir, "telemetry.db"), n, c.damage)
+			err := checkArchive(dir, n)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v instead of %q", err, c.want)
+			}
+		})
+	}
+}
+
+func fillArchive(t *testing.T, path string, n int, damage string) {
+	t.Helper()
+	a, err := archive.Open(path, "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := newMessages(128)
+	for seq := range n {
+		err := a.Append([]mqttetl.Record{{Seq: mqttetl.Seq(seq + 1), Time: 1, Source: "bench", Message: next()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(damage); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"-h"}, 0},
+		{[]string{"-unknown"}, 2},
+		{[]string{"-run", "("}, 1},
+		{[]string{"role", "unknown", "{}"}, 1},
+	} {
+		var out, errs bytes.Buffer
+		if code := execute(t.Context(), c.args, strings.NewReader(""), &out, &errs); code != c.code || errs.Len() == 0 {
+			t.Errorf("%q: exit code %d instead of %d: %s", c.args, code, c.code, &errs)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+// Command bench measures what each stage of mqttetl costs, against a subscriber
+// that stores nothing, and holds the results against the targets.
+//
+//	go run ./bench                 everything, into bench/RESULTS.md
+//	go run ./bench -short          the same, smaller, for a look
+//	go run ./bench -run 'stages/128/10000|drain'
+//	go run ./bench -profile /tmp/profiles -run stages/128/10000 -rounds 1
+//
+// Its invariant: a number counts only if every message that was sent is in
+// every store.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// execute runs one command line and returns the exit code.
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var err error
+	if len(args) > 0 && args[0] == "role" {
+		err = runRole(args[1:], stdin, stdout)
+	} else {
+		err = runAll(ctx, args, stdout, stderr)
+	}
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	fmt.Fprintln(stderr, "bench:", err)
+	return 1
+}
+
+// Length of a run with -short, as a part of the full one.
+const shortScale = 0.1
+
+var errUsage = errors.New("usage")
+
+// options are the command line.
+type options struct {
+	short    bool
+	match    *regexp.Regexp
+	rounds   int
+	dir      string
+	out      string
+	readme   string
+	profiles string
+}
+
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	var match string
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.BoolVar(&o.short, "short", false, "a tenth of the messages, one round, no file")
+	f.StringVar(&match, "run", "", "only groups whose name matches this `expression`: stages/<payload>/<window>, mosquitto, latency, drain, start")
+	f.IntVar(&o.rounds, "rounds", 3, "rounds")
+	f.StringVar(&o.dir, "dir", "bench/work", "`directory` on a real disk for everything that is stored meanwhile")
+	f.StringVar(&o.out, "o", "bench/RESULTS.md", "`file` for the results of all groups; part of them only goes to standard output")
+	f.StringVar(&o.readme, "readme", "", "`file` whose table of speed is to be replaced, if the results of all groups are written")
+	f.StringVar(&o.profiles, "profile", "", "write CPU profiles of mqttetl into this `directory`")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, errUsage
+	}
+	if o.match, err = regexp.Compile(match); err != nil {
+		return o, err
+	}
+	if o.short {
+		o.rounds = 1
+	}
+	if o.short || match != "" {
+		o.out = ""
+	}
+	return o, nil
+}
+
+// runAll measures, prints the results and writes them.
+func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	scale := 1.0
+	if o.short {
+		scale = shortScale
+	}
+	begun := time.Now()
+	b, err := open(ctx, stderr, o.dir, o.profiles, scale)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	m, err := inspect(ctx, b.dir)
+	if err != nil {
+		return err
+	}
+	r, err := b.runGroups(o.match, o.rounds)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	p := report{w: &text, r: r, m: m, rounds: o.rounds, took: time.Since(begun), command: strings.Join(append([]string{"go run ./bench"}, args...), " ")}
+	p.write()
+	if _, err := io.WriteString(stdout, text.String()); err != nil || o.out == "" {
+		return err
+	}
+	if err := os.WriteFile(o.out, []byte(text.String()), 0o644); err != nil || o.readme == "" {
+		return err
+	}
+	return putTable(o.readme, p.summary())
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+)
+
+// subscribing is what the null subscriber is to do.
+type subscribing struct {
+	Addr     string
+	Version  byte // 4 or 5
+	Window   int  // Receive Maximum
+	Messages int
+}
+
+// received is what it says when it has them all and has written every PUBACK.
+type received struct{ End int64 } // Unix nanoseconds
+
+// null is the role of the null subscriber: the least that a subscriber of QoS 1
+// can do. It reads through a large buffer, acknowledges with one write for all
+// that one read has brought, and stores nothing.
+func null(l *link, parameters []byte) error {
+	var p subscribing
+	if err := json.Unmarshal(parameters, &p); err != nil {
+		return err
+	}
+	conn, in, err := subscribe(p)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := l.say(subscribed{p.Version, p.Window}); err != nil {
+		return err
+	}
+	if err := drop(conn, in, p.Messages); err != nil {
+		return err
+	}
+	if err := l.say(received{time.Now().UnixNano()}); err != nil {
+		return err
+	}
+	l.awaitEnd()
+	return nil
+}
+
+// subscribe connects and subscribes to every message of the benchmark.
+func subscribe(p subscribing) (net.Conn, *input, error) {
+	conn, err := net.Dial("tcp", p.Addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := newInput(conn, 256<<10)
+	err = login(conn, in, "bench-subscriber", p.Version, p.Window)
+	if err == nil {
+		_, err = conn.Write(subscribePacket(topicFilter, p.Version))
+	}
+	if err == nil {
+		_, err = in.awaitType(typeSuback)
+	}
+	if err != nil {
+		conn.Close()
+	}
+	return conn, in, err
+}
+
+// drop reads and acknowledges n messages.
+func drop(conn net.Conn, in *input, n int) error {
+	var acks []byte
+	for n > 0 {
+		if err := in.fill(); err != nil {
+			return fmt.Errorf("read, %d messages missing: %w", n, err)
+		}
+		var err error
+		if acks, err = appendAcks(acks[:0], in); err != nil {
+			return err
+		}
+		if len(acks) == 0 {
+			continue
+		}
+		if _, err := conn.Write(acks); err != nil {
+			return err
+		}
+		n -= len(acks) / 4
+	}
+	return nil
+}
+
+// appendAcks takes every whole message in the buffer and appends its PUBACK.
+func appendAcks(acks []byte, in *input) ([]byte, error) {
+	for {
+		first, body, size, err := in.packet()
+		if err != nil || size == 0 {
+			return acks, err
+		}
+		if first>>4 != typePublish || len(body) < 4 {
+			return acks, fmt.Errorf("packet type %d instead of PUBLISH", first>>4)
+		}
+		topic := 2 + int(binary.BigEndian.Uint16(body))
+		if len(body) < topic+2 {
+			return acks, fmt.Errorf("%w: PUBLISH", errMalformed)
+		}
+		acks = append(acks, typePuback<<4, 2, body[topic], body[topic+1])
+	}
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// profilePath is the file for the CPU profile of a trial, empty if none is wanted.
+func (t *trial) profilePath() string {
+	if t.profiles == "" {
+		return ""
+	}
+	stage := strings.ReplaceAll(t.stage.name, " + ", "-")
+	return filepath.Join(t.profiles, fmt.Sprintf("%s-%d-%d-%d.pprof", stage, t.shape.Payload, t.shape.Window, t.count))
+}
+
+// beginProfile begins the profile of a trial; end returns when it is written.
+func (t *trial) beginProfile() (end func() error) {
+	path := t.profilePath()
+	if path == "" {
+		return func() error { return nil }
+	}
+	os.Remove(path) // of an earlier run
+	p := t.program.cmd.Process
+	p.Signal(syscall.SIGUSR1)
+	return func() error {
+		p.Signal(syscall.SIGUSR1)
+		_, err := t.program.until("profiled", pollEvery, func() (bool, error) {
+			_, err := os.Stat(path)
+			return err == nil, nil
+		})
+		return err
+	}
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+)
+
+// publishing is what the publisher to a broker is to do.
+type publishing struct {
+	Addr     string
+	Messages int
+	Payload  int
+	Window   int
+}
+
+// publish is the role of a publisher that is faster than any broker: packets
+// that stand ready, in large writes. It speaks 3.1.1, in which no broker bounds
+// what is in flight towards it.
+func publish(l *link, parameters []byte) error {
+	var p publishing
+	if err := json.Unmarshal(parameters, &p); err != nil {
+		return err
+	}
+	conn, err := net.Dial("tcp", p.Addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := newInput(conn, 64<<10)
+	if err := login(conn, in, "bench-publisher", 4, 0); err != nil {
+		return err
+	}
+	d := newDelivery(conn, in, newFrames(p.Payload, 4), p.Messages, p.Window)
+	d.bundle = max(p.Window/4, 1)
+	if err := l.say(subscribed{4, p.Window}); err != nil {
+		return err
+	}
+	if err := l.awaitGo(); err != nil {
+		return err
+	}
+	if err := d.run(); err != nil {
+		return err
+	}
+	if err := l.say(delivered{deliveryTimes: d.times}); err != nil {
+		return err
+	}
+	l.awaitEnd()
+	return nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+)
+
+// measureNull runs the null subscriber behind the synthetic server.
+func (b *bench) measureNull(s shape, n int) (measurement, error) {
+	return b.measureRole(s, n, func(p subscribing) (*child, error) { return startRole(b.ctx, "null", p) })
+}
+
+// measureFloor runs the subscriber that only writes and syncs.
+func (b *bench) measureFloor(s shape, n int) (m measurement, err error) {
+	dir, done, err := b.newDir()
+	if err != nil {
+		return m, err
+	}
+	defer done()
+	return b.measureRole(s, n, func(p subscribing) (*child, error) {
+		size := int64(n) * int64(newFrames(s.Payload, s.version()).size)
+		return startRole(b.ctx, "floor", flooring{p, filepath.Join(dir, "file"), size})
+	})
+}
+
+// measureRole runs a subscriber that is a role behind the synthetic server.
+func (b *bench) measureRole(s shape, n int, start func(subscribing) (*child, error)) (m measurement, err error) {
+	server, addr, err := b.startServer(serving{Messages: n, Payload: s.Payload, Window: s.Window})
+	if err != nil {
+		return m, err
+	}
+	defer server.kill()
+	client, err := start(subscribing{addr, s.version(), s.Window, n})
+	if err != nil {
+		return m, err
+	}
+	defer client.kill()
+	if err := errors.Join(server.hear(&subscribed{}), client.hear(&subscribed{}), b.settle()); err != nil {
+		return m, err
+	}
+	var times delivered
+	m, err = client.observe(n, func() error {
+		times, err = server.deliver()
+		return errors.Join(err, client.hear(&received{}))
+	})
+	m.deliveredWithin(times.Start, times.End)
+	return m, errors.Join(err, client.stop(), server.stop())
+}
+
+// deliveredWithin sets the rates of a measurement that has one end only.
+func (m *measurement) deliveredWithin(start, end int64) {
+	m.Acked = perSecond(m.Messages, start, end)
+	m.Rate = m.Acked
+}
+
+// startServer starts the synthetic server and returns where it listens.
+func (b *bench) startServer(p serving) (*child, string, error) {
+	server, err := startRole(b.ctx, "serve", p)
+	if err != nil {
+		return nil, "", err
+	}
+	var at listening
+	if err := server.hear(&at); err != nil {
+		return nil, "", err
+	}
+	return server, at.Addr, nil
+}
+
+// measureBare runs the bare publisher.
+func (b *bench) measureBare(s shape, n int) (m measurement, err error) {
+	stream, done := b.newStream()
+	defer done()
+	c, err := startRole(b.ctx, "bare", publishingBare{b.server.URL(), stream, streamPrefix, n, s.Payload})
+	if err != nil {
+		return m, err
+	}
+	defer c.kill()
+	if err := c.hear(&subscribed{}); err != nil {
+		return m, err
+	}
+	if err := b.settle(); err != nil {
+		return m, err
+	}
+	var times delivered
+	m, err = c.observe(n, func() error {
+		times, err = c.deliver()
+		return err
+	})
+	if err != nil {
+		return m, err
+	}
+	m.deliveredWithin(times.Start, times.End)
+	return m, errors.Join(checkStream(b.ctx, b.js, stream, n), c.stop())
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   spread
+	}{
+		{[]float64{3, 1, 2}, spread{2, 1, 3}},
+		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4}},
+		{[]float64{math.NaN(), 7}, spread{7, 7, 7}},
+	} {
+		if got := spreadOf(c.values); got != c.want {
+			t.Errorf("%v: %+v instead of %+v", c.values, got, c.want)
+		}
+	}
+	if v := spreadOf(nil).Median; !math.IsNaN(v) {
+		t.Errorf("median of nothing is %v", v)
+	}
+}
+
+// TestRatio: ratios are within a round, not of medians.
+func TestRatio(t *testing.T) {
+	r := results{}
+	for _, v := range []float64{10, 20, 40} {
+		r.add(nullPoint, measurement{Rate: v})
+		r.add(logPoint, measurement{Rate: v / 2})
+	}
+	if got := r.ratio(logPoint, nullPoint, rate); got != (spread{0.5, 0.5, 0.5}) {
+		t.Errorf("ratio %+v", got)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	atMost, atLeast := target{atMost: true, bound: 2}, target{bound: 2}
+	for _, c := range []struct {
+		target target
+		value  float64
+		want   string
+	}{
+		{atMost, 2, "ok"}, {atMost, 3, "**missed** by 50 %"},
+		{atLeast, 2, "ok"}, {atLeast, 1, "**missed** by 50 %"},
+		{atLeast, math.NaN(), "not measured"},
+	} {
+		if got := c.target.verdict(c.value); got != c.want {
+			t.Errorf("%v of %+v: %q instead of %q", c.value, c.target, got, c.want)
+		}
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	page := func(counts ...string) series {
+		s, err := parseSeries([]byte("# HELP x y\nx_bucket{le=\"0.1\"} " + counts[0] + "\nx_bucket{le=\"0.2\"} " + counts[1] + "\nx_bucket{le=\"+Inf\"} " + counts[2] + "\nx_sum 5\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	before, after := page("100", "100", "100"), page("150", "200", "200")
+	for _, c := range []struct{ q, want float64 }{{0.25, 0.05}, {0.5, 0.1}, {0.75, 0.15}, {1, 0.2}} {
+		if got := after.quantile(c.q, "x", before); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("quantile %v is %v instead of %v", c.q, got, c.want)
+		}
+	}
+	if got := before.quantile(0.5, "x", before); !math.IsNaN(got) {
+		t.Errorf("quantile of nothing is %v", got)
+	}
+}
+
+func TestRatesOf(t *testing.T) {
+	begun := time.Now()
+	var course []reach
+	for i := range 21 {
+		course = append(course, reach{begun.Add(time.Duration(i) * time.Second), i * 50})
+	}
+	rates := ratesOf(course, 1000)
+	if len(rates) != tenths {
+		t.Fatalf("%d rates: %v", len(rates), rates)
+	}
+	for _, v := range rates {
+		if v != 50 {
+			t.Errorf("rate %v instead of 50", v)
+		}
+	}
+}
+
+func TestThousands(t *testing.T) {
+	for v, want := range map[float64]string{7: "7", 999: "999", 1234.5: "1,230", 379_310: "379,000", 1_465_855: "1,470,000", 999_900: "1,000,000"} {
+		if got := thousands(v); got != want {
+			t.Errorf("%v: %s instead of %s", v, got, want)
+		}
+	}
+}
+
+func TestPutTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "README.md")
+	for _, c := range []struct{ before, after string }{
+		{"a\n" + tableBegins + tableEnds + "b\n", "a\n" + tableBegins + "\nnew\n\n" + tableEnds + "b\n"},
+		{"a\n" + tableBegins + "old\n" + tableEnds + "b\n", "a\n" + tableBegins + "\nnew\n\n" + tableEnds + "b\n"},
+		{"a\n" + tableEnds + tableBegins + "b\n", ""},
+		{"a\n", ""},
+	} {
+		if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := putTable(path, "new\n")
+		got, _ := os.ReadFile(path)
+		if c.after == "" && (err == nil || string(got) != c.before) || c.after != "" && (err != nil || string(got) != c.after) {
+			t.Errorf("%q: %q, %v", c.before, got, err)
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// The parts of the benchmark that are processes of their own, so that their
+// processor time is not mixed with anybody else's. Each is this program again,
+// as "role NAME PARAMETERS", and speaks JSON lines with the one that started it.
+var roles = map[string]func(link *link, parameters []byte) error{
+	"serve":   serve,
+	"null":    null,
+	"floor":   floor,
+	"publish": publish,
+	"bare":    bare,
+	"fill":    fill,
+}
+
+// A link is a role's end of its conversation. It ends when the other side goes.
+type link struct {
+	out *json.Encoder
+	in  *bufio.Scanner
+}
+
+// runRole is the main function of a role.
+func runRole(args []string, stdin io.Reader, stdout io.Writer) error {
+	if len(args) != 2 || roles[args[0]] == nil {
+		return fmt.Errorf("role %q: unknown", args)
+	}
+	l := &link{out: json.NewEncoder(stdout), in: bufio.NewScanner(stdin)}
+	if err := roles[args[0]](l, []byte(args[1])); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	return nil
+}
+
+// say sends v.
+func (l *link) say(v any) error { return l.out.Encode(v) }
+
+// awaitGo waits for the word to begin.
+func (l *link) awaitGo() error {
+	if !l.in.Scan() {
+		return errors.Join(errors.New("not told to begin"), l.in.Err())
+	}
+	return nil
+}
+
+// awaitEnd waits until the other side has gone or wants this role to end.
+func (l *link) awaitEnd() {
+	for l.in.Scan() {
+		continue
+	}
+}
