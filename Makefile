@@ -1,0 +1,114 @@
+# make build    bin/mqttetl
+# make demo     the whole pipeline with simulated devices, DURATION=10s ends it
+# make test     all tests, with the race detector, against a real Mosquitto, nats-server and sqlite3
+# make test-brokers  the broker table's rows that need npm or a large package
+# make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing
+# make bench    what each stage costs, into bench/RESULTS.md and the README, 10 minutes
+# make microbench  Go benchmarks of the parts, for benchstat
+# make prove    breaks everything that can break, long; writes docs/reliability.md.
+#               CAMPAIGN=kill TRIALS=1 SEED=7 replays; best as root
+# make soak     runs under load and faults for SOAK=8h
+# make deps     installs the Debian packages that the tests need
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+DURATION ?=
+FUZZTIME ?= 20s
+SOAK     ?= 10m
+CAMPAIGN ?=
+TRIALS   ?= 0
+SEED     ?= 0
+
+GO      := go
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Each test binary ends by itself.
+TESTTIME := 20m
+
+.PHONY: build demo test test-brokers check bench microbench prove soak deps format vet staticcheck vulncheck fuzz clean
+
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/mqttetl ./cmd/mqttetl
+
+demo: build
+	bin/mqttetl demo $(if $(DURATION),--duration $(DURATION))
+
+# One package at a time: many of them are several processes already.
+test: deps
+	$(GO) test -race -p 1 -timeout $(TESTTIME) ./...
+
+# Packages of npm, into an ignored directory.
+NPM_BROKERS := aedes@1.2.0 ws@8.23.0
+
+test-brokers:
+	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server'
+	npm install --no-audit --no-fund --no-package-lock --silent --prefix bin/npm $(NPM_BROKERS)
+	$(GO) test -race -timeout $(TESTTIME) -parallel 4 -tags brokers ./internal/brokers -run '^TestMoreBrokers$$' -count=1 \
+		-args -modules '$(CURDIR)/bin/npm/node_modules'
+
+check: deps format vet staticcheck vulncheck test fuzz
+
+bench: deps
+	$(GO) run ./bench -readme README.md
+
+microbench:
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 15m ./...
+
+# Rows of campaigns that were not chosen stay in the report.
+prove: deps
+	$(GO) test ./internal/prove -run '^TestCampaigns$$' -count=1 -v -timeout 0 -args -prove.long \
+		-prove.report '$(CURDIR)/docs' -prove.campaign '$(CAMPAIGN)' -prove.trials $(TRIALS) -prove.seed $(SEED) -prove.soak $(SOAK)
+
+soak:
+	$(MAKE) prove CAMPAIGN=soak
+
+format:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$files" ]; then echo "not formatted, run gofmt -w:" $$files; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) tool staticcheck ./...
+
+# govulncheck exits 3 when it has found something. When it cannot fetch its
+# database nothing has been checked, and that is said, but it is no finding.
+vulncheck:
+	@out=$$($(GO) tool govulncheck ./... 2>&1); code=$$?; echo "$$out"; \
+	if [ $$code -eq 0 ]; then exit 0; fi; \
+	if [ $$code -ne 3 ] && echo "$$out" | grep -Eq 'fetching vulnerabilities|vuln\.go\.dev'; then \
+		echo '*** NOT CHECKED for known vulnerabilities: the database could not be fetched ***'; exit 0; \
+	fi; \
+	exit $$code
+
+# go test fuzzes one target at a time.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "fuzz $$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
+		done; \
+	done
+
+# Commands and the Debian packages that hold them.
+NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server \
+	sqlite3:sqlite3 strace:strace systemd-analyze:systemd
+
+deps:
+	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
+	for need in $(NEEDS); do \
+		command -v $${need%%:*} >/dev/null || missing="$$missing $${need##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" -ne 0 ]; then \
+		echo "the tests need:$$missing. Install with"; \
+		echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$$missing"; \
+		exit 1; \
+	fi; \
+	log=$$(mktemp); \
+	if { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; } >"$$log" 2>&1; \
+	then rm -f "$$log"; else cat "$$log"; rm -f "$$log"; exit 1; fi
+
+clean:
+	rm -rf bin
