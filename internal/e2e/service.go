@@ -192,7 +192,7 @@ func (s *Service) Kill() {
 // other than 0 is an error.
 func (s *Service) Stop() (time.Duration, error) {
 	begin := time.Now()
-	syscall.Kill(-s.cmd.Process.Pid, syscall.SIGTERM)
+	s.Signal(syscall.SIGTERM)
 	select {
 	case err := <-s.exit:
 		s.cmd = nil
@@ -202,6 +202,9 @@ func (s *Service) Stop() (time.Duration, error) {
 		return time.Since(begin), errors.New("does not stop on SIGTERM")
 	}
 }
+
+// Signal sends a signal to the service, and to what it is wrapped in.
+func (s *Service) Signal(sig syscall.Signal) { syscall.Kill(-s.cmd.Process.Pid, sig) }
 
 // Ended says whether no process runs: none was started, or it has ended.
 func (s *Service) Ended() bool { return s.cmd == nil || len(s.exit) > 0 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"syscall"
 
 	"github.com/mqttetl/mqttetl/internal/e2e"
 )
@@ -104,11 +105,12 @@ func faultTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally
 		return err
 	}
 	stop()
-	// The fault may be met only when all has been sent. account says what drain says.
-	if err := w.drain(ctx); err != nil && ctx.Err() == nil {
-		if err := w.afterFault(ctx, t, trial); err != nil {
-			return err
-		}
+	// A thread that made few calls until here meets its fault only when all has been sent.
+	if err := w.drain(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
+	if err := w.withoutFault(ctx, t, trial); err != nil {
+		return err
 	}
 	if err := w.account(ctx, t, trial, false); err != nil {
 		return err
@@ -133,6 +135,25 @@ func (w *world) afterFault(ctx context.Context, t *Tally, trial string) error {
 		return err
 	}
 	if code != exitIO {
+		t.Violate("%s: exit code %d; it wrote: %s", trial, code, tail(w.Output(), 600))
+	}
+	w.Wrap = nil
+	return w.restart(ctx)
+}
+
+// withoutFault starts the service without faults if they can still be met.
+func (w *world) withoutFault(ctx context.Context, t *Tally, trial string) error {
+	if w.Wrap == nil {
+		return nil
+	}
+	if !w.Ended() {
+		w.Signal(syscall.SIGTERM)
+	}
+	code, err := w.Exited(ctx)
+	if err != nil {
+		return err
+	}
+	if code != 0 && code != exitIO {
 		t.Violate("%s: exit code %d; it wrote: %s", trial, code, tail(w.Output(), 600))
 	}
 	w.Wrap = nil
