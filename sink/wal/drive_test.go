@@ -10,6 +10,21 @@ import (
 	"github.com/mqttetl/mqttetl"
 )
 
+// TestReadAfterPanicIsIOError: a consumer can be the first to meet what a failed
+// write of a meta page did to the environment.
+func TestReadAfterPanicIsIOError(t *testing.T) {
+	l, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = l.view(func(*lmdb.Txn) error { return &lmdb.OpError{Op: "mdb_txn_begin", Errno: lmdb.Panic} })
+	var code unix.Errno
+	if !errors.As(err, &code) || code != unix.EIO || mqttetl.Hint(err) == "" {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // TestFailedCommitIsIOError: whatever LMDB calls it, so that the process ends
 // with the exit code of an I/O error.
 func TestFailedCommitIsIOError(t *testing.T) {

@@ -305,7 +305,11 @@ func (l *Log) view(op lmdb.TxnOp) error {
 	if l.closed {
 		return fmt.Errorf("read log: %w", mqttetl.ErrClosed)
 	}
-	return l.env.View(op)
+	err := l.env.View(op)
+	if errno(err) == lmdb.Panic { // a meta page could not be written: the commit that met it ends Run
+		err = mqttetl.WithHint(driveError{err}, "what is acknowledged is safe; look at the drive (dmesg) before starting again")
+	}
+	return err
 }
 
 // Close gives back the file and its lock. Run must have ended. Reads that are
