@@ -120,6 +120,7 @@ type Settings struct {
 
 	KeepAlive string // of the session with the broker; "" for the default
 	CA        string // file that the broker's certificate is checked against; "" for none
+	NATSCA    string // the same for the NATS server's
 }
 
 // NewService writes a configuration for a service in dir and picks its port.
@@ -151,6 +152,9 @@ func NewService(bin, dir string, s Settings) (*Service, error) {
 	fmt.Fprintf(&b, "archive:\n  path: %s\n", svc.Archive())
 	if s.NATS != "" {
 		fmt.Fprintf(&b, "nats:\n  url: %s\n  stream: E2E\n  subject_prefix: mqtt\n", s.NATS)
+		if s.NATSCA != "" {
+			fmt.Fprintf(&b, "  tls: {ca: %s}\n", s.NATSCA)
+		}
 	}
 	fmt.Fprintf(&b, "http:\n  listen: %s\n", svc.HTTP)
 	return svc, os.WriteFile(svc.Config(), []byte(b.String()), 0o600)

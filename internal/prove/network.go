@@ -2,6 +2,7 @@ package prove
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -86,15 +87,18 @@ func networkCampaign() *Campaign {
 
 // networkTrial lets one storm rage, and counts.
 func networkTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally) error {
-	kind := rnd.IntN(9) // 0…3 broker, 4…7 NATS, 8 certificates
+	kind := rnd.IntN(10) // 0…3 broker, 4…7 NATS, 8 and 9 their certificates
 	switch e.Only {
 	case "broker":
 		kind = 0
 	case "nats":
 		kind = 4
 	}
-	if kind == 8 {
-		return certificateTrial(ctx, e, dir, t)
+	switch kind {
+	case 8:
+		return certificateTrial(ctx, e, dir, "the broker", t)
+	case 9:
+		return certificateTrial(ctx, e, dir, "NATS", t)
 	}
 	w, err := newWorld(e.Bin, setup{dir: dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}})
 	if err != nil {
@@ -152,24 +156,30 @@ func (w *world) recovers(ctx context.Context, t *Tally, trial, where string, sil
 	return nil
 }
 
-// certificateTrial replaces the broker's certificate and the authority that
-// signed it; connections that are made from then on see the new ones.
-func certificateTrial(ctx context.Context, e Env, dir string, t *Tally) error {
-	trial := fmt.Sprintf("trial %d (seed %d), certificates replaced", t.Trials, e.Seed+uint64(t.Trials))
+// certificateTrial replaces the certificate of one of the servers and the
+// authority that signed it; connections that are made from then on see the new
+// ones.
+func certificateTrial(ctx context.Context, e Env, dir, where string, t *Tally) error {
+	trial := fmt.Sprintf("trial %d (seed %d), certificates of %s replaced", t.Trials, e.Seed+uint64(t.Trials), where)
 	certs := filepath.Join(dir, "certs")
 	if err := newCertificates(certs); err != nil {
 		return err
 	}
-	addr, err := freePort()
-	if err != nil {
-		return err
+	s := setup{dir: dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}}
+	ca := filepath.Join(certs, "ca.pem")
+	if where == "NATS" {
+		s.settings.NATSCA = ca
+		s.nats = fmt.Sprintf("tls { cert_file: '%s/server.pem', key_file: '%[1]s/server.key' }\nallow_non_tls: true\n", certs)
+	} else {
+		addr, err := freePort()
+		if err != nil {
+			return err
+		}
+		host, port, _ := net.SplitHostPort(addr)
+		s.tls, s.settings.CA = addr, ca
+		s.broker = queueConf + fmt.Sprintf("listener %s %s\nallow_anonymous true\ncafile %s/ca.pem\ncertfile %[3]s/server.pem\nkeyfile %[3]s/server.key\n", port, host, certs)
 	}
-	host, port, _ := net.SplitHostPort(addr)
-	w, err := newWorld(e.Bin, setup{
-		dir: dir, tls: addr,
-		broker:   queueConf + fmt.Sprintf("listener %s %s\nallow_anonymous true\ncafile %s/ca.pem\ncertfile %[3]s/broker.pem\nkeyfile %[3]s/broker.key\n", port, host, certs),
-		settings: e2e.Settings{CA: filepath.Join(certs, "ca.pem"), KeepAlive: networkKeepAlive},
-	})
+	w, err := newWorld(e.Bin, s)
 	if err != nil {
 		return err
 	}
@@ -186,17 +196,29 @@ func certificateTrial(ctx context.Context, e Env, dir string, t *Tally) error {
 	if err := newCertificates(certs); err != nil {
 		return err
 	}
-	if err := w.broker.Stop(); err != nil {
-		return err
+	server := interface {
+		Stop() error
+		Restart() error
+	}(w.broker)
+	if where == "NATS" {
+		server = w.nats
 	}
-	if err := w.broker.Restart(); err != nil {
+	if err := errors.Join(server.Stop(), server.Restart()); err != nil {
 		return err
 	}
 	back := time.Now()
-	if _, err := w.await(ctx, "received over TLS again", func(s e2e.Status) bool { return s.Ready && s.Sources[0].Reconnects > 0 }); err != nil {
+	before, err := w.Status(ctx)
+	if err != nil {
+		return err
+	}
+	again := func(s e2e.Status) bool { return s.Ready && s.Sources[0].Reconnects > 0 }
+	if where == "NATS" {
+		again = func(s e2e.Status) bool { return s.NATS.Cursor > before.NATS.Cursor }
+	}
+	if _, err := w.await(ctx, "messages pass over TLS again", again); err != nil {
 		t.Violate("%s: %v; it wrote: %s", trial, err, tail(w.Output(), 1000))
 	} else if took := time.Since(back); took > reconnectTime {
-		t.Violate("%s: connected again only %v after the broker is back", trial, took.Round(time.Millisecond))
+		t.Violate("%s: connected again only %v after the server is back", trial, took.Round(time.Millisecond))
 	}
 	if err := w.more(ctx, 300); err != nil {
 		return err
@@ -214,7 +236,7 @@ func newCertificates(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = a.Issue("broker", time.Now().Add(time.Hour))
+	_, _, err = a.Issue("server", time.Now().Add(time.Hour))
 	return err
 }
 

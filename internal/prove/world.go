@@ -41,6 +41,7 @@ type setup struct {
 	dir      string // of everything
 	files    string // of the service; "": in dir
 	broker   string // configuration in place of queueConf
+	nats     string // added to the configuration of nats-server
 	tls      string // address of the broker's TLS listener, when it has one for the service
 	settings e2e.Settings
 }
@@ -66,7 +67,7 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 	if w.broker, err = servers.StartMosquitto(dirs[0], s.broker); err != nil {
 		return nil, err
 	}
-	if w.nats, err = servers.StartNATSProcess(dirs[1], ""); err != nil {
+	if w.nats, err = servers.StartNATSProcess(dirs[1], s.nats); err != nil {
 		return nil, err
 	}
 	target, scheme := w.broker.Addr, "mqtt"
