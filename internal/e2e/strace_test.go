@@ -5,6 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -56,6 +59,65 @@ func traceAcks(t *testing.T, bin string) (acks int, violations []string) {
 	acks, violations, err = EarlyAcks(trace, w.broker.Addr)
 	w.must(err)
 	return acks, violations
+}
+
+// TestLogIsOnDiskBeforeConnecting: a new log is durable by its name and the
+// names above it, and a commit that a kill left to the page cache is synced,
+// before the first broker hears of us.
+func TestLogIsOnDiskBeforeConnecting(t *testing.T) {
+	bin, err := product()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, bin, Settings{QoS: 1})
+	config := w.Config()
+	text, err := os.ReadFile(config)
+	w.must(err)
+	deep := filepath.Join(w.Dir, "a", "b", "log")
+	w.must(os.WriteFile(config, []byte(strings.Replace(string(text), w.LogDir(), deep, 1)), 0o600))
+	for start, want := range [][]string{
+		{"renameat deep/new/data.mdb", "fsync deep", "fdatasync deep/data.mdb"},
+		{"fdatasync deep/data.mdb"},
+	} {
+		trace := filepath.Join(t.TempDir(), "trace")
+		w.Wrap = []string{"strace", "-f", "-q", "-y", "-o", trace, "-e", "trace=renameat,fsync,fdatasync,connect"}
+		w.start()
+		w.Kill()
+		got := untilConnect(t, trace)
+		if start == 0 {
+			for _, above := range []string{filepath.Dir(deep), filepath.Dir(filepath.Dir(deep)), w.Dir} {
+				if !slices.Contains(got, "fsync "+above) {
+					t.Errorf("new log: no sync of the directory %s: %q", above, got)
+				}
+			}
+		}
+		for _, call := range want {
+			call = strings.Replace(call, "deep", deep, 1)
+			i := slices.Index(got, call)
+			if i < 0 {
+				t.Fatalf("start %d: no %s in %q, in this order", start+1, call, got)
+			}
+			got = got[i+1:]
+		}
+	}
+}
+
+// untilConnect are the calls of a trace before the first one over TCP, as name
+// and file.
+func untilConnect(t *testing.T, trace string) (calls []string) {
+	p, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := regexp.MustCompile(`(?m)^\d+ +(?:(connect)\(.*AF_INET|(fsync|fdatasync)\(\d+<([^>]*)>|(renameat)\([^"]*"([^"]*)")`)
+	for _, m := range call.FindAllStringSubmatch(string(p), -1) {
+		if m[1] != "" {
+			return calls
+		}
+		calls = append(calls, m[2]+m[4]+" "+m[3]+m[5])
+	}
+	t.Fatalf("no connect in the trace: %q", calls)
+	return nil
 }
 
 // TestTraceParser: the forms in which strace shows a call.

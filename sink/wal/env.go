@@ -119,7 +119,7 @@ func create(dir string) error {
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}
-	return syncDirs(dir)
+	return syncDir(dir)
 }
 
 // initialise makes an environment with empty databases and a random log id.
@@ -145,18 +145,35 @@ func initialise(dir string) error {
 	})
 }
 
-// syncDirs makes a new name in dir durable, and dir's own name in its parent.
-func syncDirs(dir string) error {
-	for _, path := range []string{dir, filepath.Dir(filepath.Clean(dir))} {
-		f, err := os.Open(path)
-		if err != nil {
+// makeDir makes dir and what is missing above it, with names that are durable.
+func makeDir(dir string) error {
+	made := []string{}
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, d)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	for _, d := range made {
+		if err := syncDir(filepath.Dir(d)); err != nil {
 			return err
 		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("sync %s: %w", path, err)
-		}
+	}
+	return nil
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ type Stats struct {
 // wraps mqttetl.ErrLocked if another process has it, mqttetl.ErrDamaged if it
 // cannot be trusted.
 func Open(dir string, o Options) (_ *Log, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, mqttetl.WithHint(fmt.Errorf("open log %s: %w", dir, err), "log.dir must be a directory that this user may write")
 	}
 	l := &Log{
