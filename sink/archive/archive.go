@@ -37,9 +37,10 @@ var background = context.Background()
 // used by one goroutine at a time. After an error of Append, StartAt,
 // AppendDeadLetters or Commit call Rollback, or Close and Open again.
 type Archive struct {
-	path string
-	file os.FileInfo // of the database as opened
-	wal  os.FileInfo // of its write-ahead log
+	path    string
+	options Options
+	file    os.FileInfo // of the database as opened
+	wal     os.FileInfo // of its write-ahead log
 
 	db   *sql.DB
 	conn *sql.Conn
@@ -48,6 +49,10 @@ type Archive struct {
 
 	topics, sources names
 	in              incoming
+	shown           []string // names of the virtual tables
+	typed           []*typed // in the order of options.Tables
+	readings        readings
+	latest          latest
 
 	cursor  mqttetl.Seq // committed
 	next    mqttetl.Seq // the record that the open transaction takes next
@@ -115,15 +120,16 @@ func (a *Archive) insert(records []mqttetl.Record) error {
 	a.in.reset(records)
 	defer a.in.reset(nil)
 	for i := range records {
-		topic, err := a.topics.id(records[i].Topic)
+		topic, err := a.topics.get(records[i].Topic)
 		if err != nil {
 			return err
 		}
+		a.latest.saw(topic, records[i].Seq)
 		source, err := a.sources.id(stringBytes(records[i].Source))
 		if err != nil {
 			return err
 		}
-		a.in.keys = append(a.in.keys, keys{topic, source})
+		a.in.keys = append(a.in.keys, keys{topic.id, source})
 		a.txBytes += int64(len(records[i].Payload)+len(records[i].Properties)) + rowOverhead
 	}
 	stmt := a.stmt.insert
@@ -247,10 +253,14 @@ func (a *Archive) Commit() error {
 	a.walGrowth += a.txBytes
 	a.topics.keep()
 	a.sources.keep()
+	a.readings.series.keep()
 	return nil
 }
 
 func (a *Archive) finish() error {
+	if err := a.writeLatest(); err != nil {
+		return fmt.Errorf("table latest: %w", err)
+	}
 	if a.next-1 != a.cursor {
 		if err := run(a.stmt.setCursor, int64(a.next-1)); err != nil {
 			return err
@@ -269,6 +279,8 @@ func (a *Archive) Rollback() error {
 	a.next = a.cursor + 1
 	a.topics.undo()
 	a.sources.undo()
+	a.readings.series.undo()
+	a.latest.forget()
 	if err := run(a.stmt.rollback); err != nil && code(err) != codeError {
 		return a.failed("rollback", err)
 	}
@@ -291,7 +303,10 @@ func sameFile(path string, was os.FileInfo) bool {
 // removes it.
 func (a *Archive) Close() error {
 	err := a.Rollback()
-	a.in.withdraw()
+	for _, name := range a.shown {
+		withdraw(name)
+	}
+	a.shown = nil
 	for _, s := range a.open { // one left open would keep SQLite from closing the file
 		err = errors.Join(err, s.Close())
 	}

@@ -60,7 +60,7 @@ func failed(path, doing string, err error) error {
 }
 
 func kindOf(err error) (hint string, kind error) {
-	for _, known := range []error{mqttetl.ErrForeign, mqttetl.ErrDamaged, mqttetl.ErrUnavailable, ErrVersion} {
+	for _, known := range []error{mqttetl.ErrForeign, mqttetl.ErrDamaged, mqttetl.ErrUnavailable, ErrVersion, ErrTable} {
 		if errors.Is(err, known) {
 			return "", nil
 		}

@@ -19,15 +19,15 @@ import (
 //
 // The rowid is the record's Seq; the other columns are the values of messages.
 type incoming struct {
-	name    string // the argument under which the module finds it
 	records []mqttetl.Record
 	keys    []keys // of the same index
 	json    []byte // scratch for properties
-
-	time cell[int64]
-	text cell[string]
-	blob cell[[]byte]
+	cells
 }
+
+func (in *incoming) declaration() string { return incomingColumns }
+func (in *incoming) rows() int           { return len(in.records) }
+func (in *incoming) rowid(row int) int64 { return int64(in.records[row].Seq) }
 
 // keys are the row ids that stand for a record's topic and source.
 type keys struct{ topic, source driver.Value }
@@ -42,17 +42,29 @@ func (in *incoming) reset(records []mqttetl.Record) {
 	}
 }
 
+// cells are those that a table's values go through.
+type cells struct {
+	time  cell[int64]
+	float cell[float64]
+	text  cell[string]
+	blob  cell[[]byte]
+}
+
+func newCells() cells {
+	return cells{newCell[int64](), newCell[float64](), newCell[string](), newCell[[]byte]()}
+}
+
 // A cell is a driver.Value that is changed in place: making an interface of an
 // int64, string or []byte allocates. Without cells a row costs two allocations,
 // of its time and its payload, and 5 to 10 % more user time: they are what keeps
 // the way from the log into SQLite free of allocations a row. The value may be
 // used until the next set; SQLite's driver copies it at once.
-type cell[T int64 | string | []byte] struct {
+type cell[T int64 | float64 | string | []byte] struct {
 	v     *T
 	value driver.Value // its data word points at *v
 }
 
-func newCell[T int64 | string | []byte]() cell[T] {
+func newCell[T int64 | float64 | string | []byte]() cell[T] {
 	c := cell[T]{v: new(T)}
 	c.value = *c.v
 	// An interface is a type word and a pointer to the value (for types that
@@ -121,34 +133,42 @@ func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), le
 // moduleName is the name of the virtual table module.
 const moduleName = "mqttetl_incoming"
 
+// A source is the content of a virtual table, in Go memory.
+type source interface {
+	declaration() string // CREATE TABLE …
+	rows() int
+	rowid(row int) int64
+	column(row, col int) driver.Value // valid until the next call
+}
+
 // tables are the virtual tables of the open archives: the module is registered
 // once a process, and its argument says whose table is meant.
 var tables = struct {
 	sync.Mutex
 	last   uint64
-	byName map[string]*incoming
-}{byName: map[string]*incoming{}}
+	byName map[string]source
+}{byName: map[string]source{}}
 
 // registerModule must be called before a connection is opened that uses it.
 var registerModule = sync.OnceValue(func() error {
 	return vtab.RegisterModule(nil, moduleName, module{})
 })
 
-// offer makes the table known to the module.
-func (in *incoming) offer() {
-	in.time, in.text, in.blob = newCell[int64](), newCell[string](), newCell[[]byte]()
+// offer makes the source known to the module, under the name it returns.
+func offer(s source) string {
 	tables.Lock()
 	defer tables.Unlock()
 	tables.last++
-	in.name = fmt.Sprint(tables.last)
-	tables.byName[in.name] = in
+	name := fmt.Sprint(tables.last)
+	tables.byName[name] = s
+	return name
 }
 
-// withdraw is the end of offer. It may be called without it.
-func (in *incoming) withdraw() {
+// withdraw is the end of offer. The name may be empty.
+func withdraw(name string) {
 	tables.Lock()
 	defer tables.Unlock()
-	delete(tables.byName, in.name)
+	delete(tables.byName, name)
 }
 
 // module finds the table named by its only argument.
@@ -159,34 +179,34 @@ func (module) Create(c vtab.Context, args []string) (vtab.Table, error) {
 		return nil, fmt.Errorf("%s takes one argument", moduleName)
 	}
 	tables.Lock()
-	in := tables.byName[args[3]]
+	s := tables.byName[args[3]]
 	tables.Unlock()
-	if in == nil {
+	if s == nil {
 		return nil, fmt.Errorf("%s: no open archive %q", moduleName, args[3])
 	}
-	return table{in}, c.Declare(incomingColumns)
+	return table{s}, c.Declare(s.declaration())
 }
 
 func (m module) Connect(c vtab.Context, args []string) (vtab.Table, error) {
 	return m.Create(c, args)
 }
 
-type table struct{ in *incoming }
+type table struct{ source }
 
 func (t table) BestIndex(*vtab.IndexInfo) error { return nil }
-func (t table) Open() (vtab.Cursor, error)      { return &cursor{in: t.in}, nil }
+func (t table) Open() (vtab.Cursor, error)      { return &cursor{source: t.source}, nil }
 func (t table) Disconnect() error               { return nil }
 func (t table) Destroy() error                  { return nil }
 
-// cursor walks over the records in their order.
+// cursor walks over the rows in their order.
 type cursor struct {
-	in  *incoming
+	source
 	row int
 }
 
 func (c *cursor) Filter(int, string, []vtab.Value) error { c.row = 0; return nil }
 func (c *cursor) Next() error                            { c.row++; return nil }
-func (c *cursor) Eof() bool                              { return c.row >= len(c.in.records) }
+func (c *cursor) Eof() bool                              { return c.row >= c.rows() }
 func (c *cursor) Close() error                           { return nil }
-func (c *cursor) Rowid() (int64, error)                  { return int64(c.in.records[c.row].Seq), nil }
-func (c *cursor) Column(col int) (vtab.Value, error)     { return c.in.column(c.row, col), nil }
+func (c *cursor) Rowid() (int64, error)                  { return c.rowid(c.row), nil }
+func (c *cursor) Column(col int) (vtab.Value, error)     { return c.column(c.row, col), nil }

@@ -41,11 +41,24 @@ func init() {
 //
 // Errors wrap mqttetl.ErrForeign (filled from another log, or no archive at
 // all: never touched), ErrVersion, mqttetl.ErrDamaged or mqttetl.ErrUnavailable.
-func Open(path, logID string) (*Archive, error) {
+func Open(path, logID string) (*Archive, error) { return OpenWith(path, logID, Options{}) }
+
+// Options say what an archive keeps beside the messages. What is missing in the
+// file is added to it when it is opened; nothing is ever removed.
+type Options struct {
+	Tables   []mqttetl.Table // typed tables, for AppendRows
+	Readings bool            // tables readings and series, for AppendReadings
+	Latest   bool            // table latest: one row per topic with its last message
+}
+
+// OpenWith is Open for an archive that keeps more than messages. A typed table
+// that is there with other types, or was not made for routes, is an error that
+// wraps ErrTable.
+func OpenWith(path, logID string, o Options) (*Archive, error) {
 	if logID == "" {
 		return nil, fmt.Errorf("archive %s: no log id", path)
 	}
-	a := &Archive{path: path}
+	a := &Archive{path: path, options: o}
 	err := a.start(logID)
 	if err != nil {
 		err = a.failed("open", err)
@@ -65,14 +78,19 @@ func (a *Archive) start(logID string) error {
 	if err := a.adopt(logID); err != nil {
 		return err
 	}
+	if err := a.extend(); err != nil {
+		return err
+	}
 	if err := a.settle(); err != nil {
 		return err
 	}
 	if err := a.prepare(); err != nil {
 		return err
 	}
-	_, err := a.lastRow()
-	return err
+	if _, err := a.lastRow(); err != nil {
+		return err
+	}
+	return a.catchUpLatest()
 }
 
 // createFile creates the file if it is absent, and makes sure that the
@@ -209,8 +227,8 @@ func (a *Archive) settle() (err error) {
 }
 
 func (a *Archive) prepare() error {
-	a.in.offer()
-	if _, err := a.conn.ExecContext(background, `CREATE VIRTUAL TABLE temp.incoming USING `+moduleName+`(`+a.in.name+`)`); err != nil {
+	a.in.cells = newCells()
+	if err := a.show("incoming", &a.in); err != nil {
 		return err
 	}
 	if err := a.prepareNames(&a.topics, "topics", "topic"); err != nil {
@@ -243,7 +261,15 @@ func (a *Archive) prepare() error {
 		}
 		*s.to = stmt
 	}
-	return nil
+	return errors.Join(a.prepareTyped(), a.prepareReadings(), a.prepareLatest())
+}
+
+// show makes the source the temporary table of this name.
+func (a *Archive) show(table string, s source) error {
+	name := offer(s)
+	a.shown = append(a.shown, name)
+	_, err := a.conn.ExecContext(background, `CREATE VIRTUAL TABLE temp.`+quote(table)+` USING `+moduleName+`(`+name+`)`)
+	return err
 }
 
 func (a *Archive) prepareOne(query string) (*sql.Stmt, error) {

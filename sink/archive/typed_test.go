@@ -1,0 +1,152 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+var climate = mqttetl.Table{Name: "climate", Columns: []mqttetl.Column{
+	{Name: "device", Type: mqttetl.Text}, {Name: "temperature", Type: mqttetl.Real}, {Name: "battery", Type: mqttetl.Integer},
+}}
+
+func openWith(t *testing.T, path string, o Options) *Archive {
+	t.Helper()
+	a, err := OpenWith(path, testLog, o)
+	must(t, err)
+	t.Cleanup(func() { _ = a.Close() })
+	return a
+}
+
+// climateRow fills a row behind seq.
+func climateRow(rows *mqttetl.Rows, seq mqttetl.Seq, values ...mqttetl.Value) {
+	copy(rows.Add(seq)[1:], values)
+}
+
+func TestTypedRowsInTheTransactionOfTheMessages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	o := Options{Tables: []mqttetl.Table{climate}}
+	a := openWith(t, path, o)
+	rows := &mqttetl.Rows{Table: &o.Tables[0]}
+	climateRow(rows, 1, mqttetl.IntValue(5), mqttetl.StringValue("a\x00b"), mqttetl.FloatValue(21.5), mqttetl.IntValue(math.MinInt64))
+	climateRow(rows, 1, mqttetl.Value{}, mqttetl.StringValue("é"), mqttetl.Value{}, mqttetl.IntValue(math.MaxInt64))
+	must(t, a.Append(benchRecords(1, 1)))
+	must(t, a.AppendRows(0, rows))
+	must(t, a.Rollback())
+	if got := shell(t, path, "select count(*) from climate"); got != "0" {
+		t.Fatalf("%s rows after a rollback", got)
+	}
+	must(t, a.Append(benchRecords(1, 1)))
+	must(t, a.AppendRows(0, rows))
+	must(t, a.Commit())
+	want := "1|5|610062|21.5|-9223372036854775808\n1||C3A9||9223372036854775807"
+	if got := shell(t, path, "select seq, time, hex(device), temperature, battery from climate order by rowid"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := shell(t, path, "explain query plan select * from climate where time > 3"); !strings.Contains(got, "climate_time") {
+		t.Errorf("no index on time: %s", got)
+	}
+	// A value of the wrong type is refused, and takes nothing with it.
+	rows.Truncate(0)
+	climateRow(rows, 2, mqttetl.Value{}, mqttetl.Value{}, mqttetl.StringValue("warm"))
+	must(t, a.Append(benchRecords(2, 1)))
+	if err := a.AppendRows(0, rows); err == nil {
+		t.Error("text in a REAL column")
+	}
+	must(t, a.Rollback())
+	if a.Cursor() != 1 {
+		t.Errorf("cursor %d", a.Cursor())
+	}
+}
+
+func TestTablesGrowAndAreNeverChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	must(t, mustOpen(t, path).Close()) // as made before there were routes
+	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{climate}}).Close())
+	wider := climate
+	wider.Columns = append([]mqttetl.Column{{Name: "humidity", Type: mqttetl.Real}}, climate.Columns...)
+	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{wider}}).Close())
+	if got := shell(t, path, "select group_concat(name) from pragma_table_info('climate')"); got != "seq,time,device,temperature,battery,humidity" {
+		t.Errorf("columns %s", got)
+	}
+	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{climate}}).Close()) // one that went stays
+
+	other := mqttetl.Table{Name: "climate", Columns: []mqttetl.Column{{Name: "Temperature", Type: mqttetl.Text}}}
+	_, err := OpenWith(path, testLog, Options{Tables: []mqttetl.Table{other}})
+	if !errors.Is(err, ErrTable) || !strings.Contains(mqttetl.Hint(err), "transform rerun") || !strings.Contains(err.Error(), "is REAL, the configuration says TEXT") {
+		t.Errorf("a changed type: %v, %q", err, mqttetl.Hint(err))
+	}
+	shell(t, path, "create table mine(a)")
+	_, err = OpenWith(path, testLog, Options{Tables: []mqttetl.Table{{Name: "mine"}}})
+	if !errors.Is(err, ErrTable) {
+		t.Errorf("a foreign table: %v", err)
+	}
+}
+
+func TestReadings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := openWith(t, path, Options{Readings: true})
+	list := []mqttetl.Reading{
+		{Topic: []byte("a/b"), Path: []byte(".t"), Time: 1, Value: 2.5},
+		{Topic: []byte("a/b"), Path: []byte(".h"), Time: 1, Value: 3},
+		{Topic: []byte("a/b"), Path: []byte(".t"), Time: 1, Value: 4},
+	}
+	must(t, a.AppendReadings(list))
+	must(t, a.Rollback())
+	must(t, a.AppendReadings(list))
+	must(t, a.Commit())
+	must(t, a.AppendReadings(list[:1]))
+	must(t, a.Commit())
+	want := "a/b|.h|1|3.0\na/b|.t|1|2.5\na/b|.t|1|4.0\na/b|.t|1|2.5"
+	if got := shell(t, path, "select topic, path, time, value from readings join series on id = series_id order by path, readings.rowid"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Whatever is committed, rolled back, and archived while it is off: latest is
+// the last message of each topic.
+func TestLatestIsTheLastMessage(t *testing.T) {
+	dir := t.TempDir()
+	n := 0
+	rapid.Check(t, func(r *rapid.T) {
+		n++
+		path := filepath.Join(dir, fmt.Sprint(n))
+		o := Options{Latest: rapid.Bool().Draw(r, "on")}
+		a := openWith(t, path, o)
+		for i := range rapid.IntRange(1, 6).Draw(r, "steps") {
+			var records []mqttetl.Record
+			for range rapid.IntRange(1, 5).Draw(r, "records") {
+				topic := fmt.Sprint(rapid.IntRange(0, 3).Draw(r, "topic"))
+				records = append(records, mqttetl.Record{Seq: a.next + mqttetl.Seq(len(records)), Time: int64(i), Source: "s",
+					Message: mqttetl.Message{Topic: []byte(topic), Payload: fmt.Appendf(nil, "%d", i)}})
+			}
+			must(t, a.Append(records))
+			switch rapid.IntRange(0, 3).Draw(r, "then") {
+			case 0:
+				must(t, a.Rollback())
+			case 1:
+				must(t, a.Commit())
+				must(t, a.Close())
+				a = openWith(t, path, Options{Latest: rapid.Bool().Draw(r, "on")})
+			default:
+				must(t, a.Commit())
+			}
+		}
+		must(t, a.Commit())
+		must(t, a.Close())
+		a = openWith(t, path, Options{Latest: true})
+		must(t, a.Close())
+		const diff = `select count(*) from (select t.topic, max(seq) s, payload from messages join topics t on t.id = topic_id group by topic_id) m
+			full join latest l on l.topic = m.topic and l.seq = m.s and l.payload = m.payload where m.s is null or l.seq is null`
+		if got := shell(t, path, diff); got != "0" {
+			r.Fatalf("%s topics differ:\n%s", got, shell(t, path, "select * from latest; select * from messages"))
+		}
+	})
+}

@@ -1,0 +1,131 @@
+package mqttetl
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// ColumnType is a type of SQLite's STRICT tables.
+type ColumnType uint8
+
+// The column types. In an Any column each value keeps its own.
+const (
+	Integer ColumnType = iota + 1 // 64 bits, signed
+	Real                          // IEEE 754, 64 bits
+	Text                          // UTF-8
+	Blob
+	Any
+)
+
+var columnTypes = [...]string{Integer: "INTEGER", Real: "REAL", Text: "TEXT", Blob: "BLOB", Any: "ANY"}
+
+func (t ColumnType) String() string { return columnTypes[t] }
+
+// ParseColumnType reads the name of a type, in upper or lower case.
+func ParseColumnType(s string) (ColumnType, error) {
+	for t := Integer; t <= Any; t++ {
+		if strings.EqualFold(s, columnTypes[t]) {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no column type: INTEGER, REAL, TEXT, BLOB or ANY", s)
+}
+
+// Column is a column of a typed table.
+type Column struct {
+	Name string
+	Type ColumnType
+}
+
+// Table is a typed table: what routes make of messages. Each row says in the
+// columns seq and time, which stand before Columns, which record it comes from
+// and when that was measured (Unix nanoseconds, UTC; NULL: not known).
+type Table struct {
+	Name    string
+	Columns []Column
+}
+
+// Kind is the type of a Value.
+type Kind uint8
+
+// The kinds. Null is that of the zero Value.
+const (
+	Null Kind = iota
+	Int
+	Float
+	String
+	Bytes
+)
+
+// Value is what stands in one column of one row. Its text is not copied: it is
+// valid only as long as what it was made from.
+type Value struct {
+	Kind Kind
+	bits uint64
+	text string
+}
+
+// IntValue, FloatValue, StringValue and BytesValue are values of their kind.
+// The bytes that BytesValue holds as a string may be shared with the caller's.
+func IntValue(v int64) Value     { return Value{Kind: Int, bits: uint64(v)} }
+func FloatValue(v float64) Value { return Value{Kind: Float, bits: math.Float64bits(v)} }
+func StringValue(v string) Value { return Value{Kind: String, text: v} }
+func BytesValue(v string) Value  { return Value{Kind: Bytes, text: v} }
+func (v Value) Int() int64       { return int64(v.bits) }                // of an Int
+func (v Value) Float() float64   { return math.Float64frombits(v.bits) } // of a Float
+func (v Value) Text() string     { return v.text }                       // of a String, or of Bytes
+func (v Value) IsNull() bool     { return v.Kind == Null }
+
+// Interface is the value as nil, int64, float64, string or []byte, all of them copies.
+func (v Value) Interface() any {
+	switch v.Kind {
+	case Int:
+		return v.Int()
+	case Float:
+		return v.Float()
+	case String:
+		return strings.Clone(v.text)
+	case Bytes:
+		return []byte(v.text)
+	}
+	return nil
+}
+
+// Rows are rows of one typed table on their way into the archive.
+type Rows struct {
+	Table  *Table
+	values []Value // row after row: seq, time, the columns
+}
+
+// Width is the number of values in a row: seq, time and those of the columns.
+func (r *Rows) Width() int { return 2 + len(r.Table.Columns) }
+
+// Len is the number of rows.
+func (r *Rows) Len() int { return len(r.values) / r.Width() }
+
+// Row is row i: seq, time, and the columns in the order of the table.
+func (r *Rows) Row(i int) []Value {
+	w := r.Width()
+	return r.values[i*w : (i+1)*w : (i+1)*w]
+}
+
+// Add appends a row of NULLs but for its seq and returns it to be filled.
+func (r *Rows) Add(seq Seq) []Value {
+	r.values = append(r.values, IntValue(int64(seq)))
+	for range r.Width() - 1 {
+		r.values = append(r.values, Value{})
+	}
+	return r.Row(r.Len() - 1)
+}
+
+// Truncate keeps the first n rows.
+func (r *Rows) Truncate(n int) { r.values = r.values[:n*r.Width()] }
+
+// Reading is a number found in a message: a leaf of its document, or all of it.
+type Reading struct {
+	Topic []byte
+	Path  []byte // as jq writes it, .a.b[0]; . for the whole
+	Time  int64  // receipt, Unix nanoseconds, UTC
+	Value float64
+}
