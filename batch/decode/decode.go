@@ -1,0 +1,120 @@
+package decode
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Limits that hold when Options leaves them 0.
+const (
+	DefaultMaxBytes = 16 << 20
+	DefaultMaxDepth = 1000
+)
+
+// Options are what a format needs beside its name.
+type Options struct {
+	Descriptor string   // protobuf: file that protoc --include_imports -o has written
+	Message    string   // protobuf: full name of the message, package.Name
+	Comma      rune     // csv: 0 is a comma
+	Header     []string // csv: the columns; empty: the first line of each payload names them
+	Births     Births   // sparkplug_b: the memory of the decoder; nil: a new Memory
+	MaxBytes   int      // of a payload; 0: DefaultMaxBytes. The Extractor has no such limit
+	MaxDepth   int      // of arrays, objects, messages; 0: DefaultMaxDepth
+}
+
+// Decoder turns a payload into documents: one of most formats, one a row of
+// csv, a line of influx, a metric of sparkplug_b. It is for one goroutine.
+type Decoder interface {
+	// Decode calls emit with each document. The document is the caller's to
+	// keep and does not share memory with payload. An error of emit ends the
+	// decoding and is returned as it is; any other error says in words for
+	// people what is wrong with the payload, and where. Documents emitted
+	// before an error count for nothing.
+	Decode(topic string, payload []byte, emit func(doc any) error) error
+}
+
+// Bytes is a value without a text: a byte string of CBOR, the payload of raw.
+// A BLOB column stores it byte for byte, jq sees base64 (ForJQ), as does JSON.
+type Bytes []byte
+
+// formats is filled by the files of the formats' names.
+var formats = map[string]func(Options) (Decoder, error){
+	"auto": newAuto, "json": newJSON, "text": newText, "number": newNumber, "raw": newRaw,
+}
+
+// Formats lists the names that New knows.
+func Formats() []string {
+	var names []string
+	for n := range formats {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// New returns a decoder of a format. The error is for the person who wrote the
+// config: an unknown name, a descriptor file that cannot be read.
+func New(format string, o Options) (Decoder, error) {
+	f, ok := formats[format]
+	if !ok {
+		return nil, fmt.Errorf("unknown format %q, one of: %s", format, strings.Join(Formats(), ", "))
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxDepth == 0 {
+		o.MaxDepth = DefaultMaxDepth
+	}
+	d, err := f(o)
+	if err != nil {
+		return nil, err
+	}
+	return limited{d, o.MaxBytes}, nil
+}
+
+// limited refuses payloads before anything is built of them.
+type limited struct {
+	Decoder
+	max int
+}
+
+func (l limited) Decode(topic string, payload []byte, emit func(any) error) error {
+	if len(payload) > l.max {
+		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(payload), l.max)
+	}
+	return l.Decoder.Decode(topic, payload, emit)
+}
+
+// decoderFunc is a decoder of formats that are one document a payload.
+type decoderFunc func(payload []byte) (any, error)
+
+func (f decoderFunc) Decode(_ string, payload []byte, emit func(any) error) error {
+	doc, err := f(payload)
+	if err != nil {
+		return err
+	}
+	return emit(doc)
+}
+
+// ForJQ returns doc with base64 strings for Bytes, which gojq does not know.
+// It changes doc's arrays and objects in place.
+func ForJQ(doc any) any {
+	switch v := doc.(type) {
+	case Bytes:
+		return base64.StdEncoding.EncodeToString(v)
+	case []any:
+		for i := range v {
+			v[i] = ForJQ(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			switch v[k].(type) {
+			case Bytes, []any, map[string]any:
+				v[k] = ForJQ(v[k])
+			}
+		}
+	}
+	return doc
+}
