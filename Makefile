@@ -93,7 +93,7 @@ fuzz:
 
 # Commands and the Debian packages that hold them.
 NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server \
-	sqlite3:sqlite3 strace:strace systemd-analyze:systemd
+	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler
 
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
