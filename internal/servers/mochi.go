@@ -56,6 +56,13 @@ func StartMochi() (*Mochi, error) {
 	}, nil
 }
 
+// Counted is how many PUBLISH packets the broker has received, sent, and dropped
+// because a subscriber was slow.
+func (m *Mochi) Counted() (received, sent, dropped int64) {
+	info := m.server.Info.Clone()
+	return info.MessagesReceived, info.MessagesSent, info.MessagesDropped
+}
+
 // Close ends all connections and the broker.
 func (m *Mochi) Close() error { return m.server.Close() }
 
