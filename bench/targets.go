@@ -44,6 +44,8 @@ var targets = []target{
 		value: func(r results) spread { return r.ratio(archivePoint, nullPoint, rate) }, limit: archiveLimit},
 	{what: "JetStream: rate / a bare asynchronous publisher with Nats-Msg-Id on the same server", bound: 1.2, format: "%.2f",
 		value: func(r results) spread { return r.ratio(streamPoint, barePoint, rate) }},
+	{what: "allocations a message, from the socket to log, archive and JetStream", atMost: true, bound: 0.1, format: "%.2f",
+		value: func(r results) spread { return r.of(allPoint, func(m *measurement) float64 { return m.Allocs }) }},
 	{what: "through Mosquitto into log and archive: acknowledged rate / null subscriber behind the same broker", bound: 0.98, format: "%.3f",
 		value: func(r results) spread { return r.ratio(brokerPoint(archiveAtBroker), brokerPoint(nullAtBroker), acked) },
 		limit: coresLimit(archiveAtBroker)},

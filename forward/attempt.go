@@ -133,6 +133,12 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	if err := a.out.publish(m, reply); err != nil {
 		return err
 	}
+	if !marked {
+		return nil
+	}
+	if err := a.out.flush(); err != nil { // what the window waits for has left
+		return err
+	}
 	if !a.probing {
 		return nil
 	}
@@ -187,7 +193,10 @@ func (a *attempt) confirm(m *nats.Msg) error {
 
 // accept returns the stream's number that the acknowledgement speaks for.
 func (a *attempt) accept(m *nats.Msg) (uint64, error) {
-	ans, err := parseAnswer(m)
+	ans, err := answer{Stream: a.f.cfg.Stream}, error(nil)
+	if ans.Seq = plainAck(m.Data, a.f.cfg.Stream); ans.Seq == 0 {
+		ans, err = parseAnswer(m)
+	}
 	switch {
 	case err != nil:
 		return 0, err

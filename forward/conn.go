@@ -28,6 +28,7 @@ type conn struct {
 }
 
 // shared is a connection that two write to, each of them whole commands only.
+// A write that fails closes it: half a command may have left.
 type shared struct {
 	net.Conn
 	mu sync.Mutex
@@ -36,8 +37,17 @@ type shared struct {
 func (s *shared) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Conn.Write(p)
+	s.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		s.Close()
+	}
+	return n, err
 }
+
+// SetWriteDeadline does nothing. Each write has its own deadline, which the
+// other writer must not lift: nats.go does so after each of its writes.
+func (s *shared) SetWriteDeadline(time.Time) error { return nil }
 
 // connect makes a connection that ends with ctx. down is called once with the
 // reason when the connection is lost or the server rejects something.
@@ -78,7 +88,6 @@ func (cfg *Config) options(d *dialer, down func(error)) []nats.Option {
 		nats.NoReconnect(),
 		nats.Timeout(connectTimeout),
 		nats.SetCustomDialer(d),
-		nats.FlusherTimeout(writeTimeout),
 		nats.WriteBufferSize(natsBuffer),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(2),
@@ -142,11 +151,20 @@ func (d *dialer) abort() {
 }
 
 // A publisher puts messages on the wire in the order of the calls. It may keep
-// them in a buffer but must see to it by itself that they leave soon. It has
-// copied the message when it returns. reply is where an answer is wanted, ""
-// for none.
+// them in a buffer until flush is called. It has copied the message when publish
+// returns. reply is where an answer is wanted, "" for none. After an error that
+// wraps errWrite the connection is of no more use.
 type publisher interface {
 	publish(m *wireMessage, reply string) error
+	flush() error
+}
+
+// newPublisher returns the cheapest publisher that the connection allows.
+func newPublisher(c *conn) publisher {
+	if p := newRaw(c); p != nil {
+		return p
+	}
+	return newNATSPublisher(c.Conn)
 }
 
 // natsPublisher is a publisher over nats.go, which takes headers only as a map.
@@ -168,6 +186,9 @@ func (p *natsPublisher) publish(m *wireMessage, reply string) error {
 	}
 	return nil
 }
+
+// flush does nothing: nats.go writes by itself what it has gathered.
+func (p *natsPublisher) flush() error { return nil }
 
 // fill makes msg the message, until the next call.
 func (p *natsPublisher) fill(m *wireMessage) {

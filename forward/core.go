@@ -16,7 +16,6 @@ type Core struct {
 	conn   *conn
 	closed *atomic.Bool
 	enc    encoder
-	raw    *rawPublisher // nil: the connection is not plain TCP
 	out    publisher
 }
 
@@ -36,11 +35,7 @@ func OpenCore(ctx context.Context, cfg Config, down func(error)) (*Core, error) 
 	if err != nil {
 		return nil, err
 	}
-	core := &Core{conn: c, closed: closed, enc: encoder{prefix: cfg.SubjectPrefix, logID: cfg.LogID}, raw: newRaw(c)}
-	if core.out = core.raw; core.raw == nil {
-		core.out = newNATSPublisher(c.Conn)
-	}
-	return core, nil
+	return &Core{conn: c, closed: closed, enc: encoder{prefix: cfg.SubjectPrefix, logID: cfg.LogID}, out: newPublisher(c)}, nil
 }
 
 // Publish puts a record into a buffer, which leaves with Push. It has copied the
@@ -52,10 +47,7 @@ func (c *Core) Publish(rec *mqttetl.Record) error {
 
 // Push lets everything that was published leave.
 func (c *Core) Push() error {
-	if c.raw == nil {
-		return nil // nats.go does so by itself
-	}
-	return c.raw.flush()
+	return c.out.flush()
 }
 
 // Flush waits until the server has read everything that has been pushed. It may

@@ -166,7 +166,7 @@ func (f *Forwarder) session(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.As(err, &end), errors.Is(err, errAckTimeout), c.IsClosed():
+		case errors.As(err, &end), errors.Is(err, errAckTimeout), errors.Is(err, errWrite), c.IsClosed():
 			return err
 		case errors.Is(err, errAgain):
 			continue
@@ -194,7 +194,7 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 	}
 	a := &attempt{
 		f:       f,
-		out:     newNATSPublisher(c.Conn),
+		out:     newPublisher(c),
 		enc:     encoder{prefix: f.cfg.SubjectPrefix, logID: f.cfg.LogID},
 		lim:     limitsOf(c, &info.Config),
 		win:     newWindow(),
@@ -206,6 +206,11 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		probing: true,
 	}
 	if a.sub, err = c.ChanSubscribe(a.inbox, a.acks); err != nil {
+		return nil, unavailable("subscribe to acknowledgements", err)
+	}
+	// The publisher may overtake nats.go, and nobody would hear the first answer.
+	if err := c.FlushTimeout(apiTimeout); err != nil {
+		a.sub.Unsubscribe()
 		return nil, unavailable("subscribe to acknowledgements", err)
 	}
 	return a, nil

@@ -1,11 +1,11 @@
 package forward
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -25,6 +25,9 @@ const (
 	rawBuffer  = 64 << 10
 	headerLine = "NATS/1.0\r\n"
 )
+
+// errWrite says that half a command may be on the wire.
+var errWrite = errors.New("connection given up")
 
 // newRaw returns nil where the connection is not plain TCP: what nats.go then
 // writes to it is encrypted or framed.
@@ -63,13 +66,12 @@ func (p *rawPublisher) flush() error {
 	if len(p.buf) == 0 {
 		return nil
 	}
-	p.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_, err := p.conn.Write(p.buf)
 	if p.buf = p.buf[:0]; cap(p.buf) > 4<<20 {
 		p.buf = nil
 	}
 	if err != nil {
-		return fmt.Errorf("publish: %w", err)
+		return unavailable("publish to NATS", fmt.Errorf("%w: %w", errWrite, err))
 	}
 	return nil
 }

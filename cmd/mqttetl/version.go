@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"github.com/PowerDNS/lmdb-go/lmdb"
 	"github.com/spf13/cobra"
@@ -24,7 +25,8 @@ type build struct {
 	SQLite  string `json:"sqlite"`
 }
 
-func buildVersion() build {
+// buildVersion is asked for with every status.
+var buildVersion = sync.OnceValue(func() build {
 	major, minor, patch, _ := lmdb.Version()
 	b := build{
 		Version: version,
@@ -46,7 +48,7 @@ func buildVersion() build {
 		b.Commit = cmp.Or(settings["vcs.revision"], "unknown")
 	}
 	return b
-}
+})
 
 func newVersion(std streams) *cobra.Command {
 	var format outputFormat
