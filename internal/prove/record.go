@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,8 +48,9 @@ const tracedCalls = "trace=open,openat,read,readv,write,writev,pwrite64,pwritev,
 // which the archive and the stream catch up and the log is trimmed, and one
 // more within which the service is killed.
 const (
-	bursts    = 4
-	burstSize = 100
+	bursts     = 4
+	burstSize  = 100
+	recordTime = 5 * time.Minute // within which both runs must end
 )
 
 // record runs the service under strace from an empty directory, kills it and
@@ -59,6 +61,8 @@ func record(ctx context.Context, bin, dir string, window int) (*recording, error
 		return nil, err
 	}
 	defer w.close()
+	ctx, cancel := context.WithTimeout(ctx, recordTime)
+	defer cancel()
 	r := recorder{dir: w.Dir, broker: "->" + w.in.Addr, nats: "->" + w.out.Addr, tap: newTap(),
 		names: map[string]int{}, connections: map[string]int{}}
 	for run := range 2 {
@@ -84,11 +88,16 @@ func record(ctx context.Context, bin, dir string, window int) (*recording, error
 // bursts publishes until the moment to kill the service.
 func (w *world) bursts(ctx context.Context) error {
 	for range bursts {
+		before, err := w.Status(ctx)
+		if err != nil {
+			return err
+		}
 		if err := w.pub.Publish(ctx, w.pub.Acked()+burstSize); err != nil {
 			return err
 		}
+		// What a control lost in the run before is not waited for.
 		if _, err := w.await(ctx, "drained", func(s e2e.Status) bool {
-			return s.Log.Last >= uint64(w.pub.Acked()) && s.Archive.Lag == 0 && s.NATS.Lag == 0
+			return s.Log.Last >= before.Log.Last+burstSize && s.Archive.Lag == 0 && s.NATS.Lag == 0
 		}); err != nil {
 			return err
 		}
