@@ -1,21 +1,25 @@
 package mqttetl
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // Filter is a topic filter (MQTT 5 §4.7.1) as ParseFilter has accepted it.
 type Filter string
 
-// ParseFilter checks that s is a topic filter: not empty, "#" only as the whole
-// last level, "+" only as a whole level.
+// ParseFilter checks that s is a topic filter: UTF-8 without NUL, not empty, "#"
+// only as the whole last level, "+" only as a whole level.
 func ParseFilter(s string) (Filter, error) {
-	if s == "" {
-		return "", fmt.Errorf("topic filter %q: must not be empty", s)
-	}
-	if len(s) > 65535 {
-		return "", fmt.Errorf("topic filter of %d bytes: the limit is 65535", len(s))
+	switch {
+	case s == "":
+		return "", errors.New("topic filter must not be empty")
+	case len(s) > 65535:
+		return "", fmt.Errorf("topic filter of %d bytes: MQTT ends at 65535", len(s))
+	case !isUTF8(s):
+		return "", fmt.Errorf("topic filter %q is not UTF-8 without NUL", s)
 	}
 	levels := strings.Split(s, "/")
 	for i, level := range levels {
@@ -28,6 +32,24 @@ func ParseFilter(s string) (Filter, error) {
 	}
 	return Filter(s), nil
 }
+
+// CheckShare checks the name of a shared subscription's group (MQTT 5 §4.8.2).
+func CheckShare(group string) error {
+	switch {
+	case group == "":
+		return errors.New("share must not be empty")
+	case len(group) > 65535:
+		return fmt.Errorf("share of %d bytes: MQTT ends at 65535", len(group))
+	case strings.ContainsAny(group, "/+#"):
+		return fmt.Errorf("share %q must not hold /, + or #", group)
+	case !isUTF8(group):
+		return fmt.Errorf("share %q is not UTF-8 without NUL", group)
+	}
+	return nil
+}
+
+// isUTF8 is what MQTT asks of every string (MQTT 5 §1.5.4).
+func isUTF8(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // Matches says whether the topic matches the filter. A wildcard at the first
 // level does not match topics that begin with "$" (MQTT 5 §4.7.2).

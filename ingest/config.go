@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // Log is what an ingest needs of the log.
@@ -88,13 +86,6 @@ const (
 	maxKeepAlive          = 65535 * time.Second
 )
 
-// ports are the accepted schemes and their default ports.
-var ports = map[string]string{
-	"mqtt": "1883", "tcp": "1883",
-	"mqtts": "8883", "ssl": "8883", "tls": "8883",
-	"ws": "80", "wss": "443",
-}
-
 // withDefaults fills in what was left out.
 func (c Config) withDefaults() Config {
 	setDefault(&c.Name, "default")
@@ -133,71 +124,24 @@ func (c *Config) check() error {
 	bad(c.Retained <= RetainNever, "retain handling %d is unknown", c.Retained)
 	bad(len(c.Subscribe) > 0, "nothing to subscribe to")
 	for _, f := range c.Subscribe {
-		if err := checkFilter(f); err != nil {
+		if _, err := mqttetl.ParseFilter(f); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	bad(!strings.ContainsAny(c.Share, "/+#"), "share %q contains one of / + #", c.Share)
 	bad(c.Connections >= 1, "%d connections", c.Connections)
 	bad(c.Connections <= 1 || c.Share != "", "%d connections without a share would receive every message %d times", c.Connections, c.Connections)
 	bad(c.KeepAlive >= time.Second && c.KeepAlive <= maxKeepAlive, "keepalive %s is not within 1 s and %s", c.KeepAlive, maxKeepAlive)
 	bad((c.TLS.Cert == "") == (c.TLS.Key == ""), "a client certificate needs both cert and key")
-	if _, err := c.endpoint(); err != nil {
-		errs = append(errs, err)
+	if c.Share != "" {
+		errs = append(errs, mqttetl.CheckShare(c.Share))
 	}
-	return errors.Join(errs...)
+	_, err := dial.URL(c.URL)
+	return errors.Join(append(errs, err)...)
 }
 
-// endpoint parses the URL and completes it with the port.
-func (c *Config) endpoint() (*url.URL, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, fmt.Errorf("broker URL: %w", err)
-	}
-	port, ok := ports[u.Scheme]
-	if !ok {
-		return nil, fmt.Errorf("broker URL %s: the scheme is none of mqtt, mqtts, ws, wss, tcp, ssl, tls", u.Redacted())
-	}
-	if u.Hostname() == "" {
-		return nil, fmt.Errorf("broker URL %s: no host", u.Redacted())
-	}
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), port)
-	}
-	return u, nil
-}
-
-// checkFilter checks a topic filter (MQTT 5 §4.7).
-func checkFilter(f string) error {
-	if f == "" || len(f) > 65535 || strings.ContainsRune(f, 0) {
-		return fmt.Errorf("topic filter %q is empty, too long or contains NUL", f)
-	}
-	levels := strings.Split(f, "/")
-	for i, level := range levels {
-		if strings.Contains(level, "#") && (level != "#" || i != len(levels)-1) {
-			return fmt.Errorf("topic filter %q: # must be the whole last level", f)
-		}
-		if strings.Contains(level, "+") && level != "+" {
-			return fmt.Errorf("topic filter %q: + must be a whole level", f)
-		}
-	}
-	return nil
-}
-
-// matches says whether topic is within filter (MQTT 5 §4.7.2: a wildcard in
-// the first level does not match a topic that begins with $).
-func matches(filter, topic string) bool {
-	if strings.HasPrefix(topic, "$") && strings.IndexAny(filter, "+#") == 0 {
-		return false
-	}
-	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
-	for i, level := range f {
-		if level == "#" {
-			return true
-		}
-		if i >= len(t) || level != "+" && level != t[i] {
-			return false
-		}
-	}
-	return len(f) == len(t)
+// dialer is how the source reaches its broker.
+func (c *Config) dialer() *dial.Dialer {
+	return &dial.Dialer{TLS: dial.TLS{
+		CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key, ServerName: c.TLS.ServerName, Insecure: c.TLS.Insecure,
+	}}
 }

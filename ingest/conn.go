@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // errClosedByBroker is the reason of a connection whose stream just ended.
@@ -121,6 +123,8 @@ func (c *conn) fill() error {
 		return errClosedByBroker
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.quiet.wanted.Load():
 		return nil
+	case errors.Is(err, dial.ErrText):
+		return malformed("%v", err)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/reason"
 )
 
 func TestAcksFollowTheCommitInOrder(t *testing.T) {
@@ -285,7 +286,7 @@ func TestDroppedTopicIsWatchedAndNotStored(t *testing.T) {
 
 func TestSessionTakenOver(t *testing.T) {
 	w := newWire(t, newFakeLog(t), true, true, nil)
-	w.send(t, []byte{typeDisconnect << 4, 9, reasonTakenOver, 7, 0x1f, 0, 4, 'b', 'y', 'e', '!'})
+	w.send(t, []byte{typeDisconnect << 4, 9, reason.TakenOver, 7, 0x1f, 0, 4, 'b', 'y', 'e', '!'})
 	w.nextControl(t)
 	_ = w.broker.Close()
 	err := w.end(t)

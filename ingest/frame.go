@@ -29,7 +29,6 @@ const (
 	reasonProtocolError   = 0x82
 	reasonTopicAlias      = 0x94
 	reasonPacketNotFound  = 0x92 // of a PUBCOMP (MQTT 5 §3.7.2.1)
-	reasonTakenOver       = 0x8e
 	reasonTopicNameBroken = 0x90
 )
 

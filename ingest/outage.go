@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // toldEvery is how often the same failure is logged again while it lasts.
@@ -154,7 +155,7 @@ func hintOf(err error) string {
 	case errors.Is(err, errUnanswered):
 		return "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
 	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return "no answer within " + dialTimeout.String() + ": is the address right, and does every firewall let it through?"
+		return "no answer within " + dial.Timeout.String() + ": is the address right, and does every firewall let it through?"
 	}
 	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/reason"
 )
 
 // The packets in which a broker says why it will not serve.
@@ -58,84 +59,26 @@ func (r *refusal) Error() string {
 }
 
 func (r *refusal) meaning() string {
-	names := reasons5
-	if !r.v5 {
-		names = reasons311
+	switch {
+	case !r.v5:
+		return reason.Text311(r.code)
+	case r.packet == packetDisconnect && r.code == 0:
+		return "normal disconnection" // in a CONNACK 0 is success
 	}
-	if name, ok := names[r.code]; ok {
-		return name
-	}
-	return "unknown reason"
+	return reason.Text(r.code)
 }
 
 // version says that the broker does not speak this version of MQTT.
 func (r *refusal) version() bool {
-	return r.packet == packetConnack && (r.v5 && r.code == 0x84 || !r.v5 && r.code == 1)
+	return r.packet == packetConnack && reason.Version(r.code, !r.v5)
 }
 
 // login says that the broker does not accept user, password or certificate.
-func (r *refusal) login() bool {
-	if r.packet != packetConnack {
-		return false
-	}
-	if r.v5 {
-		return r.code == 0x86 || r.code == 0x87 || r.code == 0x8c
-	}
-	return r.code == 4 || r.code == 5
-}
+func (r *refusal) login() bool { return r.packet == packetConnack && reason.Login(r.code, !r.v5) }
 
 // takenOver says that another client has connected with the same client id.
 func (r *refusal) takenOver() bool {
-	return r.packet == packetDisconnect && r.code == reasonTakenOver
-}
-
-// reasons311 are the return codes of CONNACK (MQTT 3.1.1 §3.2.2.3).
-var reasons311 = map[byte]string{
-	1: "unacceptable protocol version",
-	2: "client id rejected",
-	3: "server unavailable",
-	4: "bad user name or password",
-	5: "not authorized",
-}
-
-// reasons5 are the reason codes of CONNACK, SUBACK and DISCONNECT from a server
-// (MQTT 5 §2.4).
-var reasons5 = map[byte]string{
-	0x00: "normal disconnection",
-	0x80: "unspecified error",
-	0x81: "malformed packet",
-	0x82: "protocol error",
-	0x83: "implementation specific error",
-	0x84: "unsupported protocol version",
-	0x85: "client id not valid",
-	0x86: "bad user name or password",
-	0x87: "not authorized",
-	0x88: "server unavailable",
-	0x89: "server busy",
-	0x8a: "banned",
-	0x8b: "server shutting down",
-	0x8c: "bad authentication method",
-	0x8d: "keep alive timeout",
-	0x8e: "session taken over",
-	0x8f: "topic filter invalid",
-	0x90: "topic name invalid",
-	0x91: "packet id in use",
-	0x93: "receive maximum exceeded",
-	0x94: "topic alias invalid",
-	0x95: "packet too large",
-	0x96: "message rate too high",
-	0x97: "quota exceeded",
-	0x98: "administrative action",
-	0x99: "payload format invalid",
-	0x9a: "retain not supported",
-	0x9b: "QoS not supported",
-	0x9c: "use another server",
-	0x9d: "server moved",
-	0x9e: "shared subscriptions not supported",
-	0x9f: "connection rate exceeded",
-	0xa0: "maximum connect time",
-	0xa1: "subscription identifiers not supported",
-	0xa2: "wildcard subscriptions not supported",
+	return r.packet == packetDisconnect && r.code == reason.TakenOver
 }
 
 func (c *conn) setRefusal(r *refusal) {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // A Source receives from one broker, over one or more connections.
@@ -33,14 +36,14 @@ func New(cfg Config, log Log) (*Source, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("source %s: %w", cfg.Name, err)
 	}
-	u, err := cfg.endpoint()
+	u, err := dial.URL(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", cfg.Name, err)
 	}
 	s := &Source{cfg: cfg, counters: newSourceCounters(cfg.Metrics, cfg.Name)}
 	watch := &dropped{gauge: s.counters.dropped, logger: cfg.Logger.With("source", cfg.Name)}
 	for _, f := range cfg.Subscribe {
-		watch.wanted = watch.wanted || matches(f, droppedTopic)
+		watch.wanted = watch.wanted || mqttetl.Filter(f).Matches([]byte(droppedTopic))
 	}
 	for i := range cfg.Connections {
 		s.links = append(s.links, newLink(&s.cfg, i, u, log, s.counters, watch))

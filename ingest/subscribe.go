@@ -1,11 +1,12 @@
 package ingest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/reason"
 )
 
 // A subscribeFunc asks the broker for one filter and returns its answer: the
@@ -56,14 +57,15 @@ func (l *link) filters() []string {
 
 // granted asks for one filter and says whether the broker will serve it.
 func (l *link) granted(ctx context.Context, filter string, ask subscribeFunc) bool {
-	code, reason, err := ask(ctx, filter, l.cfg.QoS, l.cfg.Retained)
+	code, words, err := ask(ctx, filter, l.cfg.QoS, l.cfg.Retained)
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case code >= 0x80:
-		l.setTrouble(fmt.Sprintf("the broker refused %s: %s", filter, cmp.Or(reasons5[code], "unknown reason")))
+		meaning := reason.Text(code)
+		l.setTrouble(fmt.Sprintf("the broker refused %s: %s", filter, meaning))
 		l.logger.Warn("the broker refused a subscription; will ask again",
-			"filter", filter, "code", fmt.Sprintf("0x%02x", code), "meaning", reasons5[code], "reason", reason)
+			"filter", filter, "code", fmt.Sprintf("0x%02x", code), "meaning", meaning, "reason", words)
 		return false
 	case err != nil:
 		l.setTrouble(fmt.Sprintf("subscribe to %s: %v", filter, err))

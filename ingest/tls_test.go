@@ -1,108 +1,53 @@
 package ingest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
-// authority is a CA whose certificates live in files of dir.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+// issue makes a certificate of a new or given authority that ends in d.
+func issue(t *testing.T, a *servers.Authority, name string, d time.Duration) (cert, key string) {
+	t.Helper()
+	cert, key, err := a.Issue(name, time.Now().Add(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t *testing.T) *servers.Authority {
 	t.Helper()
-	a := &authority{dir: t.TempDir()}
-	a.cert, a.key = a.issue(t, "ca", nil)
+	a, err := servers.NewAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	return a
-}
-
-func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
-
-// issue writes name.pem and name.key, signed by the authority or by itself.
-func (a *authority) issue(t *testing.T, name string, usage []x509.ExtKeyUsage) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: usage, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"broker.test"},
-		IsCA: a.cert == nil, BasicConstraintsValid: true,
-	}
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.write(t, name+".pem", "CERTIFICATE", der)
-	a.write(t, name+".key", "PRIVATE KEY", keyDER)
-	c, err = x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, key
-}
-
-func (a *authority) write(t *testing.T, name, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(a.file(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestTLS(t *testing.T) {
 	a := newAuthority(t)
-	a.issue(t, "broker", []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
+	cert, key := issue(t, a, "broker", time.Hour)
 	m := startMosquitto(t, strings.Join([]string{
-		"cafile " + a.file("ca.pem"), "certfile " + a.file("broker.pem"), "keyfile " + a.file("broker.key"),
-		"require_certificate true",
+		"cafile " + a.CA(), "certfile " + cert, "keyfile " + key, "require_certificate true",
 	}, "\n"))
 	log, lines := newFakeLog(t), &logLines{}
+	mine, mineKey := strings.Replace(cert, "broker.pem", "client.pem", 1), strings.Replace(key, "broker.key", "client.key", 1)
 	cfg := Config{URL: "mqtts://" + m.Addr, ClientID: "c", Subscribe: []string{"#"}, QoS: 1, Logger: lines.logger(),
-		TLS: TLS{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key"), ServerName: "broker.test"}}
+		TLS: TLS{CA: a.CA(), Cert: mine, Key: mineKey, ServerName: "broker.test"}}
 	s := newSource(t, cfg, log)
 	start(t, s)
 	eventually(t, "the missing file is told", func() bool { return lines.count("client.pem: no such file") == 1 })
-	a.issue(t, "client", []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) // files are read at every connect
+	issue(t, a, "client", time.Hour) // files are read at every connect
 	subscribed(t, s)
-	publishLines(t, m.Addr, "t", 1, []string{"secret"}, "--cafile", a.file("ca.pem"),
-		"--cert", a.file("client.pem"), "--key", a.file("client.key"))
+	publishLines(t, m.Addr, "t", 1, []string{"secret"}, "--cafile", a.CA(), "--cert", mine, "--key", mineKey)
 	wantPayloads(t, log, []string{"secret"})
 	eventually(t, "ack", func() bool { return s.Stats().Acknowledged == 1 })
 
-	cfg.TLS.CA, cfg.ClientID = "", "d"
-	other := newSource(t, cfg, newFakeLog(t))
-	start(t, other)
-	eventually(t, "an unknown authority is refused", func() bool { return lines.count("unknown authority") == 1 })
-	if lines.count("tls.ca must name the file") != 1 {
-		t.Errorf("no hint:\n%s", lines)
-	}
-	cfg.TLS.Insecure, cfg.ClientID = true, "e"
-	third := newSource(t, cfg, newFakeLog(t))
-	start(t, third)
-	subscribed(t, third)
+	cfg.TLS.CA, cfg.TLS.Insecure, cfg.ClientID = "", true, "e"
+	insecure := newSource(t, cfg, newFakeLog(t))
+	start(t, insecure)
+	subscribed(t, insecure)
 }

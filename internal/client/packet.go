@@ -66,7 +66,7 @@ func CheckTopic(topic string) error {
 	case topic == "":
 		return errors.New("topic is empty")
 	case len(topic) > 65535:
-		return fmt.Errorf("topic of %d bytes: MQTT ends at 65,535", len(topic))
+		return fmt.Errorf("topic of %d bytes: MQTT ends at 65535", len(topic))
 	case strings.ContainsAny(topic, "+#"):
 		return fmt.Errorf("topic %q contains + or #, which only filters may", topic)
 	case !utf8.ValidString(topic) || strings.ContainsRune(topic, 0):
@@ -75,16 +75,14 @@ func CheckTopic(topic string) error {
 	return nil
 }
 
-// CheckFilter checks a topic filter (MQTT 5 §4.7).
+// CheckFilter checks a topic filter, which may be one of a shared subscription
+// (MQTT 5 §4.8.2).
 func CheckFilter(f string) error {
 	if _, err := mqttetl.ParseFilter(f); err != nil {
 		return err
 	}
-	if strings.ContainsRune(f, 0) || !utf8.ValidString(f) {
-		return fmt.Errorf("topic filter %q is not UTF-8 without NUL", f)
-	}
 	if group, ok := strings.CutPrefix(f, "$share/"); ok {
-		if name, filter, ok := strings.Cut(group, "/"); !ok || name == "" || filter == "" || strings.ContainsAny(name, "+#") {
+		if name, filter, ok := strings.Cut(group, "/"); !ok || filter == "" || mqttetl.CheckShare(name) != nil {
 			return fmt.Errorf("topic filter %q is not $share/<group>/<filter> (MQTT 5 §4.8.2)", f)
 		}
 	}

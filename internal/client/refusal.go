@@ -32,24 +32,10 @@ func (r *Refusal) Error() string {
 }
 
 // Login says that the broker does not accept who we are.
-func (r *Refusal) Login() bool {
-	if r.Packet != "CONNACK" {
-		return false
-	}
-	if r.V311 {
-		return r.Code == 4 || r.Code == 5
-	}
-	switch r.Code {
-	case reason.BadLogin, reason.NotAuthorized, reason.Banned, reason.BadAuthentication:
-		return true
-	}
-	return false
-}
+func (r *Refusal) Login() bool { return r.Packet == "CONNACK" && reason.Login(r.Code, r.V311) }
 
 // Version says that the broker does not speak the version of MQTT asked for.
-func (r *Refusal) Version() bool {
-	return r.Packet == "CONNACK" && (r.V311 && r.Code == 1 || !r.V311 && r.Code == reason.UnsupportedVersion)
-}
+func (r *Refusal) Version() bool { return r.Packet == "CONNACK" && reason.Version(r.Code, r.V311) }
 
 // TakenOver says that another client has connected with the same client id.
 func (r *Refusal) TakenOver() bool { return r.Packet == "DISCONNECT" && r.Code == reason.TakenOver }

@@ -11,6 +11,9 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 var units = []struct {
@@ -46,38 +49,17 @@ func parseSize(s string) (int64, error) {
 	return int64(f), nil
 }
 
-// brokerPorts are the ports that a scheme means when the URL names none.
-var brokerPorts = map[string]string{
-	"mqtt": "1883", "tcp": "1883",
-	"mqtts": "8883", "ssl": "8883", "tls": "8883",
-	"ws": "80", "wss": "443",
-}
-
-// usesTLS tells whether a broker URL of this scheme is encrypted.
-func usesTLS(scheme string) bool {
-	switch scheme {
-	case "mqtts", "ssl", "tls", "wss":
-		return true
-	}
-	return false
-}
-
 func checkBrokerURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil {
-		return fmt.Errorf("%q is not a URL such as mqtt://127.0.0.1:1883", s)
-	}
-	if _, ok := brokerPorts[u.Scheme]; !ok {
-		return fmt.Errorf("%q must begin with mqtt://, mqtts://, ws:// or wss:// (or tcp://, ssl://, tls://)", s)
-	}
-	websocket := u.Scheme == "ws" || u.Scheme == "wss"
+	u, err := dial.URL(s)
 	switch {
+	case err != nil:
+		return err
 	case u.User != nil:
 		return errors.New("user and password do not belong in the URL; use username and password_file")
-	case u.Fragment != "" || !websocket && (strings.Trim(u.Path, "/") != "" || u.RawQuery != ""):
+	case u.Fragment != "" || !dial.WebSocket(u.Scheme) && (strings.Trim(u.Path, "/") != "" || u.RawQuery != ""):
 		return fmt.Errorf("%q must end after the port; a topic belongs in subscribe", s)
 	}
-	return checkHost(u, s)
+	return nil
 }
 
 // checkHost wants a host and, where there is a port, a possible one. The URL is
@@ -99,15 +81,11 @@ func checkHost(u *url.URL, written string) error {
 
 // broker is the address that tells one broker from another.
 func broker(rawURL string) string {
-	u, err := url.Parse(rawURL)
+	u, err := dial.URL(rawURL)
 	if err != nil {
 		return rawURL
 	}
-	port := u.Port()
-	if port == "" {
-		port = brokerPorts[u.Scheme]
-	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return strings.ToLower(u.Host)
 }
 
 func checkNATSURL(s string) error {
@@ -141,33 +119,19 @@ func checkUTF8(s string) error {
 
 // checkFilter holds a topic filter to MQTT 5 §4.7.1.
 func checkFilter(s string) error {
-	if err := checkUTF8(s); err != nil {
-		return err
-	}
-	if s == "" {
-		return errors.New("a topic filter must not be empty")
-	}
 	if strings.HasPrefix(s, "$share/") {
 		return fmt.Errorf("%q: write the group as share: and the filter without $share", s)
 	}
-	levels := strings.Split(s, "/")
-	for i, level := range levels {
-		switch {
-		case strings.Contains(level, "#") && (level != "#" || i != len(levels)-1):
-			return fmt.Errorf("%q: # must be the whole of the last level", s)
-		case strings.Contains(level, "+") && level != "+":
-			return fmt.Errorf("%q: + must be the whole of a level", s)
-		}
-	}
-	return nil
+	_, err := mqttetl.ParseFilter(s)
+	return err
 }
 
-// checkShare holds a share name to MQTT 5 §4.8.2.
+// checkShare: an empty name is none.
 func checkShare(s string) error {
-	if strings.ContainsAny(s, "/+#") {
-		return fmt.Errorf("%q must not hold /, + or #", s)
+	if s == "" {
+		return nil
 	}
-	return checkUTF8(s)
+	return mqttetl.CheckShare(s)
 }
 
 // checkName keeps a source's name fit for a metric label and a header line.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // minLogSize is the smallest max_size that leaves room for the largest batch
@@ -114,7 +116,7 @@ func (d *decoder) sourceAsWhole(s *Source, seen map[string]ast.Node) {
 	if s.HasPassword() && s.Username == "" && s.Version == "3.1.1" {
 		d.report(seen["version"], "MQTT 3.1.1 has no password without a username (§3.1.2.9)")
 	}
-	if u, err := url.Parse(s.URL); err == nil && s.URL != "" && seen["tls"] != nil && !usesTLS(u.Scheme) {
+	if u, err := url.Parse(s.URL); err == nil && s.URL != "" && seen["tls"] != nil && !dial.Secure(u.Scheme) {
 		d.report(seen["tls"], "tls has no meaning for %s://; use mqtts:// or wss://", u.Scheme)
 	}
 }

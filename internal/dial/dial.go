@@ -9,13 +9,14 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
 )
 
-// timeout bounds everything up to the first byte of MQTT.
-const timeout = 10 * time.Second
+// Timeout bounds everything up to the first byte of MQTT.
+const Timeout = 10 * time.Second
 
 // Dialer says how to reach a broker. The zero value will do for most.
 type Dialer struct {
@@ -48,19 +49,34 @@ func URL(text string) (*url.URL, error) {
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || n == 0 {
+		return nil, fmt.Errorf("broker URL %s: port %s is not from 1 to 65535", u.Redacted(), u.Port())
+	}
 	return u, nil
 }
+
+// Secure says of a URL's scheme that the stream is encrypted.
+func Secure(scheme string) bool {
+	switch scheme {
+	case "mqtts", "ssl", "tls", "wss":
+		return true
+	}
+	return false
+}
+
+// WebSocket says of a URL's scheme that the stream is one.
+func WebSocket(scheme string) bool { return scheme == "ws" || scheme == "wss" }
 
 // Dial opens the stream to u, which must be complete as URL returns it. A
 // broker that cannot be reached is an error that wraps mqttetl.ErrUnavailable;
 // a file that cannot be read or a certificate that is not trusted is not.
 func (d *Dialer) Dial(ctx context.Context, u *url.URL) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	switch u.Scheme {
-	case "ws", "wss":
+	switch {
+	case WebSocket(u.Scheme):
 		return d.webSocket(ctx, u)
-	case "mqtts", "ssl", "tls":
+	case Secure(u.Scheme):
 		return d.tls(ctx, u.Host, d.TLS.ALPN)
 	}
 	return d.tcp(ctx, u.Host)

@@ -63,15 +63,15 @@ func explain(err error) error {
 	var network *net.OpError // an alert of the broker's is a "remote error"
 	switch {
 	case errors.Is(err, io.EOF), errors.As(err, &network) && network.Op != "remote error":
-		return mqttetl.WithHint(unreachable{err}, "this port may not speak TLS; 8883 is the usual one")
+		return mqttetl.WithHint(unreachable{err}, "does this port speak TLS? 8883 is the usual one; without TLS it is mqtt://")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return mqttetl.WithHint(err, "renew the broker's certificate, or set this machine's clock")
 	case errors.As(err, &unknown):
-		return mqttetl.WithHint(err, "the CA file must hold the authority that signed the broker's certificate")
+		return mqttetl.WithHint(err, "the CA file (tls.ca, --cafile) must hold the authority that signed the broker's certificate")
 	case errors.As(err, &name):
-		return mqttetl.WithHint(err, "connect by a name that stands in the certificate")
+		return mqttetl.WithHint(err, "connect by a name that stands in the broker's certificate (tls.server_name is another)")
 	case errors.As(err, &plain):
-		return mqttetl.WithHint(err, "this port does not speak TLS; 8883 is the usual one")
+		return mqttetl.WithHint(err, "does this port speak TLS? 8883 is the usual one; without TLS it is mqtt://")
 	}
 	return err
 }

@@ -2,8 +2,6 @@
 // of the specifications.
 package reason
 
-import "fmt"
-
 // Codes that change what a client does next.
 const (
 	UnsupportedVersion = 0x84
@@ -81,5 +79,24 @@ func name(names map[byte]string, code byte) string {
 	if s, ok := names[code]; ok {
 		return s
 	}
-	return fmt.Sprintf("unknown reason 0x%02x", code)
+	return "unknown reason"
+}
+
+// Login says of the code of a CONNACK, of 3.1.1 or else of MQTT 5, that user,
+// password or certificate are not accepted.
+func Login(code byte, v311 bool) bool {
+	if v311 {
+		return code == 4 || code == 5
+	}
+	switch code {
+	case BadLogin, NotAuthorized, Banned, BadAuthentication:
+		return true
+	}
+	return false
+}
+
+// Version says of the code of a CONNACK, of 3.1.1 or else of MQTT 5, that the
+// broker does not speak this version of MQTT.
+func Version(code byte, v311 bool) bool {
+	return v311 && code == 1 || !v311 && code == UnsupportedVersion
 }
