@@ -1,0 +1,173 @@
+package decode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+func init() { formats["msgpack"] = newMsgpack }
+
+// newMsgpack decodes MessagePack: one object a payload. Integer keys become
+// text, timestamps (extension -1) RFC 3339, other extensions Bytes.
+func newMsgpack(o Options) (Decoder, error) {
+	return decoderFunc(func(p []byte) (any, error) {
+		if len(p) == 0 {
+			return nil, errors.New("payload is not MessagePack: it is empty")
+		}
+		v, rest, err := fromMsgpack(p, o.MaxDepth)
+		if err == nil && len(rest) > 0 {
+			err = errors.New("something follows the first value")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("payload is not MessagePack: %w, at byte %d", err, len(p)-len(rest))
+		}
+		return v, nil
+	}), nil
+}
+
+// fromMsgpack reads a value and returns what is behind it, or what was in front
+// of it when there is an error.
+func fromMsgpack(p []byte, depth int) (v any, rest []byte, err error) {
+	switch t := msgp.NextType(p); t {
+	case msgp.NilType:
+		rest, err = msgp.ReadNilBytes(p)
+	case msgp.BoolType:
+		v, rest, err = result(msgp.ReadBoolBytes(p))
+	case msgp.IntType:
+		var n int64
+		n, rest, err = msgp.ReadInt64Bytes(p)
+		v = int(n)
+	case msgp.UintType:
+		var n uint64
+		n, rest, err = msgp.ReadUint64Bytes(p)
+		v = fromUint(n)
+	case msgp.Float32Type:
+		var f float32
+		f, rest, err = msgp.ReadFloat32Bytes(p)
+		v = float64(f)
+	case msgp.Float64Type:
+		v, rest, err = result(msgp.ReadFloat64Bytes(p))
+	case msgp.StrType:
+		v, rest, err = stringMsgpack(p)
+	case msgp.BinType:
+		var b []byte
+		b, rest, err = msgp.ReadBytesBytes(p, nil)
+		v = Bytes(b)
+	case msgp.ArrayType:
+		v, rest, err = arrayMsgpack(p, depth-1)
+	case msgp.MapType:
+		v, rest, err = mapMsgpack(p, depth-1)
+	case msgp.InvalidType:
+		err = errors.New("it ends too early or has a byte that starts nothing")
+	default:
+		v, rest, err = extensionMsgpack(p)
+	}
+	if err != nil {
+		if rest == nil {
+			rest = p
+		}
+		return nil, rest, err
+	}
+	return v, rest, nil
+}
+
+// result makes a document of what msgp returns.
+func result[T any](v T, rest []byte, err error) (any, []byte, error) { return v, rest, err }
+
+func stringMsgpack(p []byte) (any, []byte, error) {
+	s, rest, err := msgp.ReadStringBytes(p)
+	if err == nil && !utf8.ValidString(s) {
+		return nil, p, errors.New("a string with invalid UTF-8")
+	}
+	return s, rest, err
+}
+
+func arrayMsgpack(p []byte, depth int) (any, []byte, error) {
+	if depth < 0 {
+		return nil, p, errTooDeep
+	}
+	n, rest, err := msgp.ReadArrayHeaderBytes(p)
+	if err != nil {
+		return nil, p, err
+	}
+	a := []any{} // n is only a claim
+	for range n {
+		var v any
+		if v, rest, err = fromMsgpack(rest, depth); err != nil {
+			return nil, rest, err
+		}
+		a = append(a, v)
+	}
+	return a, rest, nil
+}
+
+func mapMsgpack(p []byte, depth int) (any, []byte, error) {
+	if depth < 0 {
+		return nil, p, errTooDeep
+	}
+	n, rest, err := msgp.ReadMapHeaderBytes(p)
+	if err != nil {
+		return nil, p, err
+	}
+	m := map[string]any{}
+	for range n {
+		at := rest
+		var k, v any
+		if k, rest, err = fromMsgpack(rest, 0); err != nil {
+			return nil, rest, err
+		}
+		var name string
+		switch k := k.(type) {
+		case string:
+			name = k
+		case int:
+			name = strconv.Itoa(k)
+		default:
+			return nil, at, fmt.Errorf("a map with %s as a key", kindOf(k))
+		}
+		if v, rest, err = fromMsgpack(rest, depth); err != nil {
+			return nil, rest, err
+		}
+		m[name] = v
+	}
+	return m, rest, nil
+}
+
+var errTooDeep = errors.New("it nests too deep")
+
+// extensionMsgpack reads fixext and ext: length, type, data. msgp's own types
+// are not told apart from those of others, so only the timestamp is looked into.
+func extensionMsgpack(p []byte) (any, []byte, error) {
+	rest, err := msgp.Skip(p)
+	if err != nil {
+		return nil, p, err
+	}
+	head := 2 // 0xd4 to 0xd8: fixext
+	switch p[0] {
+	case 0xc7, 0xc8, 0xc9:
+		head = 2 + 1<<(p[0]-0xc7)
+	}
+	data := p[head : len(p)-len(rest)]
+	if int8(p[head-1]) != msgp.MsgTimeExtension {
+		return Bytes(append([]byte{}, data...)), rest, nil
+	}
+	var sec, nsec int64
+	switch len(data) {
+	case 4:
+		sec = int64(binary.BigEndian.Uint32(data))
+	case 8:
+		n := binary.BigEndian.Uint64(data)
+		sec, nsec = int64(n&(1<<34-1)), int64(n>>34)
+	case 12:
+		nsec, sec = int64(binary.BigEndian.Uint32(data)), int64(binary.BigEndian.Uint64(data[4:]))
+	default:
+		return nil, p, fmt.Errorf("a timestamp of %d bytes", len(data))
+	}
+	return time.Unix(sec, nsec).UTC().Format(time.RFC3339Nano), rest, nil
+}
