@@ -15,6 +15,9 @@ type Metrics struct {
 	pubacks     *prometheus.CounterVec
 	redelivered *prometheus.CounterVec
 	reconnects  *prometheus.CounterVec
+	failed      *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	lowered     *prometheus.CounterVec
 	sessionLost *prometheus.CounterVec
 	dropped     *prometheus.GaugeVec
 }
@@ -28,11 +31,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pubacks:     counters("pubacks_total", "PUBACK and PUBREC packets sent."),
 		redelivered: counters("redelivered_messages_total", "Messages of QoS 1 and 2 that the broker marked as sent again."),
 		reconnects:  counters("reconnects_total", "Connections made after the first one."),
+		failed:      counters("connect_failures_total", "Attempts at a connection that failed, the broker's refusals among them."),
+		refused:     counters("subscription_refusals_total", "Filters that the broker refused; they are asked for again."),
+		lowered:     counters("subscriptions_lowered_total", "Filters that the broker granted with a lower QoS than asked for."),
 		sessionLost: counters("session_lost_total", "Connects at which the broker no longer had the session and what it had queued."),
 		dropped:     gauges("broker_dropped_messages", "Messages the broker says it has dropped since it started ($SYS/broker/publish/messages/dropped)."),
 	}
 	if r != nil {
-		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.redelivered, m.reconnects, m.sessionLost, m.dropped)
+		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.redelivered, m.reconnects,
+			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped)
 	}
 	return m
 }
@@ -55,6 +62,7 @@ type sourceCounters struct {
 	connected                                               prometheus.Gauge
 	received                                                [3]prometheus.Counter
 	bytes, pubacks, redelivered, reconnections, sessionLost prometheus.Counter
+	failed, refused, lowered                                prometheus.Counter
 	dropped                                                 prometheus.Gauge
 }
 
@@ -65,6 +73,9 @@ func newSourceCounters(m *Metrics, source string) *sourceCounters {
 		pubacks:       m.pubacks.WithLabelValues(source),
 		redelivered:   m.redelivered.WithLabelValues(source),
 		reconnections: m.reconnects.WithLabelValues(source),
+		failed:        m.failed.WithLabelValues(source),
+		refused:       m.refused.WithLabelValues(source),
+		lowered:       m.lowered.WithLabelValues(source),
 		sessionLost:   m.sessionLost.WithLabelValues(source),
 		dropped:       m.dropped.WithLabelValues(source),
 	}

@@ -42,6 +42,7 @@ const closedOften = 20
 
 // failed notes that a connection could not be made.
 func (l *link) failed(err error) {
+	l.counters.failed.Inc()
 	l.mu.Lock()
 	l.brief = 0
 	l.mu.Unlock()

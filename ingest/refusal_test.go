@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -164,20 +165,67 @@ func answering(t *testing.T, answer string) (addr string) {
 }
 
 func TestRefusedSubscription(t *testing.T) {
-	log, lines := newFakeLog(t), &logLines{}
-	s := newSource(t, Config{URL: "mqtt://" + oldBroker(t, nil), Version: Version311, ClientID: "c", Subscribe: []string{"forbidden", "allowed/#"}, Logger: lines.logger()}, log)
-	start(t, s)
-	eventually(t, "refusal is told", func() bool { return lines.count("refused a subscription") > 0 })
-	if st := s.Stats(); st.Subscribed || !st.Connected || !strings.HasPrefix(st.Error, "the broker refused forbidden: ") {
-		t.Fatalf("stats %+v", st)
-	}
-	if lines.count("filter=forbidden") == 0 || lines.count("filter=allowed") != 0 {
-		t.Fatalf("log says\n%s", lines)
+	for name, c := range map[string]struct {
+		version string
+		broker  little
+		says    []string
+	}{
+		"3.1.1":               {Version311, little{}, []string{"code=0x80", `meaning="unspecified error"`}},
+		"5":                   {Version5, little{v5: true}, []string{"code=0x80", `meaning="unspecified error"`}},
+		"5, not authorized":   {Version5, little{v5: true, code: 0x87, reason: "not yours"}, []string{"code=0x87", `meaning="not authorized"`, `reason="not yours"`}},
+		"5, no wildcards":     {Version5, little{v5: true, code: 0xa2}, []string{"code=0xa2", "wildcard subscriptions not supported"}},
+		"5, a code to come":   {Version5, little{v5: true, code: 0xfe}, []string{"code=0xfe", "unknown reason"}},
+		"5, quota and reason": {Version5, little{v5: true, code: 0x97, reason: "too many"}, []string{"quota exceeded", `reason="too many"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, lines := newFakeLog(t), &logLines{}
+			s := newSource(t, Config{URL: "mqtt://" + c.broker.start(t), Version: c.version, ClientID: "c",
+				Subscribe: []string{"forbidden", "allowed/#"}, Logger: lines.logger()}, log)
+			start(t, s)
+			eventually(t, "it is asked for again", func() bool { return gaugeValue(t, s.counters.refused) >= 2 })
+			if st := s.Stats(); st.Subscribed || !st.Connected || !strings.HasPrefix(st.Error, "the broker refused forbidden: ") {
+				t.Fatalf("stats %+v", st)
+			}
+			for _, says := range append(c.says, "refused a subscription", "filter=forbidden") {
+				if lines.count(says) == 0 {
+					t.Errorf("nothing of %s in\n%s", says, lines)
+				}
+			}
+			if lines.count("filter=allowed") != 0 {
+				t.Errorf("log says\n%s", lines)
+			}
+		})
 	}
 }
 
-// oldBroker speaks MQTT 3.1.1 only and acknowledges one subscription.
-func oldBroker(t *testing.T, refusal []byte) (addr string) {
+// TestGrantedLess: a broker that grants a lower QoS is told of, once a connection.
+func TestGrantedLess(t *testing.T) {
+	m := startMosquitto(t, "max_qos 0")
+	for _, version := range []string{Version5, Version311} {
+		t.Run(version, func(t *testing.T) {
+			lines := &logLines{}
+			s := newSource(t, Config{URL: m.URL, Version: version, ClientID: "less" + version, Subscribe: []string{"t", "u"}, QoS: 1,
+				Logger: lines.logger()}, newFakeLog(t))
+			start(t, s)
+			subscribed(t, s)
+			if lines.count("granted less than asked") != 2 || lines.count("filter=u asked=1 granted=0") != 1 || gaugeValue(t, s.counters.lowered) != 2 {
+				t.Errorf("log says\n%s", lines)
+			}
+		})
+	}
+}
+
+// little is a broker that answers CONNECT and SUBSCRIBE, sends a message behind
+// a SUBACK, and refuses the filter "forbidden".
+type little struct {
+	v5      bool
+	refusal []byte // its answer to a CONNECT of MQTT 5, if it does not speak it
+	code    byte   // of what it refuses; 0: 0x80
+	reason  string // with the code, MQTT 5
+}
+
+// start returns the broker's address.
+func (b little) start(t *testing.T) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -190,14 +238,14 @@ func oldBroker(t *testing.T, refusal []byte) (addr string) {
 			if err != nil {
 				return
 			}
-			serveOld(c, refusal)
+			b.serve(c)
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-ended })
 	return l.Addr().String()
 }
 
-func serveOld(c net.Conn, refusal []byte) {
+func (b little) serve(c net.Conn) {
 	defer c.Close()
 	buf := make([]byte, 0, 4096)
 	for {
@@ -213,21 +261,39 @@ func serveOld(c net.Conn, refusal []byte) {
 		body := buf[size : size+remaining]
 		switch first >> 4 {
 		case 1: // CONNECT: protocol level behind the name
-			if body[6] == 5 {
-				_, _ = c.Write(refusal)
+			if body[6] == 5 && !b.v5 {
+				_, _ = c.Write(b.refusal)
 				return
 			}
-			_, _ = c.Write([]byte{typeConnack << 4, 2, 0, 0})
-		case 8: // SUBSCRIBE
-			granted := byte(0)
-			if bytes.Contains(body, []byte("forbidden")) {
-				granted = 0x80
+			connack := []byte{typeConnack << 4, 2, 0, 0}
+			if b.v5 {
+				connack = []byte{typeConnack << 4, 3, 0, 0, 0}
 			}
-			_, _ = c.Write([]byte{typeSuback << 4, 3, body[0], body[1], granted})
-			_, _ = c.Write(publishFrame(false, 0, 0, "t", nil, []byte("old")))
+			_, _ = c.Write(connack)
+		case 8: // SUBSCRIBE
+			_, _ = c.Write(b.suback(body))
+			_, _ = c.Write(publishFrame(b.v5, 0, 0, "t", nil, []byte("old")))
 		}
 		buf = buf[:copy(buf[:cap(buf)], buf[size+remaining:])]
 	}
+}
+
+// suback answers the SUBSCRIBE of one filter.
+func (b little) suback(subscribe []byte) []byte {
+	code, reason := byte(0), ""
+	if bytes.Contains(subscribe, []byte("forbidden")) {
+		code, reason = cmp.Or(b.code, 0x80), b.reason
+	}
+	body := subscribe[:2:2]
+	switch {
+	case b.v5 && reason != "":
+		body = append(body, byte(3+len(reason)), 0x1f, 0, byte(len(reason)))
+		body = append(body, reason...)
+	case b.v5:
+		body = append(body, 0)
+	}
+	body = append(body, code)
+	return append([]byte{typeSuback << 4, byte(len(body))}, body...)
 }
 
 func TestAutoFallsBackTo311(t *testing.T) {
@@ -237,7 +303,7 @@ func TestAutoFallsBackTo311(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log, lines := newFakeLog(t), &logLines{}
-			s := newSource(t, Config{URL: "tcp://" + oldBroker(t, refusal), ClientID: "c", Subscribe: []string{"t"}, Logger: lines.logger()}, log)
+			s := newSource(t, Config{URL: "tcp://" + little{refusal: refusal}.start(t), ClientID: "c", Subscribe: []string{"t"}, Logger: lines.logger()}, log)
 			start(t, s)
 			subscribed(t, s)
 			eventually(t, "a record", func() bool { return len(log.all()) == 1 || len(log.all()) == 2 })
@@ -247,7 +313,7 @@ func TestAutoFallsBackTo311(t *testing.T) {
 		})
 	}
 	lines := &logLines{}
-	s := newSource(t, Config{URL: "mqtt://" + oldBroker(t, []byte{typeConnack << 4, 2, 0, 1}), ClientID: "c",
+	s := newSource(t, Config{URL: "mqtt://" + little{refusal: []byte{typeConnack << 4, 2, 0, 1}}.start(t), ClientID: "c",
 		Version: Version5, Subscribe: []string{"t"}, Logger: lines.logger()}, newFakeLog(t))
 	start(t, s)
 	eventually(t, "refusal is told", func() bool { return lines.count("does not speak this version") == 1 })

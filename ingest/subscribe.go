@@ -62,6 +62,7 @@ func (l *link) granted(ctx context.Context, filter string, ask subscribeFunc) bo
 	case ctx.Err() != nil:
 		return false
 	case code >= 0x80:
+		l.counters.refused.Inc()
 		meaning := reason.Text(code)
 		l.setTrouble(fmt.Sprintf("the broker refused %s: %s", filter, meaning))
 		l.logger.Warn("the broker refused a subscription; will ask again",
@@ -72,6 +73,7 @@ func (l *link) granted(ctx context.Context, filter string, ask subscribeFunc) bo
 		l.logger.Warn("a subscription failed; will ask again", "filter", filter, "error", err)
 		return false
 	case code < l.cfg.QoS:
+		l.counters.lowered.Inc()
 		l.logger.Warn("the broker granted less than asked", "filter", filter, "asked", l.cfg.QoS, "granted", code)
 	}
 	return true
