@@ -35,6 +35,8 @@ type Campaign struct {
 	// Skip says why the campaign cannot run here, such as not being root; "" if
 	// it can. nil: it can run everywhere.
 	Skip func() string
+	// Without says why a part of the campaign is left out here; "" or nil: all is there.
+	Without func() string
 	// Run makes e.Trials trials. It returns an error if it could not make them:
 	// what a trial has found is no error but stands in the Tally.
 	Run func(ctx context.Context, e Env) (Tally, error)
@@ -133,6 +135,9 @@ func (c *Campaign) Prove(ctx context.Context, p Plan) (*Result, error) {
 		if r.Skipped = c.Skip(); r.Skipped != "" {
 			return r, nil
 		}
+	}
+	if c.Without != nil {
+		r.Without = c.Without()
 	}
 	begun := time.Now()
 	t, err := c.run(ctx, p, Env{Bin: p.Bin, Trials: c.trials(p)})

@@ -78,6 +78,9 @@ func TestCampaigns(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
+				if r.Without != "" {
+					t.Logf("SKIPPED: campaign %s runs without %s", c.Name, r.Without)
+				}
 				if r.Skipped != "" {
 					t.Skipf("SKIPPED: campaign %s: %s", c.Name, r.Skipped)
 				}

@@ -20,6 +20,7 @@ type Result struct {
 	Campaign string   `json:"campaign"`
 	Injects  string   `json:"injects"`
 	Skipped  string   `json:"skipped,omitempty"` // why
+	Without  string   `json:"without,omitempty"` // what was left out, and why
 	Tally             // of the campaign itself, without its controls
 	Controls []Caught `json:"controls"`
 	Date     string   `json:"date"` // of the start, UTC
@@ -143,8 +144,11 @@ func (r *Result) row() string {
 		controls[i] = c.String()
 	}
 	trials := fmt.Sprint(r.Trials)
+	if r.Without != "" {
+		trials += ", without " + r.Without
+	}
 	if n := len(r.Violations); n > 0 {
-		trials = fmt.Sprintf("%d, **%d violations**", r.Trials, n)
+		trials += fmt.Sprintf(", **%d violations**", n)
 	}
 	return fmt.Sprintf("| %s | %s | %s | %d | %s | %s | %d | %s | %s, %s |", r.Campaign, r.Injects, trials, r.Messages,
 		loud(r.Lost), loud(r.Duplicated), r.Redelivered, strings.Join(controls, "; "), r.Date, r.Took)
