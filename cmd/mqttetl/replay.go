@@ -17,6 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -385,12 +386,8 @@ func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids
 	case f.kind() == "lines":
 		return replay.NewLines(std.out, confirmed), 0, nil
 	case f.kind() == "mqtt":
-		conf, err := clientTLS(f.ca, f.cert, f.key)
-		if err != nil {
-			return nil, 0, err
-		}
 		to, err := replay.OpenMQTT(ctx, replay.MQTTConfig{URL: f.to, ClientID: f.clientID, Old: f.version == "3.1.1",
-			TLS: conf, QoS: f.qos, NoRetain: f.noRetain}, confirmed, refused, down)
+			TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, QoS: f.qos, NoRetain: f.noRetain}, confirmed, refused, down)
 		return to, 0, err
 	case f.stream != "":
 		return openStream(replay.OpenJetStream(ctx, nats, confirmed, refused, down))

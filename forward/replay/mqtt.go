@@ -3,7 +3,6 @@ package replay
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // MQTTConfig says which broker, and how messages are published there.
@@ -19,7 +19,7 @@ type MQTTConfig struct {
 	URL      string // mqtt://host[:1883] or mqtts://host[:8883]; user and password may stand in it
 	ClientID string // "": the broker, or for 3.1.1 nobody, gives one
 	Old      bool   // speak MQTT 3.1.1, which has no properties
-	TLS      *tls.Config
+	TLS      dial.TLS
 	QoS      int  // 0 to 2; negative: as recorded
 	NoRetain bool // never set RETAIN; otherwise as recorded
 }
@@ -74,13 +74,14 @@ type inFlight struct {
 // refuses; if it returns an error the replay ends. down is called when the
 // connection is lost.
 func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused func(*Refusal) error, down func(error)) (*MQTT, error) {
-	u, err := url.Parse(cfg.URL)
+	u, err := dial.URL(cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
+		return nil, err
 	}
-	conn, err := dial(ctx, u, cfg.TLS)
+	d := dial.Dialer{TLS: cfg.TLS}
+	conn, err := d.Dial(ctx, u)
 	if err != nil {
-		return nil, unavailable("connect to "+u.Redacted(), err)
+		return nil, fmt.Errorf("connect to %s: %w", u.Redacted(), err)
 	}
 	m := &MQTT{
 		cfg: cfg, conn: conn, confirmed: confirmed, refused: refused, down: down,
@@ -94,29 +95,6 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 	m.reading.Go(m.receive)
 	m.reading.Go(m.keepAlive)
 	return m, nil
-}
-
-// dial connects to the broker of a URL.
-func dial(ctx context.Context, u *url.URL, conf *tls.Config) (net.Conn, error) {
-	d := &net.Dialer{Timeout: mqttTimeout}
-	switch u.Scheme {
-	case "mqtt", "tcp":
-		return d.DialContext(ctx, "tcp", withPort(u, "1883"))
-	case "mqtts", "ssl", "tls":
-		if conf == nil {
-			conf = &tls.Config{}
-		}
-		t := tls.Dialer{NetDialer: d, Config: conf}
-		return t.DialContext(ctx, "tcp", withPort(u, "8883"))
-	}
-	return nil, fmt.Errorf("scheme %q: must be mqtt or mqtts", u.Scheme)
-}
-
-func withPort(u *url.URL, port string) string {
-	if u.Port() != "" {
-		return u.Host
-	}
-	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // login sends CONNECT and reads CONNACK.
