@@ -20,8 +20,12 @@ type Options struct {
 	Comma      rune     // csv: 0 is a comma
 	Header     []string // csv: the columns; empty: the first line of each payload names them
 	Births     Births   // sparkplug_b: the memory of the decoder; nil: a new Memory
-	MaxBytes   int      // of a payload; 0: DefaultMaxBytes. The Extractor has no such limit
-	MaxDepth   int      // of arrays, objects, messages; 0: DefaultMaxDepth
+	// Retry: sparkplug_b payloads that could not be decoded in their turn are
+	// tried again. The births known now apply, even of dead nodes, and the
+	// memory stays as it is.
+	Retry    bool
+	MaxBytes int // of a payload; 0: DefaultMaxBytes. The Extractor has no such limit
+	MaxDepth int // of arrays, objects, messages; 0: DefaultMaxDepth
 }
 
 // Decoder turns a payload into documents: one of most formats, one a row of

@@ -1,0 +1,236 @@
+package decode
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// wireTemplate is a Template.
+type wireTemplate struct {
+	version    any
+	ref        any
+	definition bool
+	metrics    []wireMetric
+	parameters map[string]any
+}
+
+func parseTemplate(raw []byte) (t wireTemplate, err error) {
+	t.parameters = map[string]any{}
+	err = eachField(raw, func(f field) (err error) {
+		switch {
+		case f.bytes(1):
+			t.version, err = f.text()
+		case f.bytes(2):
+			m, err := parseMetric(f.raw)
+			t.metrics = append(t.metrics, m)
+			return err
+		case f.bytes(3):
+			return t.parameter(f.raw)
+		case f.bytes(4):
+			t.ref, err = f.text()
+		case f.varint(5):
+			t.definition = f.n != 0
+		}
+		return err
+	})
+	return t, err
+}
+
+func (t *wireTemplate) parameter(raw []byte) error {
+	var name string
+	var datatype uint32
+	var v wireValue
+	err := eachField(raw, func(f field) (err error) {
+		switch {
+		case f.bytes(1):
+			name, err = f.text()
+		case f.varint(2):
+			datatype = uint32(f.n)
+		default:
+			v.take(f, parameterValueAt, stringValue)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.parameters[name], err = v.simple(datatype)
+	return err
+}
+
+// document returns {version, template_ref, is_definition, metrics, parameters},
+// the last two as objects {name: value}. Of equal names the last one counts.
+func (t *wireTemplate) document(members []BirthMetric, depth int) (any, error) {
+	if depth < 0 {
+		return nil, errTooDeep
+	}
+	metrics := make(map[string]any, len(t.metrics))
+	for i := range t.metrics {
+		m := &t.metrics[i]
+		born := findMember(members, m)
+		name, datatype, err := m.identity(born)
+		if err != nil {
+			return nil, fmt.Errorf("member %d of a Template: %w", i, err)
+		}
+		var below []BirthMetric
+		if born != nil {
+			below = born.Members
+		}
+		if metrics[name], err = metricValue(m, datatype, below, depth); err != nil {
+			return nil, fmt.Errorf("member %s of a Template: %w", name, err)
+		}
+	}
+	return map[string]any{
+		"version": t.version, "template_ref": t.ref, "is_definition": t.definition,
+		"metrics": metrics, "parameters": t.parameters,
+	}, nil
+}
+
+// findMember returns what a birth says of a member, nil if nothing.
+func findMember(members []BirthMetric, m *wireMetric) *BirthMetric {
+	for i := range members {
+		b := &members[i]
+		if m.name != nil && b.Name == *m.name || m.name == nil && m.alias != nil && b.Alias != nil && *b.Alias == *m.alias {
+			return b
+		}
+	}
+	return nil
+}
+
+// identity returns a metric's name and type, from itself before its birth.
+func (m *wireMetric) identity(born *BirthMetric) (name string, datatype uint32, err error) {
+	if born != nil {
+		name, datatype = born.Name, born.DataType
+	}
+	if m.name != nil {
+		name = *m.name
+	} else if born == nil {
+		if m.alias != nil {
+			return "", 0, fmt.Errorf("alias %d is not in its birth", *m.alias)
+		}
+		return "", 0, errors.New("neither name nor alias")
+	}
+	if m.datatype != nil {
+		datatype = *m.datatype
+	}
+	return name, datatype, nil
+}
+
+// birthMetrics returns what a birth declares.
+func birthMetrics(metrics []wireMetric, depth int) ([]BirthMetric, error) {
+	if depth < 0 {
+		return nil, errTooDeep
+	}
+	var out []BirthMetric
+	for i := range metrics {
+		m := &metrics[i]
+		if m.name == nil {
+			return nil, fmt.Errorf("metric %d of a birth has no name", i)
+		}
+		b := BirthMetric{Name: *m.name, Alias: m.alias}
+		if m.datatype != nil {
+			b.DataType = *m.datatype
+		}
+		if m.value.kind == templateValue {
+			t, err := parseTemplate(m.value.raw)
+			if err != nil {
+				return nil, err
+			}
+			if b.Members, err = birthMetrics(t.metrics, depth-1); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// propertySet returns {key: value}.
+func propertySet(raw []byte, depth int) (any, error) {
+	if depth < 0 {
+		return nil, errTooDeep
+	}
+	var keys []string
+	var values []any
+	err := eachField(raw, func(f field) error {
+		switch {
+		case f.bytes(1):
+			s, err := f.text()
+			keys = append(keys, s)
+			return err
+		case f.bytes(2):
+			v, err := propertyValue(f.raw, depth-1)
+			values = append(values, v)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) != len(values) {
+		return nil, fmt.Errorf("a PropertySet of %d keys and %d values", len(keys), len(values))
+	}
+	m := make(map[string]any, len(keys))
+	for i, k := range keys {
+		m[k] = values[i]
+	}
+	return m, nil
+}
+
+// Kinds of a PropertyValue that stand where Metric has bytes and DataSet.
+const (
+	propertySetValue  = bytesValue
+	propertySetsValue = dataSetValue
+)
+
+func propertyValue(raw []byte, depth int) (any, error) {
+	var datatype uint32
+	var null bool
+	var v wireValue
+	err := eachField(raw, func(f field) error {
+		switch {
+		case f.varint(1):
+			datatype = uint32(f.n)
+		case f.varint(2):
+			null = f.n != 0
+		default:
+			v.take(f, propertyValueAt, propertySetsValue)
+		}
+		return nil
+	})
+	if err != nil || null {
+		return nil, err
+	}
+	switch v.kind {
+	case propertySetValue:
+		return propertySet(v.raw, depth)
+	case propertySetsValue:
+		list := []any{}
+		err := eachField(v.raw, func(f field) error {
+			if !f.bytes(1) {
+				return nil
+			}
+			s, err := propertySet(f.raw, depth)
+			list = append(list, s)
+			return err
+		})
+		return list, err
+	}
+	return v.simple(datatype)
+}
+
+// eachVarint calls take with each number of a packed field.
+func eachVarint(b []byte, take func(uint64)) error {
+	for len(b) > 0 {
+		v, n := protowire.ConsumeVarint(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		take(v)
+		b = b[n:]
+	}
+	return nil
+}
