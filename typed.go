@@ -129,3 +129,12 @@ type Reading struct {
 	Time  int64  // receipt, Unix nanoseconds, UTC
 	Value float64
 }
+
+// Birth is something that a route must remember between messages: what a
+// Sparkplug node or device has declared, or how far its messages have come.
+// The archive keeps it in the transaction of the rows.
+type Birth struct {
+	Route string
+	Key   string
+	Value string // JSON; "": forgotten
+}

@@ -53,6 +53,7 @@ type Archive struct {
 	typed           []*typed // in the order of options.Tables
 	readings        readings
 	latest          latest
+	births          births
 
 	cursor  mqttetl.Seq // committed
 	next    mqttetl.Seq // the record that the open transaction takes next

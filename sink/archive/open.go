@@ -49,6 +49,7 @@ type Options struct {
 	Tables   []mqttetl.Table // typed tables, for AppendRows
 	Readings bool            // tables readings and series, for AppendReadings
 	Latest   bool            // table latest: one row per topic with its last message
+	Births   bool            // table births, for AppendBirths
 }
 
 // OpenWith is Open for an archive that keeps more than messages. A typed table
@@ -261,7 +262,7 @@ func (a *Archive) prepare() error {
 		}
 		*s.to = stmt
 	}
-	return errors.Join(a.prepareTyped(), a.prepareReadings(), a.prepareLatest())
+	return errors.Join(a.prepareTyped(), a.prepareReadings(), a.prepareLatest(), a.prepareBirths())
 }
 
 // show makes the source the temporary table of this name.

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,13 +32,14 @@ type Reader struct {
 
 	db      *sql.DB
 	conn    *sql.Conn
-	pages   *sql.Stmt   // pgno → data
+	pages   driver.Stmt // pgno → data
 	resting os.FileInfo // the file as opened if it was at rest, see read
 
 	usable  int                           // bytes of a page
 	topics  map[int64]name                // as looked up
 	sources map[int64]name                //
 	known   map[string]mqttetl.Properties // JSON → wire form
+	room    int                           // records that the last transaction has read
 	meant   *mqttetl.Selection            // for which names holds its answers
 }
 
@@ -86,8 +88,10 @@ func (r *Reader) open() (err error) {
 	if _, err = r.conn.ExecContext(background, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
 		return err
 	}
-	r.pages, err = r.conn.PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
-	return err
+	return r.conn.Raw(func(c any) (err error) {
+		r.pages, err = c.(driver.ConnPrepareContext).PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
+		return err
+	})
 }
 
 // identify checks what the file is and learns the shape of its pages.
@@ -137,7 +141,7 @@ func (r *Reader) Cursor() (cursor mqttetl.Seq, err error) {
 func (r *Reader) Close() error {
 	var err error
 	if r.pages != nil {
-		err = errors.Join(err, r.pages.Close())
+		err = r.conn.Raw(func(any) error { return r.pages.Close() })
 	}
 	if r.conn != nil {
 		err = errors.Join(err, r.conn.Close())
@@ -234,6 +238,7 @@ func (s *scan) run() error {
 	if !s.full {
 		s.next = s.to + 1
 	}
+	s.r.room = len(s.recs)
 	return nil
 }
 
@@ -271,7 +276,7 @@ func (s *scan) visit(number uint32, depth int) error {
 // leaf reads the rows of one page.
 func (s *scan) leaf(p page) error {
 	if s.recs == nil {
-		s.recs = make([]mqttetl.Record, 0, 256)
+		s.recs = make([]mqttetl.Record, 0, max(256, s.r.room+s.r.room/16))
 	}
 	for i := range p.cells() {
 		row, err := p.row(i)
@@ -334,10 +339,21 @@ func (r *Reader) page(number uint32) (page, error) {
 	return page(p), page(p).check()
 }
 
-// raw fetches a page, without the bytes reserved at its end.
+// raw fetches a page, without the bytes reserved at its end. It asks the driver
+// itself, whose copy of the page is the caller's: database/sql would make another.
 func (r *Reader) raw(number uint32) (p []byte, err error) {
-	err = r.pages.QueryRowContext(background, int64(number)).Scan(&p)
-	if errors.Is(err, sql.ErrNoRows) {
+	err = r.conn.Raw(func(any) error {
+		rows, err := r.pages.(driver.StmtQueryContext).QueryContext(background, []driver.NamedValue{{Ordinal: 1, Value: int64(number)}})
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var row [1]driver.Value
+		err = rows.Next(row[:])
+		p, _ = row[0].([]byte)
+		return err
+	})
+	if errors.Is(err, io.EOF) {
 		return nil, errPage("page %d does not exist", number)
 	}
 	if err == nil && len(p) < 480 {

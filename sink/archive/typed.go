@@ -58,7 +58,7 @@ func (a *Archive) missing() (string, error) {
 	for _, part := range []struct {
 		on            bool
 		table, schema string
-	}{{a.options.Readings, "readings", readingsSchema}, {a.options.Latest, "latest", latestSchema}} {
+	}{{a.options.Readings, "readings", readingsSchema}, {a.options.Latest, "latest", latestSchema}, {a.options.Births, "births", birthsSchema}} {
 		if !part.on {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,4 +150,24 @@ func TestLatestIsTheLastMessage(t *testing.T) {
 			r.Fatalf("%s topics differ:\n%s", got, shell(t, path, "select * from latest; select * from messages"))
 		}
 	})
+}
+
+func TestBirths(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := openWith(t, path, Options{Births: true})
+	list := []mqttetl.Birth{{Route: "r", Key: "a", Value: "1"}, {Route: "r", Key: "b", Value: "2"}}
+	must(t, a.AppendBirths(list))
+	must(t, a.Commit())
+	must(t, a.AppendBirths([]mqttetl.Birth{{Route: "r", Key: "a"}, {Route: "r", Key: "b", Value: "3"}}))
+	must(t, a.Rollback())
+	if got, err := a.Births(); err != nil || !slices.Equal(got, list) {
+		t.Errorf("after a rollback %v, %v", got, err)
+	}
+	must(t, a.AppendBirths([]mqttetl.Birth{{Route: "r", Key: "a"}, {Route: "r", Key: "b", Value: "3"}}))
+	must(t, a.Commit())
+	must(t, a.Close())
+	a = openWith(t, path, Options{Births: true})
+	if got, err := a.Births(); err != nil || !slices.Equal(got, []mqttetl.Birth{{Route: "r", Key: "b", Value: "3"}}) {
+		t.Errorf("got %v, %v", got, err)
+	}
 }
