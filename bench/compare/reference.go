@@ -1,0 +1,89 @@
+package compare
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+)
+
+// barePublisher publishes as nats bench does: Publish in a loop, Flush at the
+// end, and nothing else; the payload is always the same.
+type barePublisher struct {
+	counts
+	nc      *nats.Conn
+	subject string
+	payload []byte
+	stopped *atomic.Bool
+}
+
+func newBarePublisher(t *trial, url string) (publisher, error) {
+	nc, err := nats.Connect(url, nats.NoReconnect())
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	return &barePublisher{nc: nc, subject: t.subject(0, 0), payload: filler(t.c.Size), stopped: &t.stopped}, nil
+}
+
+func (p *barePublisher) publish(<-chan struct{}) error {
+	for !p.stopped.Load() {
+		if err := p.nc.Publish(p.subject, p.payload); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+		p.sent.Add(1)
+	}
+	err := p.nc.FlushTimeout(flushTime)
+	p.lastConfirm.Store(now())
+	return err
+}
+
+func (p *barePublisher) windowed() int    { return 0 }
+func (p *barePublisher) counted() *counts { return &p.counts }
+func (p *barePublisher) close()           { p.nc.Close() }
+
+// mosquittoLines is how many lines mosquitto_pub gets at once: of more 2.0.11
+// loses some now and then, with exit code 0.
+const mosquittoLines = 20000
+
+// mosquittoPubs runs mosquitto_pub -l, again and again.
+type mosquittoPubs struct {
+	counts
+	program string
+	args    []string
+	lines   string
+	stopped *atomic.Bool
+}
+
+func newMosquittoPub(t *trial, broker *url.URL) (publisher, error) {
+	p := &mosquittoPubs{program: mosquittoPub(), stopped: &t.stopped, lines: strings.Repeat(string(filler(t.c.Size))+"\n", mosquittoLines)}
+	if p.program == "" {
+		return nil, errors.New("mosquitto_pub is not installed: apt-get install mosquitto-clients")
+	}
+	if broker.Scheme != "mqtt" && broker.Scheme != "tcp" || broker.User != nil {
+		return nil, errors.New("mosquitto_pub is compared only without TLS and password")
+	}
+	p.args = []string{"-h", broker.Hostname(), "-p", broker.Port(), "-t", t.topic(0, 0), "-q", "1", "-l"}
+	return p, nil
+}
+
+func (p *mosquittoPubs) publish(<-chan struct{}) error {
+	for !p.stopped.Load() {
+		cmd := exec.Command(p.program, p.args...)
+		cmd.Stdin = io.Reader(strings.NewReader(p.lines))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("mosquitto_pub: %w: %s", err, out)
+		}
+		p.sent.Add(mosquittoLines)
+		p.lastConfirm.Store(now())
+	}
+	return nil
+}
+
+func (p *mosquittoPubs) windowed() int    { return 0 }
+func (p *mosquittoPubs) counted() *counts { return &p.counts }
+func (p *mosquittoPubs) close()           {}

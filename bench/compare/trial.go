@@ -1,0 +1,420 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/metrics"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// counts are what a publisher has done so far.
+type counts struct {
+	sent, confirmed, refused atomic.Uint64
+	lastConfirm              atomic.Int64 // Unix nanoseconds
+}
+
+// publisher publishes for a trial.
+type publisher interface {
+	// publish sends until its pace is over and returns when everything is
+	// confirmed, or quit is closed.
+	publish(quit <-chan struct{}) error
+	windowed() int
+	counted() *counts
+	close()
+}
+
+// subscriber hears for a trial, from when it is made.
+type subscriber interface {
+	book() *ledger // complete after close
+	close()
+}
+
+// trial is one round of one case.
+type trial struct {
+	*world
+	c   *Case
+	tag uint16 // distinguishes it from the others of the run
+	ctx context.Context
+
+	wire      meter
+	latencies *recorders // from end to end
+	confirm   *recorders
+	late      *recorders
+	stopped   atomic.Bool
+	start     int64 // of an open loop
+
+	pubs    []publisher
+	subs    []subscriber
+	end     sync.Once // of both
+	cleanup []func() error
+	failed  chan error                   // of a subscriber or server, the first
+	before  map[string]map[string]uint64 // counters by Server.ID
+}
+
+// The ends of a trial.
+const (
+	// patience is how long nothing may be confirmed before a trial fails.
+	patience = 15 * time.Second
+	// silence is how long nothing may be delivered, with everything confirmed,
+	// until what is missing counts as lost.
+	silence = 2 * time.Second
+)
+
+func (w *world) newTrial(ctx context.Context, c *Case) *trial {
+	w.tag++
+	clients := max(c.Publishers, c.Subscribers)
+	return &trial{
+		world: w, c: c, tag: w.tag, ctx: ctx, failed: make(chan error, 1),
+		latencies: newRecorders(clients), confirm: newRecorders(clients), late: newRecorders(clients),
+	}
+}
+
+// fail ends the trial with its first reason.
+func (t *trial) fail(err error) {
+	select {
+	case t.failed <- err:
+	default:
+	}
+}
+
+func (t *trial) maker(publisher int) maker {
+	return maker{trial: t.tag, publisher: uint16(publisher), emqtt: t.cfg.EMQTT}
+}
+
+// exactMost is how many publishers may have a thread of their own to sleep on.
+const exactMost = 32
+
+// pace of a publisher: in open loop the publishers take turns.
+func (t *trial) pace(publisher int) pace {
+	p := pace{stopped: &t.stopped}
+	if t.c.Mode == Latency {
+		p.every = int64(float64(t.c.Publishers) * float64(time.Second) / t.c.Offered)
+		p.start, p.offset = &t.start, int64(publisher)*p.every/int64(t.c.Publishers)
+		p.exact = t.c.Publishers <= exactMost
+	}
+	return p
+}
+
+// topic and subject end in trial, publisher and number of the topic.
+func (t *trial) topic(publisher, topic int) string {
+	return t.topicPrefix() + "/" + strconv.Itoa(publisher) + "/" + strconv.Itoa(topic)
+}
+
+func (t *trial) topicPrefix() string {
+	return topicRoot + "/" + t.run + "/" + strconv.Itoa(int(t.tag))
+}
+
+func (t *trial) subject(publisher, topic int) string {
+	return t.subjectPrefix() + "." + strconv.Itoa(publisher) + "." + strconv.Itoa(topic)
+}
+
+func (t *trial) subjectPrefix() string {
+	return topicRoot + "." + t.run + "." + strconv.Itoa(int(t.tag))
+}
+
+// hears are the publishers that a subscriber hears: with as many of both its
+// own, else all.
+func (t *trial) hears(subscriber int) (first, n int) {
+	if t.c.Publishers == t.c.Subscribers {
+		return subscriber, 1
+	}
+	return 0, t.c.Publishers
+}
+
+// filter is what a subscriber subscribes to.
+func (t *trial) filter(subscriber int, prefix, level, any string) string {
+	if t.c.Publishers == t.c.Subscribers {
+		return prefix + level + strconv.Itoa(subscriber) + level + any
+	}
+	return prefix + level + any
+}
+
+// expected deliveries of what was sent.
+func (t *trial) expected() uint64 {
+	if t.c.Publishers == t.c.Subscribers {
+		return t.sent()
+	}
+	return t.sent() * uint64(t.c.Subscribers)
+}
+
+func (t *trial) sent() (n uint64) {
+	for _, p := range t.pubs {
+		n += p.counted().sent.Load()
+	}
+	return n
+}
+
+func (t *trial) confirmed() (n uint64) {
+	for _, p := range t.pubs {
+		n += p.counted().confirmed.Load()
+	}
+	return n
+}
+
+func (t *trial) delivered() (n uint64) {
+	for _, s := range t.subs {
+		n += s.book().delivered.Load()
+	}
+	return n
+}
+
+// do measures. What it leaves on the servers is gone when it returns.
+func (t *trial) do(round int) (r Round, err error) {
+	defer func() { err = errors.Join(err, t.close()) }()
+	r.Round = round
+	if err := t.prepare(); err != nil {
+		return r, err
+	}
+	if err := t.readCounters(&r); err != nil {
+		return r, err
+	}
+	if err := t.measure(&r); err != nil {
+		return r, err
+	}
+	return r, t.compareCounters(&r)
+}
+
+// measure publishes, waits and fills in what came of it.
+func (t *trial) measure(r *Round) error {
+	u := t.readUsage()
+	r.Begun = time.Now()
+	begun := now()
+	t.start = begun + int64(startIn)
+	sampled := t.sample(begun)
+	err := t.publishAll()
+	if err == nil {
+		err = t.awaitDeliveries()
+	}
+	r.Samples = sampled()
+	t.since(u, r)
+	t.closeClients()
+	if err == nil {
+		err = t.ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	t.fill(r, begun)
+	return nil
+}
+
+// startIn is when an open loop starts, from its beginning: so that no publisher
+// is late because it was not yet there.
+const startIn = 5 * time.Millisecond
+
+// publishAll lets all publishers publish for the duration, and until what they
+// sent is confirmed.
+func (t *trial) publishAll() error {
+	quit := make(chan struct{})
+	done := make(chan error, len(t.pubs))
+	var running sync.WaitGroup
+	for _, p := range t.pubs {
+		running.Go(func() { done <- p.publish(quit) })
+	}
+	defer running.Wait()
+	defer sync.OnceFunc(func() { close(quit) })()
+	defer t.stopped.Store(true)
+	over := time.NewTimer(t.c.Duration)
+	defer over.Stop()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	var confirmed uint64
+	progress := time.Now()
+	for left := len(t.pubs); left > 0; {
+		select {
+		case err := <-done:
+			if left--; err != nil {
+				return err
+			}
+		case err := <-t.failed:
+			return err
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		case <-over.C:
+			t.stopped.Store(true)
+		case <-look.C:
+			t.show()
+			if n := t.confirmed() + t.sent(); n != confirmed {
+				confirmed, progress = n, time.Now()
+			} else if t.c.Inflight > 0 && time.Since(progress) > patience {
+				return fmt.Errorf("nothing was confirmed for %v: %d of %d messages", patience, t.confirmed(), t.sent())
+			}
+		}
+	}
+	return nil
+}
+
+// awaitDeliveries waits until everything is delivered, or nothing comes any more.
+func (t *trial) awaitDeliveries() error {
+	if t.c.Subscribers == 0 {
+		return nil
+	}
+	want, seen, progress := t.expected(), uint64(0), time.Now()
+	fresh := func() (n uint64) {
+		for _, s := range t.subs {
+			n += s.book().fresh.Load()
+		}
+		return n
+	}
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for n := fresh(); n < want; n = fresh() {
+		if n != seen {
+			seen, progress = n, time.Now()
+		} else if time.Since(progress) > silence {
+			return nil
+		}
+		select {
+		case err := <-t.failed:
+			return err
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		case <-again.C:
+		}
+	}
+	return nil
+}
+
+// closeClients ends the connections, after which the ledgers are complete.
+func (t *trial) closeClients() {
+	t.end.Do(func() {
+		for _, p := range t.pubs {
+			p.close()
+		}
+		for _, s := range t.subs {
+			s.close()
+		}
+	})
+}
+
+// close undoes what prepare has done, also half of it.
+func (t *trial) close() (err error) {
+	t.closeClients()
+	for i := len(t.cleanup) - 1; i >= 0; i-- {
+		err = errors.Join(err, t.cleanup[i]())
+	}
+	for _, h := range t.hosts() {
+		h.stale(time.Now())
+	}
+	return err
+}
+
+// fill does the sums.
+func (t *trial) fill(r *Round, begun int64) {
+	r.Sent, r.Expected = t.sent(), t.expected()
+	last := begun
+	for _, p := range t.pubs {
+		c := p.counted()
+		r.Confirmed += c.confirmed.Load()
+		r.Refused += c.refused.Load()
+		last = max(last, c.lastConfirm.Load())
+		r.Window = p.windowed()
+	}
+	published := r.Sent
+	if t.c.Inflight > 0 {
+		published = r.Confirmed
+	}
+	r.PublishRate = perSecond(published, last-begun)
+	var distinct uint64
+	last = begun
+	for _, s := range t.subs {
+		l := s.book()
+		r.Delivered += l.delivered.Load()
+		distinct += l.distinct
+		r.Duplicated += l.duplicated
+		r.Reordered += l.reordered
+		r.Foreign += l.foreign
+		last = max(last, l.last.Load())
+	}
+	if t.c.Subscribers > 0 {
+		r.Lost = r.Expected - distinct
+		r.DeliveredRate = perSecond(r.Delivered, last-begun)
+	} else {
+		r.Expected = 0
+	}
+	open := t.c.Mode == Latency
+	r.EndToEnd = quantilesOf(t.latencies.merged(), open)
+	r.Confirm = quantilesOf(t.confirm.merged(), open)
+	r.Late = quantilesOf(t.late.merged(), open)
+}
+
+func perSecond(n uint64, ns int64) float64 {
+	if ns <= 0 {
+		return 0
+	}
+	return float64(n) / (float64(ns) / 1e9)
+}
+
+// usage is what has been used up to a moment.
+type usage struct {
+	client  time.Duration
+	servers map[string]time.Duration
+	bytes   int64
+	allocs  uint64
+}
+
+func (t *trial) readUsage() usage {
+	u := usage{servers: map[string]time.Duration{}, bytes: t.wire.bytes.Load(), allocs: allocations()}
+	for _, h := range t.hosts() {
+		if d, err := processTime(h.PID); h.PID != 0 && err == nil {
+			u.servers[h.ID] = d
+		}
+	}
+	u.client, _ = processTime(0) // our own is always known
+	return u
+}
+
+// since fills in what has been used since u, a message sent.
+func (t *trial) since(u usage, r *Round) {
+	n := float64(max(t.sent(), 1))
+	v := t.readUsage()
+	client := (v.client - u.client).Seconds() * 1e6 / n
+	r.ClientCPU = &client
+	r.ServerCPU = map[string]float64{}
+	for id, d := range v.servers {
+		if before, ok := u.servers[id]; ok {
+			r.ServerCPU[id] = (d - before).Seconds() * 1e6 / n
+		}
+	}
+	r.WireBytes = float64(v.bytes-u.bytes) / n
+	r.Allocs = float64(v.allocs-u.allocs) / n
+}
+
+func allocations() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
+// sample looks at the rates, so often that a round has up to 50 samples, until
+// the returned function is called.
+func (t *trial) sample(begun int64) func() []Sample {
+	samples := []Sample{}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		again := time.NewTicker(max(t.c.Duration/50, 20*time.Millisecond))
+		defer again.Stop()
+		var sent, delivered uint64
+		last := begun
+		for {
+			select {
+			case <-again.C:
+			case <-stop:
+				return
+			}
+			at, s, d := now(), t.sent(), t.delivered()
+			samples = append(samples, Sample{at - begun, perSecond(s-sent, at-last), perSecond(d-delivered, at-last)})
+			last, sent, delivered = at, s, d
+		}
+	}()
+	return func() []Sample {
+		close(stop)
+		<-done
+		return samples
+	}
+}
