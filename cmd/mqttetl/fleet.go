@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mqttetl/mqttetl/internal/simulate"
 )
 
 // fleet is the simulated devices of the demo, each with a connection of its
@@ -35,9 +36,14 @@ const publishTime = 10 * time.Second
 // that every message begun is either counted as published or an error.
 func (f *fleet) Run(ctx context.Context) error {
 	publishers, ctx := errgroup.WithContext(ctx)
-	for n := range f.devices {
+	began := time.Now()
+	all := simulate.Devices(&simulate.Scenario{
+		Seed: uint64(began.UnixNano()), Start: began,
+		Groups: []simulate.Group{{Profile: simulate.All, Devices: f.devices, Rate: float64(f.rate), Jitter: 0.1}},
+	})
+	for n, d := range all {
 		publishers.Go(func() error {
-			if err := f.run(ctx, n); err != nil {
+			if err := f.run(ctx, n, d, began); err != nil {
 				return fmt.Errorf("device %d: %w", n, err)
 			}
 			return nil
@@ -47,10 +53,9 @@ func (f *fleet) Run(ctx context.Context) error {
 }
 
 // run is the life of one device.
-func (f *fleet) run(ctx context.Context, n int) error {
-	every := time.Duration(float64(time.Second) * float64(f.devices) / float64(f.rate))
-	random := rand.New(rand.NewPCG(uint64(n), uint64(time.Now().UnixNano())))
-	if !pause(ctx, time.Duration(random.Int64N(int64(every)+1))) { // not all at the same moment
+func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.Time) error {
+	m := d.Next()
+	if !pause(ctx, time.Until(began.Add(m.At))) {
 		return nil
 	}
 	client, err := f.connect(ctx, n)
@@ -61,17 +66,13 @@ func (f *fleet) run(ctx context.Context, n int) error {
 		return err
 	}
 	defer client.Disconnect(&paho.Disconnect{})
-	d := newDevice(n)
-	ticker := time.NewTicker(max(every, 1))
-	defer ticker.Stop()
 	for f.admit(ctx) {
-		if err := f.publish(client, d.topic, d.payload(random, time.Now())); err != nil {
+		if err := f.publish(client, m.Topic, m.Payload); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		m = d.Next()
+		if !pause(ctx, time.Until(began.Add(m.At))) {
 			return nil
-		case <-ticker.C:
 		}
 	}
 	return nil

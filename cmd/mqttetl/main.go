@@ -81,7 +81,7 @@ From its log it fills an SQLite archive and a NATS JetStream stream.`,
 	root.AddCommand(
 		newRun(std), newDemo(std), newStatus(std), newVerify(std), newVerifyRead(std),
 		newConfig(std), newVersion(std), newExport(std), newReplay(std), newImport(std), newQuery(std), newTail(std),
-		newPub(std), newSub(std), newTest(std), newDoctor(std),
+		newBench(std), newSimulate(std), newPub(std), newSub(std), newTest(std), newDoctor(std),
 	)
 	return root
 }

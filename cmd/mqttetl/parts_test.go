@@ -6,14 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
@@ -116,41 +114,6 @@ func TestQuantile(t *testing.T) {
 	}
 	if got := since(h, []bucket{{1, 10}, {2, 10}, {4, 10}, {math.Inf(1), 10}}); got[1].count != 80 || got[3].count != 90 {
 		t.Errorf("since: %v", got)
-	}
-}
-
-func TestDevicesSendWhatTheyAreSaidTo(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	topics := map[string]bool{}
-	binaries := 0
-	for n := range 300 {
-		d := newDevice(n)
-		if topics[d.topic] || strings.ContainsAny(d.topic, "+#") {
-			t.Errorf("topic %q", d.topic)
-		}
-		topics[d.topic] = true
-		p := d.payload(r, time.Now())
-		switch {
-		case p[0] == '{':
-			if !json.Valid(p) {
-				t.Errorf("%s: %s", d.topic, p)
-			}
-		case strings.HasSuffix(d.topic, "/temperature"):
-			if _, err := strconv.ParseFloat(string(p), 64); err != nil {
-				t.Errorf("%s: %s", d.topic, p)
-			}
-		case strings.HasSuffix(d.topic, "/POWER"):
-			if s := string(p); s != "ON" && s != "OFF" {
-				t.Errorf("%s: %s", d.topic, p)
-			}
-		default:
-			if !utf8.Valid(p) || bytes.IndexByte(p, 0) >= 0 {
-				binaries++
-			}
-		}
-	}
-	if binaries != 50 {
-		t.Errorf("%d binary payloads of 50", binaries)
 	}
 }
 
