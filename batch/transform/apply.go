@@ -1,0 +1,305 @@
+package transform
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
+)
+
+// Options of an Applier.
+type Options struct {
+	Objects  bool // make the objects of routes that publish, and not their rows
+	Readings bool // find the numbers of every message, routes or not
+
+	Births []mqttetl.Birth // what Sparkplug routes remember from before
+	// Escape makes one or more levels of a topic tokens of a subject.
+	Escape func(string) string
+}
+
+// Applier applies routes to one record after the other and gathers what they
+// make until Reset. It is for one goroutine.
+type Applier struct {
+	// Rows are those of Set.Tables, of the same index. Their text may be that of
+	// the records.
+	Rows     []mqttetl.Rows
+	Objects  []Object
+	Readings []mqttetl.Reading
+	Failures []Failure
+
+	set    *Set
+	o      Options
+	routes []working
+	topics map[string][]match
+	limit  *deadline
+	walk   walker
+}
+
+// Object is one to be published.
+type Object struct {
+	Route   string
+	Seq     mqttetl.Seq
+	N       int // counts the objects that a route makes of one record, from 0
+	Subject string
+	Body    []byte // JSON
+}
+
+// Failure is a record that a route could not make rows of; with Nulls it has a
+// row with NULLs instead.
+type Failure struct {
+	Route string
+	Seq   mqttetl.Seq
+	Err   error
+	Nulls bool
+}
+
+// DeadLetter is the failure as the archive keeps it.
+func (f *Failure) DeadLetter() mqttetl.DeadLetter {
+	return mqttetl.DeadLetter{Seq: f.Seq, Stage: Stage(f.Route), Reason: oneLine(f.Err), Time: time.Now().UnixNano()}
+}
+
+// Stage is the stage of a route's dead letters.
+func Stage(route string) string { return "transform:" + route }
+
+// reasonLimit keeps a payload out of the dead letters.
+const reasonLimit = 500
+
+func oneLine(err error) string {
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > reasonLimit {
+		s = strings.ToValidUTF8(s[:reasonLimit], "") + "…"
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}
+
+// Stats count what a route has done since the Applier was made.
+type Stats struct {
+	Route   string
+	Rows    uint64
+	Errors  uint64        // records
+	Time    time.Duration // an estimate: of routes without jq only some records are timed
+	SeqGaps uint64        // Sparkplug: times that seq did not follow its predecessor
+}
+
+// match is a route that takes a topic, with the texts of the topic's names.
+type match struct {
+	w       *working
+	names   []string
+	subject string
+}
+
+// working is a route with what one Applier needs for it.
+type working struct {
+	*route
+	decoder   decode.Decoder
+	extractor *decode.Extractor
+	found     []decode.Value
+	rows      *mqttetl.Rows // where its rows go
+	stats     Stats
+	memory    *memory
+	strikes   int       // records in a row that took too long
+	until     time.Time // suspended
+}
+
+// maxTopics bounds the memory of which routes a topic has.
+const maxTopics = 100_000
+
+// Applier makes one. The error is that of a decoder whose files have changed
+// since Compile.
+func (s *Set) Applier(o Options) (*Applier, error) {
+	if o.Escape == nil {
+		o.Escape = func(s string) string { return s }
+	}
+	a := &Applier{set: s, o: o, topics: map[string][]match{}, limit: newDeadline(), walk: newWalker()}
+	a.Rows = make([]mqttetl.Rows, len(s.tables))
+	for i := range s.tables {
+		a.Rows[i].Table = &s.tables[i]
+	}
+	for _, r := range s.routes {
+		w := working{route: r, stats: Stats{Route: r.Name}}
+		w.rows = &mqttetl.Rows{Table: r.own()}
+		if r.table >= 0 {
+			w.rows = &a.Rows[r.table]
+		}
+		w.memory = newMemory()
+		for i := range o.Births {
+			if o.Births[i].Route == r.Name {
+				if err := w.memory.load(&o.Births[i]); err != nil {
+					return nil, fmt.Errorf("route %s: %w", r.Name, err)
+				}
+			}
+		}
+		var err error
+		if w.decoder, err = r.decoder(w.memory); err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Name, err)
+		}
+		if r.plain {
+			w.extractor = decode.NewExtractor(r.paths)
+			w.found = make([]decode.Value, len(r.paths))
+		}
+		a.routes = append(a.routes, w)
+	}
+	return a, nil
+}
+
+// own is the table of a route that has none: its columns, for what it publishes.
+func (r *route) own() *mqttetl.Table {
+	t := &mqttetl.Table{}
+	for _, n := range r.pattern.names {
+		t.Columns = append(t.Columns, mqttetl.Column{Name: n, Type: mqttetl.Text})
+	}
+	for _, c := range r.columns {
+		t.Columns = append(t.Columns, mqttetl.Column{Name: c.Name, Type: c.Type})
+	}
+	return t
+}
+
+// Births are what Sparkplug routes have learned since the last call; it belongs
+// into the archive together with the rows.
+func (a *Applier) Births() []mqttetl.Birth {
+	var list []mqttetl.Birth
+	for i := range a.routes {
+		if w := &a.routes[i]; len(w.memory.changed) > 0 {
+			list = w.memory.changes(list, w.Name)
+		}
+	}
+	return list
+}
+
+// Reset forgets what was gathered.
+func (a *Applier) Reset() {
+	for i := range a.Rows {
+		a.Rows[i].Truncate(0)
+	}
+	clear(a.Objects)
+	clear(a.Failures)
+	a.Objects, a.Readings, a.Failures = a.Objects[:0], a.Readings[:0], a.Failures[:0]
+	a.walk.reset()
+}
+
+// Stats are those of all routes, in their order.
+func (a *Applier) Stats() []Stats {
+	list := make([]Stats, len(a.routes))
+	for i := range a.routes {
+		list[i] = a.routes[i].stats
+		list[i].SeqGaps = a.routes[i].memory.gaps
+	}
+	return list
+}
+
+// Apply adds what the routes make of the record. What they cannot is a Failure.
+func (a *Applier) Apply(rec *mqttetl.Record) {
+	matches, ok := a.topics[string(rec.Topic)]
+	if !ok {
+		matches = a.match(string(rec.Topic))
+	}
+	for i := range matches {
+		if m := &matches[i]; !a.o.Objects || m.w.Publish != "" {
+			a.timed(m, rec)
+		}
+	}
+	if a.o.Readings {
+		a.readings(rec)
+	}
+}
+
+func (a *Applier) match(topic string) []match {
+	var list []match
+	for i := range a.routes {
+		w := &a.routes[i]
+		names, ok := w.pattern.match(topic)
+		if !ok || slices.ContainsFunc(w.exclude, func(f mqttetl.Filter) bool { return f.Matches([]byte(topic)) }) {
+			continue
+		}
+		list = append(list, match{w, names, w.subject.fill(names, a.o.Escape)})
+	}
+	if len(a.topics) >= maxTopics {
+		clear(a.topics)
+	}
+	a.topics[topic] = list
+	return list
+}
+
+// sample: of the routes that need no jq only every so many records are timed,
+// because looking at the clock takes a tenth of such a record's time.
+const sample = 64
+
+func (a *Applier) timed(m *match, rec *mqttetl.Record) {
+	w := m.w
+	factor := time.Duration(1)
+	if w.plain {
+		if factor = sample; uint64(rec.Seq)%sample != 0 {
+			a.route(m, rec)
+			return
+		}
+	}
+	begun := time.Now()
+	a.route(m, rec)
+	w.stats.Time += factor * time.Since(begun)
+}
+
+// route applies one route. After an error nothing of what it has made of the
+// record remains, but a row of NULLs where it is to be.
+func (a *Applier) route(m *match, rec *mqttetl.Record) {
+	w := m.w
+	rows, objects := w.rows.Len(), len(a.Objects)
+	j := job{a: a, match: m, rec: rec, row0: rows}
+	err := j.run()
+	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop, no strike to forget
+		w.stats.Rows += uint64(w.rows.Len() - rows)
+		j.finish(objects)
+		return
+	}
+	a.limit.end()
+	w.strike(err)
+	if err != nil {
+		w.rows.Truncate(rows)
+		a.Objects = a.Objects[:objects]
+		if w.OnError == OnErrorNull && !j.undecided {
+			j.nulls()
+		}
+	}
+	w.stats.Rows += uint64(w.rows.Len() - rows)
+	j.finish(objects)
+	if err == nil {
+		err = j.bad
+	}
+	if err != nil {
+		w.stats.Errors++
+		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull})
+	}
+}
+
+// A route whose jq programs take too long for so many records in a row is
+// suspended for a while: its records become failures at once, so that the
+// other routes and the cursor go on.
+const (
+	maxStrikes = 3
+	suspension = 10 * time.Second
+)
+
+func (w *working) strike(err error) {
+	if err != errTime {
+		if _, ok := err.(suspended); !ok {
+			w.strikes = 0
+		}
+		return
+	}
+	if w.strikes++; w.strikes >= maxStrikes {
+		w.until = time.Now().Add(suspension)
+	}
+}
+
+// suspended is the failure of a record that was not looked at.
+type suspended struct{}
+
+func (suspended) Error() string {
+	return fmt.Sprintf("not tried: the route is suspended for %v, because its jq programs took more than %v for %d records in a row", suspension, TimeLimit, maxStrikes)
+}
+
+func (w *working) isSuspended() bool {
+	return w.strikes >= maxStrikes && time.Now().Before(w.until)
+}

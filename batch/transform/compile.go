@@ -1,0 +1,361 @@
+package transform
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
+)
+
+// Set is compiled routes. It does not change and may be shared.
+type Set struct {
+	routes []*route
+	tables []mqttetl.Table
+}
+
+// Tables are the typed tables of the routes, in the order of the configuration.
+// A table that several routes feed has the columns of all of them.
+func (s *Set) Tables() []mqttetl.Table { return s.tables }
+
+// Routes are the routes, in their order.
+func (s *Set) Routes() []Route {
+	list := make([]Route, len(s.routes))
+	for i, r := range s.routes {
+		list[i] = r.Route
+	}
+	return list
+}
+
+// route is a compiled route.
+type route struct {
+	Route
+	index   int
+	pattern pattern
+	exclude []mqttetl.Filter
+	when    *condition // nil: always
+	mapper  *program   // nil: the document
+	columns []column
+	at      *column // of the time; nil: the receipt
+	atField bool    // the time is the member time of what the map makes
+	clock   clock
+	table   int   // of Set.tables, -1: none
+	places  []int // of the topic's names in a row
+	subject subject
+
+	// Where everything asked of a JSON document is a plain path.
+	plain bool
+	paths []decode.Path
+}
+
+// column is where a value comes from and where it goes.
+type column struct {
+	Column
+	path  decode.Path
+	jq    *program // nil: path
+	place int      // in a row
+	slot  int      // in the extractor
+}
+
+// Compile checks and compiles routes. The error joins an *Error for each route
+// with problems. Names are unique, and routes that feed one table agree on it.
+func Compile(routes []Route) (*Set, error) {
+	s := &Set{}
+	var errs []error
+	names := map[string]bool{}
+	for i := range routes {
+		r, problems := compile(routes[i])
+		if names[r.Name] {
+			problems = append(problems, Problem{"name", -1, fmt.Sprintf("a second route named %q", r.Name)})
+		}
+		names[r.Name] = true
+		r.index = i
+		if len(problems) == 0 {
+			problems = s.place(r)
+		}
+		if len(problems) > 0 {
+			errs = append(errs, &Error{r.Name, problems})
+		}
+		s.routes = append(s.routes, r)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return s, nil
+}
+
+// reserved are the tables that the archive has for itself.
+var reserved = []string{"topics", "sources", "messages", "msg", "dead_letters", "gaps", "meta", "readings", "series", "latest", "births", "incoming"}
+
+// CheckTable says why a table cannot have the name.
+func CheckTable(name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	lower := strings.ToLower(name)
+	if slices.Contains(reserved, lower) || strings.HasPrefix(lower, "sqlite_") || strings.HasPrefix(lower, "mqttetl_") {
+		return fmt.Errorf("table %s belongs to the archive itself", name)
+	}
+	return nil
+}
+
+// compile is all that concerns one route alone.
+func compile(in Route) (r *route, problems []Problem) {
+	r = &route{Route: in, table: -1}
+	report := func(key string, err error) {
+		if err != nil {
+			problems = append(problems, Problem{key, 0, err.Error()})
+		}
+	}
+	add := func(key string, p *Problem) {
+		if p != nil {
+			problems = append(problems, Problem{key, p.Offset, p.Text})
+		}
+	}
+	var err error
+	r.pattern, err = parsePattern(in.Topic)
+	report("topic", err)
+	for _, s := range in.Exclude {
+		f, err := mqttetl.ParseFilter(s)
+		report("exclude", err)
+		r.exclude = append(r.exclude, f)
+	}
+	if in.Table == "" && in.Publish == "" {
+		problems = append(problems, Problem{"name", -1, "a route needs a table, or publish"})
+	}
+	if in.Table != "" {
+		report("table", CheckTable(in.Table))
+		if len(in.Columns) == 0 {
+			problems = append(problems, Problem{"table", -1, "a table needs columns"})
+		}
+	}
+	problems = append(problems, r.checkDecoder()...)
+	if in.When != "" {
+		var p *Problem
+		r.when, p = newCondition(in.When)
+		add("when", p)
+	}
+	if in.Map != "" {
+		var p *Problem
+		r.mapper, p = compileJQ(in.Map)
+		add("map", p)
+	}
+	problems = append(problems, r.compileColumns()...)
+	problems = append(problems, r.compileTime()...)
+	if in.Publish != "" {
+		r.subject, err = parseSubject(in.Publish, r.pattern.names)
+		report("publish", err)
+	}
+	switch in.OnError {
+	case "", OnErrorDeadLetter, OnErrorNull:
+	default:
+		problems = append(problems, Problem{"on_error", 0, fmt.Sprintf("must be one of dead_letter, null, not %q", in.OnError)})
+	}
+	if len(problems) == 0 {
+		r.findPlain()
+	}
+	return r, problems
+}
+
+// format is the decoder's name.
+func (r *route) format() string {
+	if r.Decode == "" {
+		return "auto"
+	}
+	return r.Decode
+}
+
+// decoder makes a decoder; each user needs one.
+func (r *route) decoder(births decode.Births) (decode.Decoder, error) {
+	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births}
+	for _, c := range r.Comma {
+		o.Comma = c
+	}
+	return decode.New(r.format(), o)
+}
+
+func (r *route) checkDecoder() (problems []Problem) {
+	add := func(key, text string) { problems = append(problems, Problem{key, 0, text}) }
+	if !slices.Contains(decode.Formats(), r.format()) {
+		add("decode", fmt.Sprintf("unknown decoder %q, one of %s", r.Decode, strings.Join(decode.Formats(), ", ")))
+		return problems
+	}
+	protobuf, csv := r.Decode == "protobuf", r.Decode == "csv"
+	for _, o := range []struct {
+		key      string
+		set, fit bool
+		of       string
+	}{
+		{"descriptor", r.Descriptor != "", protobuf, "protobuf"}, {"message", r.Message != "", protobuf, "protobuf"},
+		{"header", len(r.Header) > 0, csv, "csv"}, {"comma", r.Comma != "", csv, "csv"},
+	} {
+		if o.set && !o.fit {
+			add(o.key, o.key+" has no meaning without decode: "+o.of)
+		}
+	}
+	if len([]rune(r.Comma)) > 1 {
+		add("comma", "must be one character")
+	}
+	if protobuf && (r.Descriptor == "" || r.Message == "") {
+		add("decode", "protobuf needs descriptor, a file of protoc -o, and message, the full name")
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	if _, err := r.decoder(nil); err != nil {
+		key := "decode"
+		if protobuf {
+			key = "descriptor"
+		}
+		add(key, err.Error())
+	}
+	return problems
+}
+
+func (r *route) compileColumns() (problems []Problem) {
+	taken := map[string]string{"seq": "every table has", "time": "every table has", "rowid": "SQLite has", "oid": "SQLite has", "_rowid_": "SQLite has"}
+	for _, n := range r.pattern.names {
+		if who := taken[strings.ToLower(n)]; who != "" {
+			problems = append(problems, Problem{"topic", 0, fmt.Sprintf("{%s}: %s a column of this name", n, who)})
+		}
+		taken[strings.ToLower(n)] = "the topic gives"
+	}
+	for _, c := range r.Columns {
+		key := "columns." + c.Name
+		if err := CheckName(c.Name); err != nil {
+			problems = append(problems, Problem{key, -1, err.Error()})
+		}
+		if who := taken[strings.ToLower(c.Name)]; who != "" {
+			problems = append(problems, Problem{key, -1, fmt.Sprintf("%s a column %s already", who, c.Name)})
+		}
+		taken[strings.ToLower(c.Name)] = "the route has"
+		compiled, p := newColumn(c)
+		if p == nil {
+			p = r.nowhere(compiled)
+		}
+		if p != nil {
+			problems = append(problems, Problem{key, p.Offset, p.Text})
+			continue
+		}
+		r.columns = append(r.columns, compiled)
+	}
+	return problems
+}
+
+// newColumn compiles the path of a column; the problem has no key.
+func newColumn(in Column) (c column, problem *Problem) {
+	c = column{Column: in, slot: -1}
+	if c.Path == "" {
+		c.Path = "." + c.Name
+	}
+	var ok bool
+	if c.path, ok = decode.ParsePath(c.Path); ok {
+		return c, nil
+	}
+	c.jq, problem = compileJQ(c.Path)
+	return c, problem
+}
+
+// nowhere tells a path that cannot lead to anything, whatever the message.
+func (r *route) nowhere(c column) *Problem {
+	if c.jq != nil || c.path.Optional() {
+		return nil
+	}
+	first, what, keys := c.path.FirstName(), "", []string(nil)
+	switch {
+	case r.mapper != nil:
+		what, keys = "map makes", r.mapper.keys
+	case r.Map != "": // did not compile
+	case r.Decode == "csv" && len(r.Header) > 0:
+		what, keys = "header has", r.Header
+	case r.Decode == "text" || r.Decode == "number" || r.Decode == "raw":
+		if !c.path.Root() {
+			return &Problem{Text: fmt.Sprintf("%s leads nowhere: decode: %s gives one value, which is at .", c.path, r.Decode)}
+		}
+	}
+	if keys == nil || slices.Contains(keys, first) {
+		return nil
+	}
+	if c.path.Root() {
+		return nil
+	}
+	return &Problem{Text: fmt.Sprintf("%s leads nowhere: %s only %s", c.path, what, strings.Join(keys, ", "))}
+}
+
+func (r *route) compileTime() (problems []Problem) {
+	r.clock, problems = newClock(r.Time)
+	if r.Time.Path == "" {
+		r.atField = r.mapper != nil
+		return problems
+	}
+	c, p := newColumn(Column{Name: "time", Path: r.Time.Path})
+	if p != nil {
+		return append(problems, Problem{"time.path", p.Offset, p.Text})
+	}
+	r.at = &c
+	return problems
+}
+
+// findPlain notes whether an Extractor can do all of the route's work.
+func (r *route) findPlain() {
+	if f := r.format(); f != "json" && f != "auto" || r.mapper != nil {
+		return
+	}
+	slot := func(p decode.Path) int {
+		r.paths = append(r.paths, p)
+		return len(r.paths) - 1
+	}
+	if r.when != nil {
+		if !r.when.plain {
+			return
+		}
+		r.when.slot = slot(r.when.path)
+	}
+	if r.at != nil {
+		if r.at.jq != nil {
+			return
+		}
+		r.at.slot = slot(r.at.path)
+	}
+	for i := range r.columns {
+		if r.columns[i].jq != nil {
+			return
+		}
+		r.columns[i].slot = slot(r.columns[i].path)
+	}
+	r.plain = true
+}
+
+// place gives the route its table and its values their places in the rows.
+func (s *Set) place(r *route) (problems []Problem) {
+	t := &mqttetl.Table{Name: r.Table}
+	if r.Table != "" {
+		r.table = slices.IndexFunc(s.tables, func(t mqttetl.Table) bool { return strings.EqualFold(t.Name, r.Table) })
+		if r.table < 0 {
+			r.table = len(s.tables)
+			s.tables = append(s.tables, mqttetl.Table{Name: r.Table})
+		}
+		t = &s.tables[r.table]
+	}
+	put := func(key, name string, kind mqttetl.ColumnType) int {
+		i := slices.IndexFunc(t.Columns, func(c mqttetl.Column) bool { return strings.EqualFold(c.Name, name) })
+		if i < 0 {
+			i = len(t.Columns)
+			t.Columns = append(t.Columns, mqttetl.Column{Name: name, Type: kind})
+		} else if have := t.Columns[i].Type; have != kind {
+			problems = append(problems, Problem{key, 0, fmt.Sprintf(
+				"column %s of table %s is %s here and %s in a route before", name, t.Name, kind, have)})
+		}
+		return 2 + i
+	}
+	for _, n := range r.pattern.names {
+		r.places = append(r.places, put("topic", n, mqttetl.Text))
+	}
+	for i := range r.columns {
+		c := &r.columns[i]
+		c.place = put("columns."+c.Name, c.Name, c.Type)
+	}
+	return problems
+}

@@ -1,0 +1,242 @@
+package transform
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/itchyny/gojq"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
+)
+
+// convert makes of a document, or a part of one, a value of the type. See the
+// package comment for the rules.
+func convert(v any, t mqttetl.ColumnType) (mqttetl.Value, error) {
+	switch v := v.(type) {
+	case nil:
+		return mqttetl.Value{}, nil
+	case bool:
+		return fromBool(v, t)
+	case int:
+		return fromInt(int64(v), t)
+	case float64:
+		return fromFloat(v, t)
+	case *big.Int:
+		return fromDigits(v.String(), t)
+	case json.Number:
+		return fromDigits(v.String(), t)
+	case string:
+		return fromText(v, t)
+	case decode.Bytes:
+		if t == mqttetl.Blob || t == mqttetl.Any {
+			return mqttetl.BytesValue(string(v)), nil
+		}
+		return mqttetl.Value{}, fmt.Errorf("bytes are no %s", t)
+	}
+	if t != mqttetl.Text && t != mqttetl.Any {
+		return mqttetl.Value{}, fmt.Errorf("%s is no %s", describe(v), t)
+	}
+	p, err := marshal(v)
+	return mqttetl.StringValue(p), err
+}
+
+// marshal is v as JSON, keys in order, byte strings as base64.
+func marshal(v any) (string, error) {
+	p, err := gojq.Marshal(forJQ(v))
+	return string(p), err
+}
+
+func describe(v any) string {
+	if _, ok := v.([]any); ok {
+		return "an array"
+	}
+	return "an object"
+}
+
+func fromBool(v bool, t mqttetl.ColumnType) (mqttetl.Value, error) {
+	n := 0
+	if v {
+		n = 1
+	}
+	switch t {
+	case mqttetl.Real:
+		return mqttetl.FloatValue(float64(n)), nil
+	case mqttetl.Text, mqttetl.Blob:
+		return fromText(strconv.FormatBool(v), t)
+	}
+	return mqttetl.IntValue(int64(n)), nil
+}
+
+func fromInt(v int64, t mqttetl.ColumnType) (mqttetl.Value, error) {
+	switch t {
+	case mqttetl.Real:
+		return mqttetl.FloatValue(float64(v)), nil
+	case mqttetl.Text:
+		return mqttetl.StringValue(strconv.FormatInt(v, 10)), nil
+	case mqttetl.Blob:
+		return mqttetl.Value{}, fmt.Errorf("the number %d is no BLOB", v)
+	}
+	return mqttetl.IntValue(v), nil
+}
+
+func fromFloat(v float64, t mqttetl.ColumnType) (mqttetl.Value, error) {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return mqttetl.Value{}, fmt.Errorf("%v is no number that a column holds", v)
+	}
+	switch t {
+	case mqttetl.Integer:
+		n, ok := decode.FloatInt64(v)
+		if !ok {
+			return mqttetl.Value{}, fmt.Errorf("%v is no INTEGER of 64 bits", v)
+		}
+		return mqttetl.IntValue(n), nil
+	case mqttetl.Text:
+		s, err := marshal(v)
+		return mqttetl.StringValue(s), err
+	case mqttetl.Blob:
+		return mqttetl.Value{}, fmt.Errorf("the number %v is no BLOB", v)
+	}
+	return mqttetl.FloatValue(v), nil
+}
+
+// fromDigits takes a number that neither an int nor a float64 can hold.
+func fromDigits(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
+	switch t {
+	case mqttetl.Text, mqttetl.Any:
+		return mqttetl.StringValue(s), nil
+	case mqttetl.Real:
+		if f, err := strconv.ParseFloat(s, 64); err == nil {
+			return mqttetl.FloatValue(f), nil
+		}
+	}
+	return mqttetl.Value{}, fmt.Errorf("the number %s is beyond %s", shorten(s), t)
+}
+
+func shorten(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "…"
+	}
+	return s
+}
+
+func fromText(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
+	switch t {
+	case mqttetl.Text, mqttetl.Any:
+		return mqttetl.StringValue(s), nil
+	case mqttetl.Blob:
+		return mqttetl.BytesValue(s), nil
+	}
+	n := strings.TrimSpace(s)
+	if n == "" {
+		return mqttetl.Value{}, nil
+	}
+	if i, err := strconv.ParseInt(n, 10, 64); err == nil {
+		return fromInt(i, t)
+	} else if errors.Is(err, strconv.ErrRange) {
+		return fromDigits(n, t)
+	}
+	f, err := strconv.ParseFloat(n, 64)
+	if err != nil || strings.ContainsAny(n, "xXpP_") {
+		return mqttetl.Value{}, fmt.Errorf("the text %q is no %s", shorten(s), t)
+	}
+	return fromFloat(f, t)
+}
+
+// errNowhere is a path without "?" that leads nowhere.
+func errNowhere(path string) error { return fmt.Errorf("there is no %s", path) }
+
+// fromJSON is convert for what an Extractor has found. The text of the value may
+// be that of the payload.
+func fromJSON(v *decode.Value, t mqttetl.ColumnType, path *decode.Path) (mqttetl.Value, error) {
+	switch v.Kind() {
+	case decode.Null:
+		return mqttetl.Value{}, nil
+	case decode.Missing:
+		if path.Optional() {
+			return mqttetl.Value{}, nil
+		}
+		return mqttetl.Value{}, errNowhere(path.String())
+	case decode.Misfit:
+		return mqttetl.Value{}, v.Err()
+	case decode.Bool:
+		b, err := v.Bool()
+		if err != nil {
+			return mqttetl.Value{}, err
+		}
+		return fromBool(b, t)
+	case decode.Int:
+		if t == mqttetl.Real {
+			break
+		}
+		n, err := v.Int64()
+		if err != nil {
+			break
+		}
+		return fromInt(n, t)
+	case decode.Float:
+		f, err := v.Float64()
+		if err != nil {
+			break
+		}
+		return fromFloat(f, t)
+	case decode.String:
+		return fromText(sharedString(v.Text()), t)
+	}
+	if v.Kind() == decode.Int && t == mqttetl.Real {
+		f, err := v.Float64()
+		return mqttetl.FloatValue(f), err
+	}
+	doc, err := v.Any() // objects, arrays, and numbers beyond 64 bits
+	if err != nil {
+		return mqttetl.Value{}, err
+	}
+	return convert(doc, t)
+}
+
+// sharedString is p without a copy.
+func sharedString(p []byte) string { return unsafe.String(unsafe.SliceData(p), len(p)) }
+
+// time reads a time of a document.
+func (c *clock) value(v any, received int64) (at int64, null bool, err error) {
+	switch v := v.(type) {
+	case nil:
+		return 0, true, nil
+	case int:
+		at, err = c.number(int64(v), true, float64(v))
+	case float64:
+		at, err = c.number(0, false, v)
+	case string:
+		at, err = c.text(v, received)
+	default:
+		err = fmt.Errorf("time: %w", c.errForm(fmt.Sprintf("%.40v", v)))
+	}
+	return at, false, err
+}
+
+// json is value for what an Extractor has found.
+func (c *clock) json(v *decode.Value, received int64) (at int64, null bool, err error) {
+	switch v.Kind() {
+	case decode.Missing, decode.Null:
+		return 0, true, nil
+	case decode.Int:
+		if n, err := v.Int64(); err == nil {
+			at, err := c.number(n, true, float64(n))
+			return at, false, err
+		}
+	case decode.String:
+		at, err := c.text(sharedString(v.Text()), received)
+		return at, false, err
+	}
+	doc, err := v.Any()
+	if err != nil {
+		return 0, false, err
+	}
+	return c.value(doc, received)
+}

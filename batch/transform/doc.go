@@ -1,0 +1,95 @@
+// Package transform makes rows of typed tables, and objects to publish, out of
+// records, as the routes of the configuration say.
+//
+// Its invariant: what a route makes of a record depends on nothing but the
+// route and the record (and, for Sparkplug, the births before it). So the rows
+// can be made again from the archived messages at any time, and are the same.
+// Nothing that a record holds, and no jq program, ends in a crash or an endless
+// wait: it is rows, or a Failure that says why not.
+//
+// # Values
+//
+// A column's path leads to a value, which is converted to the column's type:
+//
+//	INTEGER  whole numbers of 64 bits, exactly; 21.0 too, 21.5 not; true is 1
+//	REAL     numbers; true is 1
+//	TEXT     text; numbers, true and false as JSON writes them; objects and arrays as JSON
+//	BLOB     byte strings (CBOR, raw …) and the bytes of text
+//	ANY      numbers, text and byte strings as they are, true as 1, the rest as TEXT
+//
+// Text that holds a number is a number to INTEGER and REAL, and empty text NULL.
+// null is NULL. A path that leads nowhere is an error, unless it ends in "?".
+//
+// # Times
+//
+// With format auto a number is Unix time, in seconds below 1e11, milliseconds
+// below 1e14, microseconds below 1e17 and else nanoseconds. Text is RFC 3339,
+// with T or a space, or the same without a zone, which is local in the route's
+// time zone, or a number. A local time that a clock change skips is an error;
+// of the two moments that one which it repeats can mean, the one nearer to the
+// receipt of the message counts.
+package transform
+
+import "github.com/mqttetl/mqttetl"
+
+// Route says which messages become what.
+type Route struct {
+	Name    string
+	Topic   string   // levels: text, {name}, {name...} for one or more, +, #
+	Exclude []string // topic filters
+
+	Decode     string   // format of package decode; "": auto
+	Descriptor string   // protobuf: file that protoc -o has written
+	Message    string   // protobuf: full name of the message
+	Header     []string // csv: names of the columns; none: the first line of each payload has them
+	Comma      string   // csv: one character, "": a comma
+
+	When    string   // jq; "": always
+	Map     string   // jq; "": the document as it is
+	Table   string   // "": none
+	Columns []Column // in their order
+	Time    Time
+	Publish string // subject with {name}; "": none
+	OnError string // OnErrorDeadLetter or OnErrorNull; "": OnErrorDeadLetter
+}
+
+// Column is one column of a route's table, or member of its published object.
+type Column struct {
+	Name string
+	Type mqttetl.ColumnType
+	Path string // path or jq; "": the member of the column's name
+}
+
+// Time says where the time of a row comes from.
+type Time struct {
+	Path     string // path or jq, in the document; "": the receipt, or with Map the member time of what it makes
+	Format   string // auto, rfc3339, unix, unix_ms, unix_us, unix_ns, a layout of Go (2006-01-02 15:04:05) or of strftime (%Y-%m-%d); "": auto
+	Timezone string // of times without one, IANA name; "": UTC
+	Fallback string // where the path leads nowhere or to null: FallbackReceived or FallbackNone; "": FallbackReceived
+}
+
+// The values of OnError and Fallback.
+const (
+	OnErrorDeadLetter = "dead_letter" // no row, a dead letter
+	OnErrorNull       = "null"        // NULL where a value could not be had
+	FallbackReceived  = "received"    // the time of receipt
+	FallbackNone      = "none"        // an error, see OnError
+)
+
+// Problem is what is wrong with a route.
+type Problem struct {
+	Key    string // when, map, topic, columns.NAME, time.format, …
+	Offset int    // in bytes into the value of the key; -1: all of it
+	Text   string
+}
+
+// Error is a route that cannot be compiled.
+type Error struct {
+	Route    string
+	Problems []Problem
+}
+
+func (e *Error) Error() string {
+	p := e.Problems[0]
+	return "route " + e.Route + ": " + p.Key + ": " + p.Text
+}

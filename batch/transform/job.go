@@ -1,0 +1,306 @@
+package transform
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
+)
+
+// job is one route at work on one record.
+type job struct {
+	a *Applier
+	*match
+	rec       *mqttetl.Record
+	row0      int   // first row
+	bad       error // with OnErrorNull: the first value that could not be had
+	undecided bool  // whether the condition holds was not known when it failed
+	size      int   // text in the results
+	outputs   []any // of the map, for what is published
+}
+
+// run makes the rows. A panic is an error of the record: it is one of a decoder
+// or of jq, and must not stop the others.
+func (j *job) run() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error, please report it: %v", p)
+		}
+	}()
+	w := j.w
+	if w.isSuspended() {
+		return suspended{}
+	}
+	if len(j.rec.Payload) > decode.DefaultMaxBytes {
+		j.undecided = w.when != nil
+		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.rec.Payload), decode.DefaultMaxBytes)
+	}
+	if w.plain {
+		if err := w.extractor.Extract(j.rec.Payload, w.found); err == nil {
+			return j.plain()
+		}
+		// The decoder says why it is no JSON, or reads it as something else.
+	}
+	j.undecided = w.when != nil
+	return w.decoder.Decode(sharedString(j.rec.Topic), j.rec.Payload, j.document)
+}
+
+// plain makes the row of a JSON document of which only paths are wanted.
+func (j *job) plain() error {
+	w := j.w
+	if w.when != nil {
+		j.undecided = true
+		ok, err := w.when.extracted(&w.found[w.when.slot])
+		if err != nil || !ok {
+			return err
+		}
+		j.undecided = false
+	}
+	row := j.row()
+	at, null, err := j.rec.Time, false, error(nil)
+	if w.at != nil {
+		at, null, err = w.clock.json(&w.found[w.at.slot], j.rec.Time)
+	}
+	if err := j.time(row, at, null, err); err != nil {
+		return err
+	}
+	for i := range w.columns {
+		c := &w.columns[i]
+		v, err := fromJSON(&w.found[c.slot], c.Type, &c.path)
+		if err != nil {
+			if err = j.failed(c, err); err != nil {
+				return err
+			}
+			continue
+		}
+		row[c.place] = v
+	}
+	return nil
+}
+
+// row adds one with the topic's names in it.
+func (j *job) row() []mqttetl.Value {
+	row := j.w.rows.Add(j.rec.Seq)
+	for i, place := range j.w.places {
+		row[place] = mqttetl.StringValue(j.names[i])
+	}
+	return row
+}
+
+// failed is an error of one column: of the record, or with OnErrorNull a NULL.
+func (j *job) failed(c *column, err error) error {
+	err = fmt.Errorf("column %s: %w", c.Name, err)
+	if j.w.OnError != OnErrorNull || errors.Is(err, errTime) {
+		return err
+	}
+	if j.bad == nil {
+		j.bad = err
+	}
+	return nil
+}
+
+// time sets the time of a row.
+func (j *job) time(row []mqttetl.Value, at int64, null bool, err error) error {
+	switch {
+	case err != nil:
+	case !null:
+		row[1] = mqttetl.IntValue(at)
+		return nil
+	case j.w.Time.Fallback != FallbackNone:
+		row[1] = mqttetl.IntValue(j.rec.Time)
+		return nil
+	default:
+		err = errors.New("there is no time, and no fallback")
+	}
+	return j.failed(&timeColumn, err)
+}
+
+var timeColumn = column{Column: Column{Name: "time"}}
+
+// document makes what the route makes of one document of the payload.
+func (j *job) document(doc any) error {
+	w := j.w
+	if w.when != nil {
+		j.undecided = true
+		ok, err := w.when.holds(j.a.limit, doc)
+		if err != nil {
+			return fmt.Errorf("when: %w", err)
+		}
+		j.undecided = false
+		if !ok {
+			return nil
+		}
+	}
+	if w.mapper == nil {
+		return j.item(doc, doc)
+	}
+	err := w.mapper.run(j.a.limit.begin(), forJQ(doc), func(v any) error {
+		if v == nil {
+			return nil
+		}
+		return j.item(doc, v)
+	})
+	if err != nil {
+		return fmt.Errorf("map: %w", err)
+	}
+	return nil
+}
+
+// item makes a row of item, which is the document or what the map made of it.
+func (j *job) item(doc, item any) error {
+	w := j.w
+	if w.rows.Len()-j.row0 >= OutputLimit {
+		return errOutputs
+	}
+	row := j.row()
+	at, null, err := j.rec.Time, false, error(nil)
+	switch {
+	case w.at != nil:
+		var v any
+		if v, _, err = j.get(w.at, doc); err == nil {
+			at, null, err = w.clock.value(v, j.rec.Time)
+		}
+	case w.atField:
+		if m, ok := item.(map[string]any); ok && m["time"] != nil {
+			at, null, err = w.clock.value(m["time"], j.rec.Time)
+		}
+	}
+	if err := j.time(row, at, null, err); err != nil {
+		return err
+	}
+	for i := range w.columns {
+		c := &w.columns[i]
+		v, ok, err := j.get(c, item)
+		if err == nil && !ok && !c.path.Optional() {
+			err = errNowhere(c.path.String())
+		}
+		if err == nil {
+			row[c.place], err = convert(v, c.Type)
+		}
+		if err != nil {
+			if err = j.failed(c, err); err != nil {
+				return err
+			}
+			row[c.place] = mqttetl.Value{}
+		}
+		if j.size += len(row[c.place].Text()); j.size > SizeLimit {
+			return fmt.Errorf("the results are larger than %d bytes", SizeLimit)
+		}
+	}
+	if w.mapper != nil && j.a.o.Objects {
+		j.outputs = append(j.outputs, item)
+	}
+	return nil
+}
+
+// get follows the path of a column, or runs its jq. ok is false where a path
+// leads nowhere.
+func (j *job) get(c *column, doc any) (v any, ok bool, err error) {
+	if c.jq == nil {
+		return c.path.Find(doc)
+	}
+	v, err = c.jq.first(j.a.limit.begin(), forJQ(doc))
+	return v, true, err
+}
+
+// nulls adds the row of a record that nothing could be made of.
+func (j *job) nulls() {
+	row := j.row()
+	if j.w.Time.Fallback != FallbackNone {
+		row[1] = mqttetl.IntValue(j.rec.Time)
+	}
+}
+
+// finish makes objects of the rows, or of what the map made, where these are wanted.
+func (j *job) finish(objects int) {
+	w := j.w
+	switch {
+	case w.Publish != "" && j.a.o.Objects:
+		for i := range w.rows.Len() - j.row0 {
+			var body []byte
+			if i < len(j.outputs) {
+				body = j.object(j.outputs[i])
+			} else {
+				body = j.object(j.columns(w.rows.Row(j.row0 + i)))
+			}
+			j.a.Objects = append(j.a.Objects, Object{w.Name, j.rec.Seq, i, j.subject, body})
+		}
+		w.rows.Truncate(j.row0)
+	case w.table < 0:
+		w.rows.Truncate(j.row0)
+	}
+	j.outputs = nil
+}
+
+func (j *job) object(v any) []byte {
+	p, err := marshal(v)
+	if err != nil { // of what jq has made there is none
+		p = "null"
+	}
+	return []byte(p)
+}
+
+// columns is a row as an object, without seq, time and the topic's names.
+func (j *job) columns(row []mqttetl.Value) any {
+	m := make(map[string]any, len(j.w.columns))
+	for i := range j.w.columns {
+		c := &j.w.columns[i]
+		switch v := row[c.place].Interface().(type) {
+		case int64:
+			m[c.Name] = int(v)
+		case []byte:
+			m[c.Name] = base64.StdEncoding.EncodeToString(v)
+		default:
+			m[c.Name] = v
+		}
+	}
+	return m
+}
+
+// forJQ is doc as jq knows it: byte strings become base64. doc is not changed.
+func forJQ(doc any) any {
+	if !hasBytes(doc) {
+		return doc
+	}
+	return decode.ForJQ(clone(doc))
+}
+
+func hasBytes(doc any) bool {
+	switch v := doc.(type) {
+	case decode.Bytes:
+		return true
+	case []any:
+		for _, e := range v {
+			if hasBytes(e) {
+				return true
+			}
+		}
+	case map[string]any:
+		for _, e := range v {
+			if hasBytes(e) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func clone(doc any) any {
+	switch v := doc.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = clone(v[i])
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k, e := range v {
+			m[k] = clone(e)
+		}
+		return m
+	}
+	return doc
+}

@@ -1,0 +1,212 @@
+package transform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/itchyny/gojq"
+)
+
+// Limits of what a route may take for one record, whatever it holds. They keep
+// a mistake from standing still; they are no protection against an enemy who
+// writes the configuration.
+const (
+	TimeLimit   = 250 * time.Millisecond // of all jq programs of a route together
+	OutputLimit = 10_000                 // rows or objects
+	SizeLimit   = 16 << 20               // bytes of text in them
+)
+
+// banned are functions whose result is not made of the message alone: the rows
+// could not be made again.
+var banned = map[string]string{
+	"now": "the time", "localtime": "the machine's time zone", "strflocaltime": "the machine's time zone",
+	"input": "input", "inputs": "input", "debug": "standard error", "stderr": "standard error",
+	"env": "the environment", "$ENV": "the environment", "input_line_number": "input", "input_filename": "input",
+	"get_search_list": "modules", "modulemeta": "modules", "halt": "the end of the program", "halt_error": "the end of the program",
+}
+
+// program is a compiled jq program.
+type program struct {
+	text string
+	code *gojq.Code
+	keys []string // where the result is always an object with these keys; nil: not known
+}
+
+// compileJQ compiles text. The problem has no key.
+func compileJQ(text string) (*program, *Problem) {
+	q, err := gojq.Parse(text)
+	if err != nil {
+		p := &Problem{Offset: -1, Text: err.Error()}
+		if e, ok := errors.AsType[*gojq.ParseError](err); ok {
+			p.Offset = max(0, e.Offset-len(e.Token))
+		}
+		return nil, p
+	}
+	if q.Meta != nil || len(q.Imports) > 0 {
+		return nil, &Problem{Offset: 0, Text: "modules are not available"}
+	}
+	var used string
+	functions(reflect.ValueOf(q), func(name string) {
+		if _, ok := banned[name]; ok && used == "" {
+			used = name
+		}
+	})
+	if used != "" {
+		return nil, &Problem{Offset: strings.Index(text, used), Text: fmt.Sprintf(
+			"%s depends on %s: a route must make the same of a message whenever it runs", used, banned[used])}
+	}
+	code, err := gojq.Compile(q, gojq.WithEnvironLoader(func() []string { return nil }))
+	if err != nil {
+		p := &Problem{Offset: -1, Text: err.Error()}
+		if _, name, ok := strings.Cut(err.Error(), ": "); ok { // function not defined: foo/0
+			name, _, _ = strings.Cut(name, "/")
+			p.Offset = strings.Index(text, name)
+		}
+		return nil, p
+	}
+	return &program{text: text, code: code, keys: objectKeys(q)}, nil
+}
+
+// functions calls f with the name of every function that the query calls.
+func functions(v reflect.Value, f func(string)) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			functions(v.Elem(), f)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			functions(v.Index(i), f)
+		}
+	case reflect.Struct:
+		if fn, ok := v.Interface().(gojq.Func); ok {
+			f(fn.Name)
+		}
+		for i := range v.NumField() {
+			functions(v.Field(i), f)
+		}
+	}
+}
+
+// objectKeys are the keys of the object that ends the query, if it does and
+// all of them are written out.
+func objectKeys(q *gojq.Query) []string {
+	for q.Op == gojq.OpPipe {
+		q = q.Right
+	}
+	if q.Term == nil || q.Term.Type != gojq.TermTypeObject || len(q.Term.SuffixList) > 0 {
+		return nil
+	}
+	keys := []string{}
+	for _, kv := range q.Term.Object.KeyVals {
+		key := kv.Key
+		if kv.KeyString != nil && len(kv.KeyString.Queries) == 0 {
+			key = kv.KeyString.Str
+		}
+		if key == "" || strings.HasPrefix(key, "$") {
+			return nil
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+var (
+	errTime    = fmt.Errorf("the jq programs of the route took more than %v", TimeLimit)
+	errOutputs = fmt.Errorf("more than %d results", OutputLimit)
+)
+
+// run calls emit with each result. The input is not changed.
+func (p *program) run(ctx context.Context, input any, emit func(any) error) error {
+	iter := p.code.RunWithContext(ctx, input)
+	for n := 0; ; n++ {
+		v, ok := iter.Next()
+		if !ok {
+			return nil
+		}
+		if err, ok := v.(error); ok {
+			return p.failed(ctx, err)
+		}
+		if n == OutputLimit {
+			return errOutputs
+		}
+		if err := emit(v); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *program) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errTime
+	}
+	if halt, ok := errors.AsType[*gojq.HaltError](err); ok && halt.Value() == nil {
+		err = errors.New("break outside of a label")
+	}
+	return fmt.Errorf("jq: %w", err)
+}
+
+// first is the first result, nil if there is none.
+func (p *program) first(ctx context.Context, input any) (v any, err error) {
+	done := errors.New("first")
+	err = p.run(ctx, input, func(result any) error {
+		v = result
+		return done
+	})
+	if err == done {
+		err = nil
+	}
+	return v, err
+}
+
+// deadline is a context that ends a while after begin. It costs less than
+// context.WithTimeout, which would be a third of a small jq program.
+type deadline struct {
+	context.Context
+	timer *time.Timer
+	done  chan struct{}
+	begun bool
+}
+
+func newDeadline() *deadline { return &deadline{Context: context.Background()} }
+
+func (d *deadline) Done() <-chan struct{} { return d.done }
+
+func (d *deadline) Err() error {
+	select {
+	case <-d.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// begin starts the time unless it runs.
+func (d *deadline) begin() context.Context {
+	if d.begun {
+		return d
+	}
+	d.begun = true
+	if d.timer == nil {
+		done := make(chan struct{})
+		d.done, d.timer = done, time.AfterFunc(TimeLimit, func() { close(done) })
+	} else {
+		d.timer.Reset(TimeLimit)
+	}
+	return d
+}
+
+// end stops the time, for the next begin.
+func (d *deadline) end() {
+	if !d.begun {
+		return
+	}
+	d.begun = false
+	if !d.timer.Stop() {
+		d.timer = nil // it has fired, or is about to: the channel is of no more use
+	}
+}

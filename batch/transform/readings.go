@@ -1,0 +1,124 @@
+package transform
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
+)
+
+// MaxReadings is how many numbers of one message become readings.
+const MaxReadings = 10_000
+
+// ReadingsRoute is the name under which messages with more than that fail.
+const ReadingsRoute = "readings"
+
+// walker finds the numbers of a document.
+type walker struct {
+	decoder decode.Decoder
+	path    []byte
+	paths   []byte // those that readings have, one behind the other
+}
+
+func newWalker() walker {
+	d, err := decode.New("auto", decode.Options{})
+	if err != nil {
+		panic(err) // auto needs nothing
+	}
+	return walker{decoder: d}
+}
+
+func (w *walker) reset() { w.paths = w.paths[:0] }
+
+// readings adds every number and boolean of the payload. What is neither JSON
+// nor a number has none, and that is no failure.
+func (a *Applier) readings(rec *mqttetl.Record) {
+	before := len(a.Readings)
+	err := a.walk.decoder.Decode("", rec.Payload, func(doc any) error {
+		a.walk.path = a.walk.path[:0]
+		return a.leaves(rec, doc, before+MaxReadings)
+	})
+	if err != nil {
+		a.Readings = a.Readings[:before]
+		a.Failures = append(a.Failures, Failure{ReadingsRoute, rec.Seq, err, false})
+	}
+}
+
+func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {
+	at := len(a.walk.path)
+	defer func() { a.walk.path = a.walk.path[:at] }()
+	switch v := doc.(type) {
+	case map[string]any:
+		for name, e := range v {
+			a.walk.path = appendName(a.walk.path[:at], name)
+			if err := a.leaves(rec, e, limit); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for i, e := range v {
+			if at == 0 {
+				a.walk.path = append(a.walk.path, '.')
+			}
+			a.walk.path = append(strconv.AppendInt(append(a.walk.path, '['), int64(i), 10), ']')
+			if err := a.leaves(rec, e, limit); err != nil {
+				return err
+			}
+			a.walk.path = a.walk.path[:at]
+		}
+	default:
+		value, ok := reading(doc)
+		if !ok {
+			return nil
+		}
+		if len(a.Readings) == limit {
+			return fmt.Errorf("more than %d numbers in one message", MaxReadings)
+		}
+		a.Readings = append(a.Readings, mqttetl.Reading{Topic: rec.Topic, Path: a.walk.keep(), Time: rec.Time, Value: value})
+	}
+	return nil
+}
+
+// keep copies the present path to where it lasts until reset.
+func (w *walker) keep() []byte {
+	if len(w.path) == 0 {
+		return []byte(".")
+	}
+	start := len(w.paths)
+	w.paths = append(w.paths, w.path...)
+	return w.paths[start:len(w.paths):len(w.paths)]
+}
+
+// appendName appends the step to a member as jq writes it.
+func appendName(path []byte, name string) []byte {
+	if CheckName(name) == nil {
+		return append(append(path, '.'), name...)
+	}
+	if len(path) == 0 {
+		path = append(path, '.')
+	}
+	quoted, _ := json.Marshal(name) // of a string never fails
+	return append(append(append(path, '['), quoted...), ']')
+}
+
+func reading(v any) (float64, bool) {
+	switch v := v.(type) {
+	case bool:
+		if v {
+			return 1, true
+		}
+		return 0, true
+	case int:
+		return float64(v), true
+	case float64:
+		return v, !math.IsInf(v, 0) && !math.IsNaN(v)
+	case *big.Int:
+		f, _ := v.Float64()
+		return f, !math.IsInf(f, 0)
+	}
+	return 0, false
+}
