@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -125,7 +126,7 @@ func (b *Batcher) Run(ctx context.Context) error {
 		}
 		b.Metrics.errors.Inc()
 		b.outage(err)
-		if !wait.sleep(ctx) {
+		if !wait.Wait(ctx) {
 			return nil
 		}
 	}
@@ -145,7 +146,7 @@ func final(err error) bool {
 
 // session is one use of the archive, from opening it to its first failure or
 // the end of ctx.
-func (b *Batcher) session(ctx context.Context, wait *backoff) (err error) {
+func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error) {
 	a, err := archive.Open(b.Path, b.LogID)
 	if err != nil {
 		return err
@@ -160,7 +161,7 @@ func (b *Batcher) session(ctx context.Context, wait *backoff) (err error) {
 		if err := b.step(ctx, a); err != nil {
 			return err
 		}
-		wait.reset()
+		wait.Reset()
 		b.recovered(a.Cursor())
 	}
 	return nil

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 )
 
 // Stats are the state of a Batcher at one moment.
@@ -115,28 +115,7 @@ func (b *Batcher) recovered(cursor mqttetl.Seq) {
 	b.Logger.Info("archive available again", args...)
 }
 
-// backoff between attempts: 100 ms, doubling up to 10 s, each of them less up
-// to a half at random.
-type backoff struct{ d time.Duration }
-
-const (
-	shortest = 100 * time.Millisecond
-	longest  = 10 * time.Second
-)
-
-func newBackoff() *backoff { return &backoff{shortest} }
-
-func (w *backoff) reset() { w.d = shortest }
-
-// sleep waits and says whether ctx still holds.
-func (w *backoff) sleep(ctx context.Context) bool {
-	t := time.NewTimer(w.d/2 + rand.N(w.d/2))
-	defer t.Stop()
-	w.d = min(2*w.d, longest)
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
+// newBackoff is the pause between attempts.
+func newBackoff() *backoff.Backoff {
+	return &backoff.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -45,7 +46,7 @@ type Forwarder struct {
 	metrics *Metrics
 
 	// Used by the goroutine of Run only.
-	backoff backoff
+	backoff backoff.Backoff
 	ackWait time.Duration // grows with timeouts, back to the first after progress
 	fails   int           // attempts that failed one after the other without progress
 	worth   string        // the durability stated last
@@ -96,6 +97,7 @@ func New(cfg Config, log Log) (*Forwarder, error) {
 	}
 	return &Forwarder{
 		cfg: cfg, records: log, log: cfg.Logger, metrics: cfg.Metrics,
+		backoff: newBackoff(),
 		ackWait: ackWaitFirst,
 		reach:   trouble{log: cfg.Logger},
 		publish: trouble{log: cfg.Logger},
@@ -311,7 +313,7 @@ func (f *Forwarder) failed(ctx context.Context, what *trouble, err error) bool {
 	if f.progress > 0 {
 		f.fails, f.progress = 0, 0
 		f.ackWait = ackWaitFirst
-		f.backoff.reset()
+		f.backoff.Reset()
 	}
 	f.mu.Unlock()
 	f.fails++
@@ -323,7 +325,7 @@ func (f *Forwarder) failed(ctx context.Context, what *trouble, err error) bool {
 	if judge(err) != chain || f.fails > 3 {
 		what.state(err)
 	}
-	return pause(ctx, f.backoff.next())
+	return f.backoff.Wait(ctx)
 }
 
 // confirmed settles what an acknowledgement has spoken for.

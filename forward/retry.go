@@ -1,14 +1,13 @@
 package forward
 
 import (
-	"context"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 )
 
 const (
@@ -18,28 +17,8 @@ const (
 	repeatAfter = 5 * time.Minute
 )
 
-// backoff is the pause between attempts: doubling, with jitter of half the
-// pause so that many forwarders do not come back at the same moment.
-type backoff struct{ d time.Duration }
-
-func (b *backoff) reset() { b.d = 0 }
-
-func (b *backoff) next() time.Duration {
-	b.d = min(max(2*b.d, retryFirst), retryMax)
-	return b.d/2 + rand.N(b.d/2+1)
-}
-
-// pause waits for d. It returns false when ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// newBackoff is the pause between attempts.
+func newBackoff() backoff.Backoff { return backoff.Backoff{First: retryFirst, Most: retryMax} }
 
 // trouble states what is wrong when it begins and then rarely, and when it is
 // over.

@@ -1,8 +1,9 @@
 package ingest
 
 import (
-	"math/rand/v2"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/backoff"
 )
 
 // pace is how fast a link tries again.
@@ -28,16 +29,10 @@ func (p pace) lasting(slowly bool) time.Duration {
 }
 
 // delay is the time to wait before the next attempt after so many failures in
-// a row: doubling up to a limit, of which a random half is taken off, so that a
-// fleet does not come back at the same moment.
+// a row.
 func (p pace) delay(failures int, slowly bool) time.Duration {
-	from, limit := p.first, p.most
 	if slowly {
-		from, limit = p.slow, p.slowest
+		return backoff.Delay(p.slow, p.slowest, failures)
 	}
-	d := limit
-	if failures < 16 {
-		d = min(limit, from<<max(0, failures-1))
-	}
-	return d - rand.N(d/2+1)
+	return backoff.Delay(p.first, p.most, failures)
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
@@ -219,7 +220,7 @@ func (p *patientOf) fill(ctx context.Context, n int) error {
 		return fmt.Errorf("publish to %s: %w", p.topic, err)
 	}
 	for time.Since(time.Unix(0, p.last.Load())) < quietTime {
-		if !pause(ctx, quietTime/10) {
+		if !backoff.Pause(ctx, quietTime/10) {
 			return ctx.Err()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
 )
 
@@ -161,7 +162,7 @@ func (p *publisher) publish(ctx context.Context, c *client.Client, m *client.Mes
 	for i := range p.repeat {
 		if i > 0 && p.repeatDelay > 0 {
 			c.Flush()
-			if !pause(ctx, time.Duration(p.repeatDelay*float64(time.Second))) {
+			if !backoff.Pause(ctx, time.Duration(p.repeatDelay*float64(time.Second))) {
 				return ctx.Err()
 			}
 		}
