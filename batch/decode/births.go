@@ -2,8 +2,7 @@ package decode
 
 import (
 	"encoding/json"
-	"fmt"
-	"slices"
+	"maps"
 	"strings"
 )
 
@@ -20,6 +19,7 @@ type Births interface {
 	// Birth returns the last birth certificate of a node or device, nil if it
 	// has none, or none since the last one of its node.
 	Birth(owner string) (*Birth, error)
+	// SetBirth replaces the certificate.
 	SetBirth(owner string, b *Birth) error
 	// ForgetDevices forgets the certificates of all devices of a node.
 	ForgetDevices(node string) error
@@ -41,7 +41,8 @@ type BirthMetric struct {
 	Members  []BirthMetric `json:"members,omitempty"` // of a Template
 }
 
-// Birth is a birth certificate. It does not change once it is made.
+// Birth is a birth certificate. It does not change once it is made, and is
+// stored as JSON.
 type Birth struct {
 	Dead    bool // by a DDEATH
 	metrics []BirthMetric
@@ -87,125 +88,43 @@ type birthJSON struct {
 	Metrics []BirthMetric `json:"metrics"`
 }
 
-// Memory is Births in memory, for an owner that stores what Changes lists and
-// gives it back by Load. The zero Memory is empty and ready.
-type Memory struct {
+// MarshalJSON implements json.Marshaler.
+func (b *Birth) MarshalJSON() ([]byte, error) { return json.Marshal(birthJSON{b.Dead, b.metrics}) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (b *Birth) UnmarshalJSON(p []byte) error {
+	var j birthJSON
+	if err := json.Unmarshal(p, &j); err != nil {
+		return err
+	}
+	*b = *NewBirth(j.Metrics)
+	b.Dead = j.Dead
+	return nil
+}
+
+// memory is Births of a decoder that was given none.
+type memory struct {
 	sessions map[string]Session
 	births   map[string]*Birth
-	undo     map[string]func() // by key of Change
 }
 
-// Change is an entry of a Memory as it is stored.
-type Change struct {
-	Key   string // "session group/node" or "birth group/node[/device]"
-	Value []byte // JSON; nil: the entry is gone
-}
+func newMemory() *memory { return &memory{map[string]Session{}, map[string]*Birth{}} }
 
-const (
-	sessionKey = "session "
-	birthKey   = "birth "
-)
+func (m *memory) Session(node string) (Session, error) { return m.sessions[node], nil }
 
-// Session implements Births.
-func (m *Memory) Session(node string) (Session, error) { return m.sessions[node], nil }
-
-// SetSession implements Births.
-func (m *Memory) SetSession(node string, s Session) error {
-	m.sessions = set(m, m.sessions, sessionKey, node, s, true)
+func (m *memory) SetSession(node string, s Session) error {
+	m.sessions[node] = s
 	return nil
 }
 
-// Birth implements Births.
-func (m *Memory) Birth(owner string) (*Birth, error) { return m.births[owner], nil }
+func (m *memory) Birth(owner string) (*Birth, error) { return m.births[owner], nil }
 
-// SetBirth implements Births.
-func (m *Memory) SetBirth(owner string, b *Birth) error {
-	m.births = set(m, m.births, birthKey, owner, b, b != nil)
+func (m *memory) SetBirth(owner string, b *Birth) error {
+	m.births[owner] = b
 	return nil
 }
 
-// ForgetDevices implements Births.
-func (m *Memory) ForgetDevices(node string) error {
-	for owner := range m.births {
-		if strings.HasPrefix(owner, node+"/") {
-			m.births = set(m, m.births, birthKey, owner, nil, false)
-		}
-	}
-	return nil
-}
-
-// set changes an entry and remembers how to undo it.
-func set[V any](m *Memory, of map[string]V, kind, name string, v V, keep bool) map[string]V {
-	if of == nil {
-		of = map[string]V{}
-	}
-	if m.undo == nil {
-		m.undo = map[string]func(){}
-	}
-	if _, ok := m.undo[kind+name]; !ok {
-		old, had := of[name]
-		m.undo[kind+name] = func() {
-			if delete(of, name); had {
-				of[name] = old
-			}
-		}
-	}
-	if delete(of, name); keep {
-		of[name] = v
-	}
-	return of
-}
-
-// Changes lists what differs from the last Commit, in the order of the keys.
-func (m *Memory) Changes() ([]Change, error) {
-	var out []Change
-	for key := range m.undo {
-		c := Change{Key: key}
-		var err error
-		if node, ok := strings.CutPrefix(key, sessionKey); ok {
-			c.Value, err = json.Marshal(m.sessions[node])
-		} else if b := m.births[strings.TrimPrefix(key, birthKey)]; b != nil {
-			c.Value, err = json.Marshal(birthJSON{b.Dead, b.metrics})
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.Key, b.Key) })
-	return out, nil
-}
-
-// Commit says that Changes has been stored.
-func (m *Memory) Commit() { m.undo = nil }
-
-// Rollback undoes what has changed since the last Commit.
-func (m *Memory) Rollback() {
-	for _, undo := range m.undo {
-		undo()
-	}
-	m.undo = nil
-}
-
-// Load takes an entry that Changes has listed, before the first use.
-func (m *Memory) Load(key string, value []byte) error {
-	if node, ok := strings.CutPrefix(key, sessionKey); ok {
-		var s Session
-		if err := json.Unmarshal(value, &s); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-		m.SetSession(node, s)
-	} else if owner, ok := strings.CutPrefix(key, birthKey); ok {
-		var j birthJSON
-		if err := json.Unmarshal(value, &j); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-		b := NewBirth(j.Metrics)
-		b.Dead = j.Dead
-		m.SetBirth(owner, b)
-	} else {
-		return fmt.Errorf("unknown key %q", key)
-	}
-	delete(m.undo, key)
+func (m *memory) ForgetDevices(node string) error {
+	maps.DeleteFunc(m.births, func(owner string, _ *Birth) bool { return strings.HasPrefix(owner, node+"/") })
 	return nil
 }

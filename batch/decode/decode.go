@@ -19,7 +19,7 @@ type Options struct {
 	Message    string   // protobuf: full name of the message, package.Name
 	Comma      rune     // csv: 0 is a comma
 	Header     []string // csv: the columns; empty: the first line of each payload names them
-	Births     Births   // sparkplug_b: the memory of the decoder; nil: a new Memory
+	Births     Births   // sparkplug_b: the memory of the decoder; nil: one in memory
 	// Retry: sparkplug_b payloads that could not be decoded in their turn are
 	// tried again. The births known now apply, even of dead nodes, and the
 	// memory stays as it is.

@@ -24,7 +24,7 @@ func init() { formats["sparkplug_b"] = newSparkplug }
 func newSparkplug(o Options) (Decoder, error) {
 	d := &sparkplug{births: o.Births, retry: o.Retry, depth: o.MaxDepth}
 	if d.births == nil {
-		d.births = &Memory{}
+		d.births = newMemory()
 	}
 	return d, nil
 }
@@ -33,19 +33,6 @@ type sparkplug struct {
 	births Births
 	retry  bool
 	depth  int
-	gaps   uint64
-}
-
-// SeqGaps returns how often a Sparkplug decoder has seen a message whose seq
-// did not follow its predecessor's; 0 of other decoders.
-func SeqGaps(d Decoder) uint64 {
-	if l, ok := d.(limited); ok {
-		d = l.Decoder
-	}
-	if s, ok := d.(*sparkplug); ok {
-		return s.gaps
-	}
-	return 0
 }
 
 // sparkplugTopic is spBv1.0/group/message/node[/device].
@@ -180,7 +167,6 @@ func (d *sparkplug) follow(t sparkplugTopic, p *wirePayload, s Session) error {
 	}
 	if *p.seq != uint64(s.Seq+1) {
 		s.Gaps++
-		d.gaps++
 	}
 	s.Seq = uint8(*p.seq)
 	return d.births.SetSession(t.nodeName(), s)
