@@ -97,10 +97,10 @@ func (c *clock) append(dst []byte, ns int64, digits int) []byte {
 	if c.text == nil || second != c.second {
 		c.second, c.text = second, time.Unix(second, 0).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05")
 	}
-	dst = append(dst, c.text...)
-	dst = append(dst, '.')
-	for i, unit := 0, int64(1e8); i < digits; i, unit = i+1, unit/10 {
-		dst = append(dst, '0'+byte(rest/unit%10))
+	text := [10]byte{'.'}
+	for i := 9; i > 0; i-- {
+		text[i] = '0' + byte(rest%10)
+		rest /= 10
 	}
-	return dst
+	return append(append(dst, c.text...), text[:1+digits]...)
 }
