@@ -33,6 +33,7 @@ type mqttPublisher struct {
 	lastID  uint16  // packet id of the latest message
 	sentAt  []int64 // by packet id: when the message was sent, in open loop was to be sent; 0: the id is free
 	release []byte  // PUBRELs to write
+	pong    bool // the broker has answered the PINGREQ behind the last message
 	err     error
 	leaving bool
 	reader  sync.WaitGroup
@@ -163,10 +164,19 @@ func (p *mqttPublisher) write(buf []byte) error {
 	return nil
 }
 
-// drain waits until everything is confirmed.
+// drain waits until everything is confirmed; of QoS 0, until the broker has read
+// everything: it answers a PINGREQ behind it.
 func (p *mqttPublisher) drain() error {
+	if p.qos == 0 {
+		if err := p.write([]byte{typePingreq << 4, 0}); err != nil {
+			return err
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for p.qos == 0 && p.err == nil && !p.pong {
+		p.changed.Wait()
+	}
 	for {
 		for p.err == nil && p.out > 0 && len(p.release) == 0 {
 			p.changed.Wait()
@@ -217,6 +227,8 @@ func (p *mqttPublisher) takeAnswers(at int64) error {
 		}
 		kind := first >> 4
 		if kind == typePingresp {
+			p.pong = true
+			p.lastConfirm.Store(at)
 			continue
 		}
 		if kind != typePuback && kind != typePubrec && kind != typePubcomp || len(body) < 2 {

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl/bench/compare"
+	"github.com/mqttetl/mqttetl/internal/dial"
+)
+
+// benchFlags say what is compared and how it is told.
+type benchFlags struct {
+	cfg        compare.Config
+	match      string
+	rates      []float64
+	noProgress bool
+}
+
+func newBench(std streams) *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Compare MQTT, NATS, JetStream and the pipeline between them on this machine",
+		Long: `Bench publishes the same payloads by MQTT QoS 0, 1 and 2, NATS core, JetStream in
+memory and in files, and through mqttetl itself, one after the other, in rounds,
+and counts what arrives: rates, latencies, CPU, bytes and allocations a message,
+and what was lost, duplicated or reordered. What an acknowledgement is worth is
+part of a case's name.
+
+It starts a Mosquitto and a nats-server if they are installed, else the ones that
+are built in, and removes them afterwards; or uses --mqtt and --nats, where it
+publishes below mqttetl-bench/ only and makes and removes its own stream.
+Lists such as --size 128,1024 make a case of every combination. Open loop
+(--throughput) and the instrument's own cases have half of --duration.
+
+Exit codes: 0 every case was measured, 1 one was not or Ctrl-C ended it early.`,
+		Example: `  mqttetl bench --duration 2s
+  mqttetl bench --case 'mqtt/qos1|jetstream/file' --rounds 5
+  mqttetl bench --size 16,128,1024 --case '^nats/core$' --duration 1s -o json > sizes.json
+  mqttetl bench --mqtt mqtt://127.0.0.1:1883 --nats nats://127.0.0.1:4222 --clients 1,10`,
+		Args: noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return usageError{err, cmd}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), std) },
+	}
+	f.add(cmd)
+	cmd.AddCommand(newBenchServe(std))
+	return cmd
+}
+
+func (f *benchFlags) add(cmd *cobra.Command) {
+	flags, c := cmd.Flags(), &f.cfg
+	flags.StringVar(&c.MQTT, "mqtt", "", "URL of a broker (default: one is started)")
+	flags.StringVar(&c.NATS, "nats", "", "URL of a NATS server (default: one is started)")
+	flags.StringVar(&c.Monitor, "nats-monitor", "", "URL of its monitoring port (default: port 8222 of its host)")
+	flags.DurationVar(&c.Duration, "duration", 5*time.Second, "how long a case publishes in a round")
+	flags.IntVar(&c.Rounds, "rounds", 3, "rounds of all cases")
+	flags.StringVar(&f.match, "case", "", "only cases whose id matches this `expression`, such as mqtt/qos1 or ^jetstream")
+	flags.IntSliceVar(&c.Sizes, "size", []int{128}, "bytes of payload, at least 16")
+	flags.IntSliceVar(&c.Clients, "clients", []int{1}, "publishers, each with a subscriber of its own")
+	flags.IntSliceVar(&c.FanIn, "fan-in", nil, "publishers with one subscriber for all")
+	flags.IntSliceVar(&c.FanOut, "fan-out", nil, "subscribers of one publisher")
+	flags.IntSliceVar(&c.Inflight, "inflight", []int{1000}, "unconfirmed messages of a publisher at most")
+	flags.IntSliceVar(&c.Topics, "topics", []int{1}, "topics of a publisher")
+	flags.Float64SliceVar(&f.rates, "throughput", []float64{1000}, "messages a second in open loop, of all publishers together; 0: no open loop")
+	flags.BoolVar(&c.EMQTT, "emqtt-header", false, "begin payloads as emqtt-bench's cnt64,ts does; its times are milliseconds")
+	flags.StringVar(&c.Dir, "dir", "", "`directory` for the files of servers, on the disk that counts (default: that for temporary files)")
+	flags.BoolVar(&f.noProgress, "no-progress", false, "no line on a terminal that tells how far it has come")
+}
+
+// check completes the flags.
+func (f *benchFlags) check() (err error) {
+	c := &f.cfg
+	if c.Match, err = regexp.Compile(f.match); err != nil {
+		return fmt.Errorf("--case: %w", err)
+	}
+	switch {
+	case c.Duration < 100*time.Millisecond:
+		return fmt.Errorf("--duration must be at least 100ms, not %v", c.Duration)
+	case c.Rounds < 1:
+		return fmt.Errorf("--rounds must be at least 1, not %d", c.Rounds)
+	case len(c.Clients)+len(c.FanIn)+len(c.FanOut) == 0:
+		return errors.New("--clients, --fan-in and --fan-out name nobody who publishes")
+	}
+	if c.MQTT != "" {
+		if _, err := dial.URL(c.MQTT); err != nil {
+			return fmt.Errorf("--mqtt: %w", err)
+		}
+	}
+	for _, l := range []struct {
+		name     string
+		values   []int
+		low, top int
+	}{
+		{"size", c.Sizes, 16, 1 << 28}, {"clients", c.Clients, 1, 1 << 16}, {"fan-in", c.FanIn, 1, 1 << 16}, {"fan-out", c.FanOut, 1, 1 << 16},
+		{"inflight", c.Inflight, 1, 65535}, {"topics", c.Topics, 1, 1 << 20},
+	} {
+		for _, v := range l.values {
+			if v < l.low || v > l.top {
+				return fmt.Errorf("--%s must be from %d to %d, not %d", l.name, l.low, l.top, v)
+			}
+		}
+		if len(l.values) == 0 && !strings.HasPrefix(l.name, "fan") && l.name != "clients" {
+			return fmt.Errorf("--%s needs a number", l.name)
+		}
+	}
+	for _, r := range f.rates {
+		if r < 0 || r > 1e9 {
+			return fmt.Errorf("--throughput must be from 0 to 1e9, not %g", r)
+		}
+		if r > 0 {
+			c.Rates = append(c.Rates, r)
+		}
+	}
+	return nil
+}
+
+func (f *benchFlags) run(ctx context.Context, std streams) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	f.cfg.Self, f.cfg.Version, f.cfg.Command = []string{self}, buildVersion().Version, commandLine(os.Args[1:])
+	line := newProgressLine(std.err, f.noProgress)
+	f.cfg.Progress = func(p compare.Progress) {
+		line.show(func(elapsed time.Duration) string { return benchProgress(p, elapsed) })
+	}
+	r, err := compare.Run(ctx, f.cfg)
+	line.clear()
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.write(std.out, r), r.Err())
+}
+
+func benchProgress(p compare.Progress, elapsed time.Duration) string {
+	return fmt.Sprintf("%v  round %d of %d, case %d of %d: %s: %d sent, %d delivered",
+		elapsed.Round(time.Second), p.Round, p.Rounds, p.Case, p.Cases, p.Name, p.Sent, p.Delivered)
+}
+
+// write prints the report.
+func (f *benchFlags) write(w io.Writer, r *compare.Report) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
+
+// plain is what a shell takes as it stands.
+var plain = regexp.MustCompile(`^[-A-Za-z0-9_./:,=@%+]+$`)
+
+// commandLine is what to type to run this again, but for passwords.
+func commandLine(args []string) string {
+	words := []string{"mqttetl"}
+	for _, a := range args {
+		if u, err := url.Parse(a); err == nil && u.User != nil {
+			a = u.Redacted()
+		}
+		if !plain.MatchString(a) {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// newBenchServe is what bench runs this program as: a server that is built in.
+func newBenchServe(std streams) *cobra.Command {
+	return &cobra.Command{
+		Use:    "serve ROLE DIR",
+		Short:  "Be a server of bench",
+		Hidden: true,
+		Args:   cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return compare.Serve(cmd.Context(), args[0], args[1], std.in, std.out)
+		},
+	}
+}
