@@ -118,7 +118,7 @@ const (
 func special(w uint64) uint64 {
 	quote := w ^ ones*'"'
 	slash := w ^ ones*'\\'
-	return (quote - ones | slash - ones | w - ones*0x20 | w) & highs
+	return ((quote - ones) | (slash - ones) | (w - ones*0x20) | w) & highs
 }
 
 // str reads a string and returns what is between its quotes.
