@@ -32,7 +32,6 @@ func (s *Set) Routes() []Route {
 // route is a compiled route.
 type route struct {
 	Route
-	index   int
 	pattern pattern
 	exclude []mqttetl.Filter
 	when    *condition // nil: always
@@ -71,12 +70,11 @@ func Compile(routes []Route) (*Set, error) {
 			problems = append(problems, Problem{"name", -1, fmt.Sprintf("a second route named %q", r.Name)})
 		}
 		names[r.Name] = true
-		r.index = i
 		if len(problems) == 0 {
 			problems = s.place(r)
 		}
 		if len(problems) > 0 {
-			errs = append(errs, &Error{r.Name, problems})
+			errs = append(errs, &Error{r.Name, i, problems})
 		}
 		s.routes = append(s.routes, r)
 	}
@@ -345,7 +343,7 @@ func (s *Set) place(r *route) (problems []Problem) {
 			i = len(t.Columns)
 			t.Columns = append(t.Columns, mqttetl.Column{Name: name, Type: kind})
 		} else if have := t.Columns[i].Type; have != kind {
-			problems = append(problems, Problem{key, 0, fmt.Sprintf(
+			problems = append(problems, Problem{key, -1, fmt.Sprintf(
 				"column %s of table %s is %s here and %s in a route before", name, t.Name, kind, have)})
 		}
 		return 2 + i

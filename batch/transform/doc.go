@@ -86,6 +86,7 @@ type Problem struct {
 // Error is a route that cannot be compiled.
 type Error struct {
 	Route    string
+	Index    int // of the route among those given to Compile
 	Problems []Problem
 }
 

@@ -71,9 +71,9 @@ func (m *memory) load(b *mqttetl.Birth) error {
 		return err
 	}
 	if owner, ok := strings.CutPrefix(b.Key, birthKey); ok {
-		var metrics []decode.BirthMetric
-		err := json.Unmarshal([]byte(b.Value), &metrics)
-		m.births[owner] = decode.NewBirth(metrics)
+		birth := &decode.Birth{}
+		err := json.Unmarshal([]byte(b.Value), birth)
+		m.births[owner] = birth
 		return err
 	}
 	return fmt.Errorf("%w: birth %q of route %s", mqttetl.ErrDamaged, b.Key, b.Route)
@@ -86,7 +86,7 @@ func (m *memory) changes(list []mqttetl.Birth, route string) []mqttetl.Birth {
 		if node, ok := strings.CutPrefix(key, sessionKey); ok {
 			b.Value = asJSON(m.sessions[node])
 		} else if birth := m.births[strings.TrimPrefix(key, birthKey)]; birth != nil {
-			b.Value = asJSON(birth.Metrics())
+			b.Value = asJSON(birth)
 		}
 		list = append(list, b)
 	}

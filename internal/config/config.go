@@ -21,6 +21,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/mqttetl/mqttetl/batch/transform"
 )
 
 // Config is the whole file. Archive, NATS and HTTP are nil where the section
@@ -31,6 +33,18 @@ type Config struct {
 	Archive *Archive
 	NATS    *NATS
 	HTTP    *HTTP
+	Routes  []transform.Route // as they stand; transform.Compile takes them
+	Tests   []Test
+}
+
+// Test is a message and what the routes are to make of it.
+type Test struct {
+	Line     int // in the file
+	Topic    string
+	Payload  []byte
+	Received time.Time                   // zero: not said
+	Expect   map[string][]map[string]any // by table: the rows, with some of their columns; nil, bool, int64, float64 or string
+	Error    string                      // "": none; else part of the reason of a dead letter
 }
 
 // Source is one broker and what to subscribe to there.
@@ -68,8 +82,10 @@ type Log struct {
 
 // Archive is the SQLite archive.
 type Archive struct {
-	Path  string
-	Batch Batch
+	Path     string
+	Batch    Batch
+	Readings bool // every number of every message is a row of readings
+	Latest   bool // the last message of each topic is a row of latest
 }
 
 // Batch says when rows are committed: whichever of the two comes first.
@@ -116,7 +132,7 @@ func defaultSource() Source {
 func defaultLog() Log { return Log{Dir: defaultLogDir, MaxSize: 16 << 30} }
 
 func defaultArchive() Archive {
-	return Archive{Path: defaultArchivePath, Batch: Batch{Count: 10000, Period: 250 * time.Millisecond}}
+	return Archive{Path: defaultArchivePath, Batch: Batch{Count: 10000, Period: 250 * time.Millisecond}, Latest: true}
 }
 
 func defaultNATS() NATS {

@@ -56,6 +56,8 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		"name", "url", "version", "client_id", "username", "password", "password_file", "tls", "ca", "cert", "key",
 		"server_name", "insecure", "subscribe", "qos", "share", "connections", "receive_maximum", "keepalive", "retained",
 		"dir", "max_size", "path", "batch", "count", "period", "stream", "subject_prefix", "creds_file", "listen",
+		"readings", "latest", "routes", "topic", "exclude", "decode", "descriptor", "message", "header", "comma", "when", "map", "table", "columns",
+		"time", "format", "timezone", "fallback", "publish", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
 	} {
 		if !strings.Contains(uncommented, key+":") {
 			t.Errorf("the example does not show %s", key)
@@ -103,7 +105,7 @@ sources:
     subscribe: ["#"]
     tls: *tls
 log: {dir: /d, max_size: 64MiB}
-archive: {path: /a, batch: {count: 1, period: 1h}}
+archive: {path: /a, batch: {count: 1, period: 1h}, readings: true, latest: false}
 nats: {url: "nats://a,tls://b:1", stream: S, subject_prefix: a.b, creds_file: /c, tls: {ca: /x}}
 http: {listen: ":0"}
 `, "PW", "a: [b} # c", "N", "3")
@@ -117,7 +119,7 @@ http: {listen: ":0"}
 			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
 		Log:     Log{"/d", 64 << 20},
-		Archive: &Archive{"/a", Batch{1, time.Hour}},
+		Archive: &Archive{"/a", Batch{1, time.Hour}, true, false},
 		NATS:    &NATS{URL: "nats://a,tls://b:1", Stream: "S", SubjectPrefix: "a.b", CredsFile: "/c", TLS: TLS{CA: "/x"}},
 		HTTP:    &HTTP{":0"},
 	}

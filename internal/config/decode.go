@@ -20,6 +20,7 @@ type decoder struct {
 	stores   bool // variables of secrets may be unset
 	inSecret bool // what is being decoded is one
 	anchors  map[string]ast.Node
+	lines    []string // of the file
 	problems Problems
 }
 
@@ -110,27 +111,26 @@ func (d *decoder) resolve(n ast.Node) ast.Node {
 // key. what names the mapping in messages.
 func (d *decoder) mapping(n ast.Node, what string, fields []field) map[string]ast.Node {
 	seen := map[string]ast.Node{}
-	n = d.resolve(n)
-	if n == nil {
-		return seen
-	}
-	var pairs []*ast.MappingValueNode
-	switch v := n.(type) {
-	case *ast.MappingNode:
-		pairs = v.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{v}
-	case *ast.NullNode:
-		d.report(n, "%s is empty: remove the key, or write {} for the defaults", what)
-		return seen
-	default:
-		d.report(n, "%s must be a mapping of keys to values, not %s", what, describe(n))
-		return seen
-	}
-	for _, pair := range pairs {
+	for _, pair := range d.pairs(n, what) {
 		d.pair(pair, what, fields, seen)
 	}
 	return seen
+}
+
+// pairs are the keys and values of a mapping.
+func (d *decoder) pairs(n ast.Node, what string) []*ast.MappingValueNode {
+	switch v := d.resolve(n).(type) {
+	case nil:
+	case *ast.MappingNode:
+		return v.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{v}
+	case *ast.NullNode:
+		d.report(v, "%s is empty: remove the key, or write {} for the defaults", what)
+	default:
+		d.report(v, "%s must be a mapping of keys to values, not %s", what, describe(v))
+	}
+	return nil
 }
 
 func (d *decoder) pair(pair *ast.MappingValueNode, what string, fields []field, seen map[string]ast.Node) {

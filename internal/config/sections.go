@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -23,7 +24,7 @@ func Parse(name string, src []byte, env func(string) (string, bool)) (*Config, e
 
 // parseFor is Parse, with stores as LoadStores reads.
 func parseFor(name string, src []byte, env func(string) (string, bool), stores bool) (*Config, error) {
-	d := &decoder{file: name, env: env, stores: stores, anchors: map[string]ast.Node{}}
+	d := &decoder{file: name, env: env, stores: stores, anchors: map[string]ast.Node{}, lines: strings.Split(string(src), "\n")}
 	src = bytes.TrimPrefix(src, []byte("\ufeff")) // some editors write it; it says nothing
 	c := &Config{Log: defaultLog()}
 	if root := d.parse(src); root != nil {
@@ -39,6 +40,7 @@ func parseFor(name string, src []byte, env func(string) (string, bool), stores b
 func (d *decoder) root(n ast.Node, c *Config) {
 	var sources []ast.Node
 	var archive ast.Node
+	var routes []routeNode
 	seen := d.mapping(n, "the configuration", []field{
 		{"sources", func(n ast.Node) {
 			d.list(n, "sources", func(n ast.Node) {
@@ -50,9 +52,12 @@ func (d *decoder) root(n ast.Node, c *Config) {
 		{"archive", func(n ast.Node) { c.Archive, archive = d.archive(n), n }},
 		{"nats", func(n ast.Node) { c.NATS = d.nats(n) }},
 		{"http", func(n ast.Node) { c.HTTP = d.http(n) }},
+		{"routes", func(n ast.Node) { routes = d.routes(n) }},
+		{"tests", func(n ast.Node) { c.Tests = d.tests(n) }},
 	})
 	d.require(n, seen, "the configuration", "sources")
 	d.unique(c.Sources, sources)
+	d.routesAsWhole(routes, c)
 	if c.Archive != nil && filepath.Clean(c.Archive.Path) == filepath.Clean(c.Log.Dir) {
 		d.report(archive, "archive.path and log.dir are both %s: the archive is a file, the log a directory", c.Archive.Path)
 	}
@@ -174,6 +179,8 @@ func (d *decoder) archive(n ast.Node) *Archive {
 				{"period", d.duration(&a.Batch.Period, "period", checkPeriod)},
 			})
 		}},
+		{"readings", d.boolean(&a.Readings, "readings")},
+		{"latest", d.boolean(&a.Latest, "latest")},
 	})
 	return &a
 }
