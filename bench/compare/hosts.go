@@ -114,7 +114,7 @@ func (w *world) startMQTT(ctx context.Context, h *host, dir string) error {
 		h.Kind, h.How, h.url = kindBroker, "given", w.cfg.MQTT
 		return w.lookAtBroker(ctx, h)
 	}
-	m, err := servers.StartMosquitto(dir, w.mosquittoSettings())
+	m, err := w.startMosquitto(dir)
 	if errors.Is(err, servers.ErrNoMosquitto) {
 		w.note("mosquitto is not installed: the broker is mochi, built in (apt-get install mosquitto)")
 		return errors.Join(w.startRole(h, roleMochi, kindMochi, dir), h.setBroker())
@@ -135,6 +135,13 @@ func (w *world) startMQTT(ctx context.Context, h *host, dir string) error {
 		h.Version = strings.TrimPrefix(strings.TrimSpace(line), "mosquitto version ")
 	}
 	return w.lookAtBroker(ctx, h)
+}
+
+func (w *world) startMosquitto(dir string) (*servers.Mosquitto, error) {
+	if w.cfg.builtIn {
+		return nil, servers.ErrNoMosquitto
+	}
+	return servers.StartMosquitto(dir, w.mosquittoSettings())
 }
 
 func (w *world) mosquittoSettings() string {
@@ -223,6 +230,9 @@ func (w *world) startAlways(ctx context.Context, h *host, dir string) error {
 }
 
 func (w *world) startNATSProcess(h *host, dir string, always bool) error {
+	if w.cfg.builtIn {
+		return servers.ErrNoNATS
+	}
 	port, err := freePort()
 	if err != nil {
 		return err

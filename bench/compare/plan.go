@@ -35,7 +35,9 @@ type Config struct {
 
 	Progress func(Progress) // called ten times a second; may be nil
 
-	mosquitto string // settings of the broker that is started, of tests
+	// Of tests: settings of the broker that is started, and no installed servers.
+	mosquitto string
+	builtIn   bool
 }
 
 // Progress is how far a run has come.
