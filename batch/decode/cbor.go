@@ -43,7 +43,7 @@ func newCBOR(o Options) (Decoder, error) {
 	}), nil
 }
 
-// maxBigBits is about maxBigDigits.
+// maxBigBits is about maxNumber digits.
 const maxBigBits = 3322
 
 func fromCBOR(v any) (any, error) {

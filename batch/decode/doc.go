@@ -20,6 +20,7 @@
 //   - invalid UTF-8 is an error, as is NaN; half of a surrogate pair in an
 //     escape reads as U+FFFD,
 //   - arrays and objects nest at most Options.MaxDepth deep,
+//   - a number has at most 1000 characters,
 //   - a number beyond float64 is kept as it is written and is an error for who
 //     asks for a float.
 package decode

@@ -186,6 +186,10 @@ func (s *scanner) escapeError(at int) error {
 	return fmt.Errorf("payload is not JSON: unknown escape within a string at byte %d", at)
 }
 
+// maxNumber bounds the time that a long integer takes, which grows with the
+// square of its length.
+const maxNumber = 1000
+
 // number reads a number; whole means without fraction and exponent.
 func (s *scanner) number() (raw []byte, whole bool, err error) {
 	b, i := s.b, s.i
@@ -220,6 +224,9 @@ func (s *scanner) number() (raw []byte, whole bool, err error) {
 			return nil, false, s.unexpected()
 		}
 		i = n
+	}
+	if i-s.i > maxNumber {
+		return nil, false, fmt.Errorf("payload has a number of %d characters at byte %d, more than %d", i-s.i, s.i, maxNumber)
 	}
 	raw, s.i = b[s.i:i:i], i
 	return raw, whole, nil

@@ -99,11 +99,8 @@ func number(raw []byte, whole bool) any {
 		if n, ok := parseInt(raw); ok {
 			return int(n)
 		}
-		if len(raw) <= maxBigDigits {
-			n, _ := new(big.Int).SetString(string(raw), 10)
-			return n
-		}
-		return json.Number(raw)
+		n, _ := new(big.Int).SetString(string(raw), 10)
+		return n
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil {
@@ -111,7 +108,3 @@ func number(raw []byte, whole bool) any {
 	}
 	return f
 }
-
-// maxBigDigits bounds the time that a long integer takes, which grows with the
-// square of its length.
-const maxBigDigits = 1000
