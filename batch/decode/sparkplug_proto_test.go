@@ -1,0 +1,47 @@
+package decode
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+var descriptor struct {
+	once sync.Once
+	file []byte
+	err  error
+}
+
+// sparkplugDescriptor returns the file that protoc makes of sparkplug_b.proto.
+func sparkplugDescriptor(t testing.TB) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "sparkplug_b.pb")
+	descriptor.once.Do(func() {
+		out, err := exec.Command("protoc", "--include_imports", "-o", file, "sparkplug_b.proto").CombinedOutput()
+		if err != nil {
+			t.Fatalf("protoc (apt-get install protobuf-compiler): %v\n%s", err, out)
+		}
+		descriptor.file, descriptor.err = os.ReadFile(file)
+	})
+	if descriptor.err != nil || len(descriptor.file) == 0 {
+		t.Fatalf("protoc wrote nothing: %v", descriptor.err)
+	}
+	if err := os.WriteFile(file, descriptor.file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// payloadType is Payload as protoc understands it.
+func payloadType(t testing.TB) protoreflect.MessageDescriptor {
+	t.Helper()
+	m, err := findMessage(sparkplugDescriptor(t), "mqttetl.sparkplug.Payload")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
