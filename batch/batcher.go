@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
@@ -67,6 +68,10 @@ type Config struct {
 	Count  int           // 0: 10,000
 	Period time.Duration // 0: 250 ms
 
+	Routes   *transform.Set // nil: none
+	Readings bool           // every number of every message becomes a row of readings
+	Latest   bool           // the last message of each topic stands in latest
+
 	Logger  *slog.Logger // nil: discard
 	Metrics *Metrics     // nil: not registered
 }
@@ -88,6 +93,8 @@ type Batcher struct {
 	state   state
 	letters time.Time // when dead letters were last looked for
 	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
+
+	saidFailed map[string]time.Time // when it was last said that a route fails
 }
 
 // New returns a Batcher. It does no I/O.
@@ -104,15 +111,18 @@ func New(c Config, log Log) *Batcher {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
-	return &Batcher{Config: c, log: log}
+	if c.Routes == nil {
+		c.Routes = &transform.Set{}
+	}
+	return &Batcher{Config: c, log: log, saidFailed: map[string]time.Time{}}
 }
 
 // Run archives until ctx ends, and then returns nil after committing what it
 // has read. It opens the archive itself, and again after each failure. A damaged
 // archive is one of them: it must not hold up ingest and NATS, and the operator
 // can move it away while the log keeps what it lacks. Run returns an error when
-// trying again cannot help: one that wraps mqttetl.ErrForeign or
-// archive.ErrVersion, or any error of the log. Run may be called once.
+// trying again cannot help: one that wraps mqttetl.ErrForeign,
+// archive.ErrVersion or archive.ErrTable, or any error of the log. Run may be called once.
 func (b *Batcher) Run(ctx context.Context) error {
 	wait := newBackoff()
 	for {
@@ -141,13 +151,13 @@ func final(err error) bool {
 	if _, ok := errors.AsType[logError](err); ok {
 		return true
 	}
-	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, archive.ErrVersion)
+	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, archive.ErrVersion) || errors.Is(err, archive.ErrTable)
 }
 
 // session is one use of the archive, from opening it to its first failure or
 // the end of ctx.
 func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error) {
-	a, err := archive.Open(b.Path, b.LogID)
+	a, err := archive.OpenWith(b.Path, b.LogID, b.options())
 	if err != nil {
 		return err
 	}
@@ -156,9 +166,13 @@ func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error
 	if err := b.resume(a); err != nil {
 		return err
 	}
+	r, err := b.router(a)
+	if err != nil {
+		return err
+	}
 	b.state.opened(a.Cursor())
 	for ctx.Err() == nil {
-		if err := b.step(ctx, a); err != nil {
+		if err := b.step(ctx, a, r); err != nil {
 			return err
 		}
 		wait.Reset()
@@ -168,11 +182,11 @@ func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error
 }
 
 // step archives one transaction, or lets some idle time pass.
-func (b *Batcher) step(ctx context.Context, a *archive.Archive) error {
+func (b *Batcher) step(ctx context.Context, a *archive.Archive, r *router) error {
 	if err := b.moveLetters(a); err != nil {
 		return err
 	}
-	first, err := b.next(ctx, idle, b.Count)
+	records, err := b.next(ctx, idle, b.Count)
 	if err != nil {
 		return err
 	}
@@ -180,10 +194,12 @@ func (b *Batcher) step(ctx context.Context, a *archive.Archive) error {
 	if a.Gone() {
 		return b.gone()
 	}
-	if len(first) == 0 {
-		return nil
+	for len(records) > 0 {
+		if records, err = b.transaction(ctx, a, r, records); err != nil || ctx.Err() != nil {
+			return err // what the end of ctx leaves is read again
+		}
 	}
-	return b.transaction(ctx, a, first)
+	return nil
 }
 
 func (b *Batcher) gone() error {
@@ -204,26 +220,36 @@ func (b *Batcher) next(ctx context.Context, d time.Duration, max int) ([]mqttetl
 	return nil, logError{err}
 }
 
-// transaction archives the records and those that follow within the period.
-func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, records []mqttetl.Record) error {
+// transaction archives the records and those that follow within the period. It
+// returns those that were read and not archived, because the routes were slow.
+func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router, records []mqttetl.Record) (left []mqttetl.Record, err error) {
 	begun := time.Now()
+	due := begun.Add(b.Period)
 	b.state.reading(records[0].When())
 	rows, size := 0, 0
 	for len(records) > 0 {
-		if err := a.Append(records); err != nil {
-			return err
+		n, err := b.append(ctx, a, r, records, due)
+		if err != nil {
+			return nil, err
 		}
-		rows, size = rows+len(records), size+bytesOf(records)
-		left := b.Period - time.Since(begun)
+		rows, size = rows+n, size+bytesOf(records[:n])
+		records = records[n:]
+		left := time.Until(due)
 		if rows >= b.Count || size >= maxBytes || left <= 0 {
 			break
 		}
-		var err error
+		if len(records) > 0 {
+			continue
+		}
 		if records, err = b.next(ctx, left, b.Count-rows); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return b.commit(a, rows)
+	if err := b.commit(a, rows); err != nil {
+		return nil, err
+	}
+	b.routed(r)
+	return records, nil
 }
 
 func (b *Batcher) commit(a *archive.Archive, rows int) error {

@@ -9,6 +9,7 @@ type Metrics struct {
 	missing        prometheus.Counter
 	commitSeconds  prometheus.Histogram
 	commitMessages prometheus.Histogram
+	routeMetrics
 }
 
 // NewMetrics makes the metrics and registers them, unless reg is nil.
@@ -39,9 +40,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "Messages in one archive transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 10),
 		}),
+		routeMetrics: newRouteMetrics(),
 	}
 	if reg != nil {
-		reg.MustRegister(m.archived, m.errors, m.missing, m.commitSeconds, m.commitMessages)
+		reg.MustRegister(m.archived, m.errors, m.missing, m.commitSeconds, m.commitMessages,
+			m.routeRows, m.routeErrors, m.routeSeconds, m.seqGaps, m.deadLetters)
 	}
 	return m
 }

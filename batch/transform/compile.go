@@ -29,6 +29,16 @@ func (s *Set) Routes() []Route {
 	return list
 }
 
+// HasBirths says whether a route reads Sparkplug.
+func (s *Set) HasBirths() bool {
+	return slices.ContainsFunc(s.routes, func(r *route) bool { return r.Decode == "sparkplug_b" })
+}
+
+// HasJQ says whether a route may need jq.
+func (s *Set) HasJQ() bool {
+	return slices.ContainsFunc(s.routes, func(r *route) bool { return !r.plain })
+}
+
 // route is a compiled route.
 type route struct {
 	Route

@@ -21,14 +21,17 @@ type job struct {
 	outputs   []any // of the map, for what is published
 }
 
-// run makes the rows. A panic is an error of the record: it is one of a decoder
-// or of jq, and must not stop the others.
+// recovered turns a panic, of a decoder or of jq, into an error of the record:
+// the others must go on.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("internal error, please report it: %v", p)
+	}
+}
+
+// run makes the rows.
 func (j *job) run() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error, please report it: %v", p)
-		}
-	}()
+	defer recovered(&err)
 	w := j.w
 	if w.isSuspended() {
 		return suspended{}

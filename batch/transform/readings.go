@@ -38,14 +38,18 @@ func (w *walker) reset() { w.paths = w.paths[:0] }
 // nor a number has none, and that is no failure.
 func (a *Applier) readings(rec *mqttetl.Record) {
 	before := len(a.Readings)
-	err := a.walk.decoder.Decode("", rec.Payload, func(doc any) error {
-		a.walk.path = a.walk.path[:0]
-		return a.leaves(rec, doc, before+MaxReadings)
-	})
-	if err != nil {
+	if err := a.numbers(rec, before); err != nil {
 		a.Readings = a.Readings[:before]
 		a.Failures = append(a.Failures, Failure{ReadingsRoute, rec.Seq, err, false})
 	}
+}
+
+func (a *Applier) numbers(rec *mqttetl.Record, before int) (err error) {
+	defer recovered(&err)
+	return a.walk.decoder.Decode("", rec.Payload, func(doc any) error {
+		a.walk.path = a.walk.path[:0]
+		return a.leaves(rec, doc, before+MaxReadings)
+	})
 }
 
 func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {

@@ -56,7 +56,7 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &conf):
+	case errors.As(err, &conf), errors.Is(err, archive.ErrTable):
 		return exitConfig
 	case errors.As(err, &child):
 		return child.code

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
+	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/ingest"
 	"github.com/mqttetl/mqttetl/internal/config"
@@ -79,8 +80,13 @@ func isDirectory(path string) bool {
 // addParts makes everything around the open log.
 func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err error) {
 	if a := cfg.Archive; a != nil {
+		routes, err := transform.Compile(tableRoutes(cfg.Routes))
+		if err != nil {
+			return configError{err}
+		}
 		p.batcher = batch.New(batch.Config{
 			Path: a.Path, LogID: p.log.ID(), Count: a.Batch.Count, Period: a.Batch.Period,
+			Routes: routes, Readings: a.Readings, Latest: a.Latest,
 			Logger: p.logger.With("part", "archive"), Metrics: batch.NewMetrics(reg),
 		}, logEnds{p.log.Consumer(archiveConsumer), p.log})
 	}
@@ -103,6 +109,16 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 		p.sources = append(p.sources, source)
 	}
 	return nil
+}
+
+// tableRoutes are the routes that fill tables.
+func tableRoutes(all []transform.Route) (list []transform.Route) {
+	for _, r := range all {
+		if r.Table != "" {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 func consumerNames(cfg *config.Config) (names []string) {

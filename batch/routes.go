@@ -1,0 +1,154 @@
+package batch
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/sink/archive"
+)
+
+// options say what the archive keeps beside messages.
+func (b *Batcher) options() archive.Options {
+	return archive.Options{Tables: b.Routes.Tables(), Readings: b.Readings, Latest: b.Latest, Births: b.Routes.HasBirths()}
+}
+
+// router applies the routes during one session. A new session has a new one,
+// which remembers what the archive does.
+type router struct {
+	*transform.Applier
+	jq      bool
+	letters []mqttetl.DeadLetter
+	counted []transform.Stats // those that are in the metrics
+	dead    int               // dead letters of the open transaction
+	failed  *transform.Failure
+}
+
+// router returns nil where there is nothing to apply.
+func (b *Batcher) router(a *archive.Archive) (*router, error) {
+	if len(b.Routes.Routes()) == 0 && !b.Readings {
+		return nil, nil
+	}
+	o := transform.Options{Readings: b.Readings}
+	if b.Routes.HasBirths() {
+		var err error
+		if o.Births, err = a.Births(); err != nil {
+			return nil, err
+		}
+	}
+	applier, err := b.Routes.Applier(o)
+	if err != nil {
+		return nil, err
+	}
+	return &router{Applier: applier, jq: b.Routes.HasJQ(), counted: applier.Stats()}, nil
+}
+
+// piece is how many records go into one statement: enough to make its cost
+// small, and so few that what the routes have made of them stays in the cache.
+const piece = 1024
+
+// append archives records with what the routes make of them, and says how many
+// it took: fewer if the routes are so slow that the transaction is due.
+func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, records []mqttetl.Record, due time.Time) (n int, err error) {
+	if r == nil {
+		return len(records), a.Append(records)
+	}
+	records = records[:min(piece, len(records))]
+	r.Reset()
+	for n < len(records) {
+		r.Apply(&records[n])
+		if n++; (r.jq || n%64 == 0) && (time.Now().After(due) || ctx.Err() != nil) {
+			break
+		}
+	}
+	if err := a.Append(records[:n]); err != nil {
+		return 0, err
+	}
+	return n, r.insert(a)
+}
+
+// insert archives what the routes have made.
+func (r *router) insert(a *archive.Archive) error {
+	for i := range r.Rows {
+		if err := a.AppendRows(i, &r.Rows[i]); err != nil {
+			return err
+		}
+	}
+	if err := a.AppendReadings(r.Readings); err != nil {
+		return err
+	}
+	if err := a.AppendBirths(r.Births()); err != nil {
+		return err
+	}
+	r.letters = r.letters[:0]
+	for i := range r.Failures {
+		f := &r.Failures[i]
+		if !f.Nulls {
+			r.letters = append(r.letters, f.DeadLetter())
+		}
+		if r.failed == nil {
+			first := *f
+			r.failed = &first
+		}
+	}
+	r.dead += len(r.letters)
+	return a.AppendDeadLetters(r.letters)
+}
+
+// routed counts what is in the archive now, and says so if routes fail.
+func (b *Batcher) routed(r *router) {
+	if r == nil {
+		return
+	}
+	now := r.Stats()
+	for i, s := range now {
+		was := r.counted[i]
+		b.Metrics.routeRows.WithLabelValues(s.Route).Add(float64(s.Rows - was.Rows))
+		b.Metrics.routeErrors.WithLabelValues(s.Route).Add(float64(s.Errors - was.Errors))
+		b.Metrics.routeSeconds.WithLabelValues(s.Route).Add((s.Time - was.Time).Seconds())
+		b.Metrics.seqGaps.WithLabelValues(s.Route).Add(float64(s.SeqGaps - was.SeqGaps))
+	}
+	r.counted = now
+	b.Metrics.deadLetters.Add(float64(r.dead))
+	r.dead = 0
+	if f := r.failed; f != nil && time.Since(b.saidFailed[f.Route]) > repeat {
+		b.saidFailed[f.Route] = time.Now()
+		b.Logger.Log(context.Background(), slog.LevelWarn, "a route cannot use some messages; mqttetl dead-letters lists them, mqttetl_route_errors_total counts them",
+			"route", f.Route, "seq", f.Seq, "reason", f.DeadLetter().Reason, "on_error", choose(f.Nulls, transform.OnErrorNull, transform.OnErrorDeadLetter))
+	}
+	r.failed = nil
+}
+
+func choose(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
+}
+
+// routeMetrics are the history of the routes.
+type routeMetrics struct {
+	routeRows, routeErrors, routeSeconds, seqGaps *prometheus.CounterVec
+	deadLetters                                   prometheus.Counter
+}
+
+func newRouteMetrics() routeMetrics {
+	by := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"route"})
+	}
+	return routeMetrics{
+		routeRows:    by("mqttetl_route_rows_total", "Rows of typed tables that a route has committed."),
+		routeErrors:  by("mqttetl_route_errors_total", "Messages that a route could not use, whatever its on_error."),
+		routeSeconds: by("mqttetl_route_seconds_total", "Time spent in a route. Of routes without jq one message in 64 is timed."),
+		seqGaps:      by("mqttetl_sparkplug_seq_gaps_total", "Times that the seq of a Sparkplug node did not follow its predecessor."),
+		deadLetters: prometheus.NewCounter(prometheus.CounterOpts{
+			Name:        "mqttetl_dead_letters_total",
+			Help:        "Records that a stage could not process and will not try again.",
+			ConstLabels: prometheus.Labels{"stage": "transform"},
+		}),
+	}
+}
