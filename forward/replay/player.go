@@ -206,20 +206,56 @@ func (p *Player) play(ctx context.Context, to Destination) error {
 
 // pass plays a selection once.
 func (p *Player) pass(ctx context.Context, to Destination, from Source) error {
+	chunks, stop := readAhead(ctx, from)
+	defer stop()
 	s := score{pace: p.cfg.Pace}
 	p.beat.restart()
-	for {
-		recs, err := from.Next(ctx)
-		if errors.Is(err, io.EOF) {
+	for c := range chunks {
+		if errors.Is(c.err, io.EOF) {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("read what was recorded: %w", err)
+		if c.err != nil {
+			return fmt.Errorf("read what was recorded: %w", c.err)
 		}
-		for i := range recs {
-			if err := p.one(ctx, to, &recs[i], &s); err != nil {
+		for i := range c.recs {
+			if err := p.one(ctx, to, &c.recs[i], &s); err != nil {
 				return err
 			}
+		}
+	}
+	return ctx.Err()
+}
+
+// chunk is what one call of Next has returned.
+type chunk struct {
+	recs []mqttetl.Record
+	err  error
+}
+
+// readAhead reads the next records while those before them are sent, so that
+// reading takes no time from the pace. The last chunk has an error, or ctx has
+// ended. When stop returns, from is used no more.
+func readAhead(ctx context.Context, from Source) (chunks <-chan chunk, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	out := make(chan chunk, 1)
+	go func() {
+		defer close(out)
+		for {
+			recs, err := from.Next(ctx)
+			select {
+			case out <- chunk{recs, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return out, func() {
+		cancel()
+		for range out { // until it is closed
+			continue
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,6 +306,38 @@ func FuzzResume(f *testing.F) {
 		var r Resume
 		if err := r.parse(p); err == nil && r.slots == 0 {
 			t.Fatal("a file without a plan")
+		}
+	})
+}
+
+// guarded is a Source that notices when it is used.
+type guarded struct {
+	Source
+	uses atomic.Int64
+}
+
+func (g *guarded) Next(ctx context.Context) ([]mqttetl.Record, error) {
+	g.uses.Add(1)
+	return g.Source.Next(ctx)
+}
+
+type failing struct{ Destination }
+
+func (failing) Send(context.Context, *mqttetl.Record) error { return errors.New("gone") }
+
+// What is read ahead is read no more when the replay has ended: the archive may
+// be closed then.
+func TestSourceIsLeftAloneAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := &guarded{Source: &endless{n: 1 << 20, step: 1}}
+		p := NewPlayer(Config{Open: func(mqttetl.Seq, uint64) Source { return from }})
+		if err := p.Run(t.Context(), failing{&noting{}}); err == nil || err.Error() != "gone" {
+			t.Errorf("Run: %v", err)
+		}
+		uses := from.uses.Load()
+		synctest.Wait()
+		if now := from.uses.Load(); now != uses {
+			t.Errorf("read %d times, then %d more", uses, now-uses)
 		}
 	})
 }
