@@ -191,6 +191,9 @@ const limits = `
   sends again, not what Mosquitto had acknowledged to a publisher and lost.
 * **The NATS server's disk.** A PubAck of a single server is not an fsync; a power cut of that machine can take confirmed
   messages back. mqttetl fills the stream up again as far as its log still goes back.
+* **A broker that breaks QoS 2.** Mosquitto 2.0.11, cut off twice in a row, publishes messages again whose PUBREL it has sent, against
+  MQTT 5 §4.3.3. Nothing tells them from new ones. The campaigns watch the wire: such records count as redelivered, any
+  other second record of a QoS 2 message as a violation.
 * **QoS 0** has no acknowledgement, so there is nothing that could be counted as lost.
 * **What nobody thought of.** The campaigns inject the faults that they name. The controls show that each would see
   some broken builds, not that it would see all.

@@ -13,6 +13,11 @@ type tap struct {
 	mu    sync.Mutex
 	lines map[int]*tappedLine
 	acked map[string]bool // by payload
+
+	// of the session, QoS 2
+	sent     map[uint16]string // packet id → payload of the last PUBLISH with it
+	released map[string]bool   // payloads whose PUBREL the broker has sent
+	again    map[string]bool   // payloads that it has published after that
 }
 
 // tappedLine is one connection.
@@ -26,9 +31,13 @@ const (
 	publishPacket = 3
 	pubackPacket  = 4
 	pubrecPacket  = 5
+	pubrelPacket  = 6
 )
 
-func newTap() *tap { return &tap{lines: map[int]*tappedLine{}, acked: map[string]bool{}} }
+func newTap() *tap {
+	return &tap{lines: map[int]*tappedLine{}, acked: map[string]bool{},
+		sent: map[uint16]string{}, released: map[string]bool{}, again: map[string]bool{}}
+}
 
 // piece is for Proxy.Tap.
 func (t *tap) piece(connection int, d servers.Direction, p []byte) {
@@ -60,7 +69,14 @@ func (t *tap) packet(l *tappedLine, d servers.Direction, first byte, body []byte
 		id := binary.BigEndian.Uint16(body[2+topic:])
 		rest := body[4+topic:]
 		properties, n := binary.Uvarint(rest)
-		l.given[id] = string(rest[n+int(properties):])
+		payload := string(rest[n+int(properties):])
+		l.given[id] = payload
+		if first>>1&3 == 2 {
+			t.sent[id] = payload
+			t.again[payload] = t.again[payload] || t.released[payload]
+		}
+	case d == servers.Down && kind == pubrelPacket:
+		t.released[t.sent[binary.BigEndian.Uint16(body)]] = true
 	case d == servers.Up && (kind == pubackPacket || kind == pubrecPacket):
 		if refused := len(body) > 2 && body[2] >= 0x80; refused {
 			return
@@ -89,4 +105,12 @@ func (t *tap) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.acked)
+}
+
+// publishedAgain says whether the broker has sent a QoS 2 PUBLISH of payload after
+// its PUBREL, against MQTT 5 §4.3.3. It cannot be told from a new message.
+func (t *tap) publishedAgain(payload string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.again[payload]
 }
