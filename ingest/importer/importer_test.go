@@ -98,7 +98,9 @@ func TestForms(t *testing.T) {
 	}{
 		{"%j", "", "", `{"tst":"2026-01-02T03:04:05.678901+0100","topic":"a/b","qos":1,"retain":1,"payloadlen":2,"mid":7,"payload":"hi"}`,
 			"2026-01-02T02:04:05.678901Z", "a/b", "hi", 1 | mqttetl.FlagRetain},
-		{"%J object", "", "", `{"tst":"2026-01-02T03:04:05.678901Z+0000","topic":"a","qos":0,"retain":0,"payloadlen":9,"payload":{"a": 1}}`, "", "", "", 0},
+		{"%J object", "", "", `{"tst":"2026-01-02T03:04:05.678901Z+0000","topic":"a","qos":0,"retain":0,"payloadlen":9,"payload":{"a": 1}}`, "2026-01-02T03:04:05.678901Z", "a", `{"a": 1}`, 0},
+		{"mosquitto_sub %j", "", "", `{"tst":"2026-01-02T03:04:05.678901Z+0000","topic":"a","qos":0,"retain":0,"payloadlen":4,"payload":"21.5"}`, "2026-01-02T03:04:05.678901Z", "a", "21.5", 0},
+		{"mosquitto_sub %j of a leap day in Rome", "", "", `{"tst":"2024-02-29T03:04:05.678901Z+0100","topic":"a","qos":0,"retain":0,"payloadlen":4,"payload":"21.5"}`, "2024-02-29T02:04:05.678901Z", "a", "21.5", 0},
 		{"%J number", "", "", `{"tst":"2026-01-02T03:04:05.6+0000","topic":"a","qos":0,"retain":0,"payloadlen":4,"payload":21.5}`, "2026-01-02T03:04:05.6Z", "a", "21.5", 0},
 		{"%J string", "", "", `{"time":1767323045,"topic":"a","payloadlen":4,"payload":"hi"}`, "2026-01-02T03:04:05Z", "a", `"hi"`, 0},
 		{"%J empty", "", "", `{"time":1767323045123,"topic":"a","payloadlen":0,"payload":null}`, "2026-01-02T03:04:05.123Z", "a", "", 0},

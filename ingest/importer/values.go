@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// timeLayouts that recordings use beside Unix times; mosquitto_sub's first.
+// timeLayouts that recordings use beside Unix times; mosquitto_sub's first, which
+// up to 2.0 puts a Z before the zone of a local time in JSON.
 var timeLayouts = []string{
-	"2006-01-02T15:04:05.999999999-0700", time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00",
+	"2006-01-02T15:04:05.999999999-0700", "2006-01-02T15:04:05.999999999Z-0700", time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00",
 	"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999",
 }
 
@@ -38,16 +39,15 @@ func parseTime(s string) (int64, error) {
 	return 0, fmt.Errorf("%.100q is no time", s)
 }
 
-// fastTime reads the form 2006-01-02T15:04:05[.digits] with Z or +0000.
+// fastTime reads the form 2006-01-02T15:04:05[.digits] with Z, +0000 or Z+0000.
 func fastTime(s string) (int64, bool) {
 	if len(s) < 20 || s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
 		return 0, false
 	}
-	rest, utc := strings.CutSuffix(s, "Z")
-	if !utc {
-		if rest, utc = strings.CutSuffix(s, "+0000"); !utc {
-			return 0, false
-		}
+	rest, zone := strings.CutSuffix(s, "+0000")
+	rest, z := strings.CutSuffix(rest, "Z")
+	if !zone && !z {
+		return 0, false
 	}
 	var n [6]int
 	for i, at := range [6][2]int{{0, 4}, {5, 7}, {8, 10}, {11, 13}, {14, 16}, {17, 19}} {
