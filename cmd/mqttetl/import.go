@@ -54,7 +54,7 @@ The log can have one writer: stop the service while importing.
 Exit codes: 0 all lines imported, 1 there were rejected lines, 65 a damaged
 file or log, 74 the log is in use or a file cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl import -c mqttetl.yaml export.ndjson.zst
-  mosquitto_sub -t '#' -F %j > day.json; mqttetl import day.json
+  mosquitto_sub -t '#' -F %j -W 60 > day.json; mqttetl import day.json
   mqttetl import --format '%I %t %p' recording.txt --dry-run | head
   mqttetl import --columns time=ts,topic=t,payload=value table.csv.gz --resume`,
 		Args: cobra.MinimumNArgs(1),

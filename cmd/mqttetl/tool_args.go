@@ -29,13 +29,15 @@ func (t *tool) parse(args []string) error {
 	if err != nil {
 		return err
 	}
-	joined, err := t.join(append(defaults, args...))
-	if err != nil {
-		return err
+	if err := t.take(defaults); err != nil {
+		return fmt.Errorf("%s: %w", defaultsPath(), err)
 	}
 	flags := t.cmd.Flags()
-	if err := flags.Parse(joined); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), separator, " "))
+	for _, name := range []string{"host", "port"} {
+		flags.Lookup(name).Changed = false // a default gives way to -L
+	}
+	if err := t.take(args); err != nil {
+		return err
 	}
 	if flags.NArg() > 0 && !t.help {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -44,6 +46,18 @@ func (t *tool) parse(args []string) error {
 		return nil
 	}
 	return t.check()
+}
+
+// take sets the options.
+func (t *tool) take(args []string) error {
+	joined, err := t.join(args)
+	if err != nil {
+		return err
+	}
+	if err := t.cmd.Flags().Parse(joined); err != nil {
+		return errors.New(strings.ReplaceAll(err.Error(), separator, " "))
+	}
+	return nil
 }
 
 // join makes one argument of the several that follow each -D. An argument that
