@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,7 +35,8 @@ func newProtobuf(o Options) (Decoder, error) {
 	return decoderFunc(func(p []byte) (any, error) {
 		msg := dynamicpb.NewMessage(m)
 		if err := options.Unmarshal(p, msg); err != nil {
-			return nil, fmt.Errorf("payload is not a %s of protobuf: %w", o.Message, err)
+			reason := strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto:"))
+			return nil, fmt.Errorf("payload is not a %s of protobuf: %s", o.Message, reason)
 		}
 		r := protobufReader{left: maxProtobufValues}
 		v := r.message(msg)

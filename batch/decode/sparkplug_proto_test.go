@@ -7,7 +7,9 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 var descriptor struct {
@@ -42,6 +44,42 @@ func payloadType(t testing.TB) protoreflect.MessageDescriptor {
 	m, err := findMessage(sparkplugDescriptor(t), "mqttetl.sparkplug.Payload")
 	if err != nil {
 		t.Fatal(err)
+	}
+	return m
+}
+
+// encode makes a message of its fields by name, with protobuf's own encoder.
+func encode(t failer, d protoreflect.MessageDescriptor, fields object) []byte {
+	t.Helper()
+	p, err := proto.Marshal(build(t, d, fields))
+	if err != nil {
+		t.Fatalf("encode: %v", err)
+	}
+	return p
+}
+
+func build(t failer, d protoreflect.MessageDescriptor, fields object) proto.Message {
+	t.Helper()
+	m := dynamicpb.NewMessage(d)
+	for name, v := range fields {
+		f := d.Fields().ByName(protoreflect.Name(name))
+		if f == nil {
+			t.Fatalf("%s has no field %s", d.FullName(), name)
+		}
+		one := func(v any) protoreflect.Value {
+			if o, ok := v.(object); ok {
+				return protoreflect.ValueOfMessage(build(t, f.Message(), o).ProtoReflect())
+			}
+			return protoreflect.ValueOf(v)
+		}
+		if !f.IsList() {
+			m.Set(f, one(v))
+			continue
+		}
+		list := m.Mutable(f).List()
+		for _, e := range v.([]any) {
+			list.Append(one(e))
+		}
 	}
 	return m
 }
