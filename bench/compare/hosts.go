@@ -179,14 +179,13 @@ func (w *world) lookAtBroker(ctx context.Context, h *host) error {
 		w.note("the broker does not let us read $SYS, its counters are not compared: %v", err)
 		return nil
 	}
-	every := sys.interval(ctx)
-	if h.Version == "" {
-		h.Version = sys.broker()
-	}
-	if every == 0 {
+	if h.stop == nil && sys.interval(ctx) == 0 {
 		sys.c.Disconnect(0)
 		w.note("the broker updates $SYS less than every %v, its counters are not compared (mosquitto: sys_interval 1)", sysMost)
 		return nil
+	}
+	if h.Version == "" {
+		h.Version = sys.broker()
 	}
 	h.sys = sys
 	h.stale(time.Now())

@@ -124,6 +124,7 @@ func startJetStream(t *testing.T) (url string, js jetstream.JetStream) {
 }
 
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	url, js := startJetStream(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -153,6 +154,7 @@ func TestInterrupted(t *testing.T) {
 }
 
 func TestLeftoversOfAKilledRun(t *testing.T) {
+	t.Parallel()
 	url, js := startJetStream(t)
 	dead := exec.Command("true")
 	if err := dead.Run(); err != nil {
