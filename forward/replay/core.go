@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	coreWindow      = 4096 // messages between two questions, of which one may be open
+	coreWindow      = 8192 // messages between two questions, of which one may be open
 	coreWindowBytes = 8 << 20
 	coreIdle        = 50 * time.Millisecond // how soon a pause is used to ask
 )

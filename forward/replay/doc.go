@@ -18,7 +18,7 @@
 //     package forward), and where to go on is read from the stream itself.
 //   - MQTT QoS 1 and 2: what was in flight, at most the broker's receive
 //     maximum. A new session begins, so QoS 2 cannot do better either.
-//   - Core NATS: what was sent since the server last answered, at most 8,192.
+//   - Core NATS: what was sent since the server last answered, at most 16,384.
 //   - Lines: what was written since the last position.
 package replay
 

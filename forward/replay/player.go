@@ -277,22 +277,28 @@ func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *
 	if err := p.beat.wait(ctx, at, func() error { return to.Flush(ctx) }); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.account.Selected++
-	p.mu.Unlock()
 	r.Topic = p.cfg.Rewrite.Topic(r.Topic)
 	if err := to.Send(ctx, r); err != nil {
-		var refusal *Refusal
-		if errors.As(err, &refusal) {
-			return p.refuse(refusal)
-		}
-		return err
+		return p.unsent(err)
 	}
 	p.mu.Lock()
+	p.account.Selected++
 	p.account.Sent++
 	p.account.At, p.account.Time = r.Seq, r.Time
 	p.mu.Unlock()
 	return nil
+}
+
+// unsent takes the error of Send. It is nil if the replay goes on.
+func (p *Player) unsent(err error) error {
+	var refusal *Refusal
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	p.mu.Lock()
+	p.account.Selected++
+	p.mu.Unlock()
+	return p.refuse(refusal)
 }
 
 func seqText(s mqttetl.Seq) string { return strconv.FormatUint(uint64(s), 10) }
