@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 const (
 	archiveConsumer = "archive"
 	natsConsumer    = "nats"
+	publishConsumer = "publish"
 )
 
 // pipeline is the parts of the running program and what they say together.
@@ -32,6 +34,7 @@ type pipeline struct {
 	log       *wal.Log
 	batcher   *batch.Batcher     // nil: no archive
 	forwarder *forward.Forwarder // nil: no NATS
+	mapped    *forward.Mapped    // nil: no route publishes
 	sources   []*ingest.Source
 
 	pulse      pulse
@@ -91,12 +94,15 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 		}, logEnds{p.log.Consumer(archiveConsumer), p.log})
 	}
 	if n := cfg.NATS; n != nil {
-		p.forwarder, err = forward.New(forward.Config{
-			URL: n.URL, Stream: n.Stream, SubjectPrefix: n.SubjectPrefix, CredsFile: n.CredsFile,
-			TLS:   forward.TLS{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key},
-			LogID: p.log.ID(), Logger: p.logger.With("part", "nats"), Metrics: forward.NewMetrics(reg),
-		}, p.log.Consumer(natsConsumer))
+		c := natsConfig(n, p.log.ID())
+		c.Logger, c.Metrics = p.logger.With("part", "nats"), forward.NewMetrics(reg)
+		p.forwarder, err = forward.New(c, p.log.Consumer(natsConsumer))
 		if err != nil {
+			return configError{err}
+		}
+	}
+	if slices.Contains(consumerNames(cfg), publishConsumer) {
+		if err := p.addMapped(cfg, reg); err != nil {
 			return configError{err}
 		}
 	}
@@ -109,6 +115,13 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 		p.sources = append(p.sources, source)
 	}
 	return nil
+}
+
+func natsConfig(n *config.NATS, logID string) forward.Config {
+	return forward.Config{
+		URL: n.URL, Stream: n.Stream, SubjectPrefix: n.SubjectPrefix, CredsFile: n.CredsFile,
+		TLS: forward.TLS{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key}, LogID: logID,
+	}
 }
 
 // tableRoutes are the routes that fill tables.
@@ -127,6 +140,9 @@ func consumerNames(cfg *config.Config) (names []string) {
 	}
 	if cfg.NATS != nil {
 		names = append(names, natsConsumer)
+		if slices.ContainsFunc(cfg.Routes, func(r transform.Route) bool { return r.Publish != "" }) {
+			names = append(names, publishConsumer)
+		}
 	}
 	return names
 }
@@ -172,6 +188,10 @@ func (p *pipeline) status() status {
 		v := p.forwarder.Stats()
 		s.NATS = &natsStatus{Cursor: v.Cursor, Connected: v.Connected, Error: text(v.LastError)}
 	}
+	if p.mapped != nil {
+		v := p.mapped.Stats()
+		s.Publish = &natsStatus{Cursor: v.Cursor, Connected: v.Connected, Error: text(v.LastError)}
+	}
 	s.setLog(p.log.Stats())
 	return s
 }
@@ -184,6 +204,9 @@ func (s *status) setLog(v wal.Stats) {
 	}
 	if s.NATS != nil {
 		s.NATS.Lag = lag(s.NATS.Cursor, v.Last)
+	}
+	if s.Publish != nil {
+		s.Publish.Lag = lag(s.Publish.Cursor, v.Last)
 	}
 }
 
@@ -209,6 +232,11 @@ func (p *pipeline) notReady() (reasons []string) {
 	if p.forwarder != nil {
 		if v := p.forwarder.Stats(); !v.Connected {
 			add("nats: not connected", text(v.LastError))
+		}
+	}
+	if p.mapped != nil {
+		if v := p.mapped.Stats(); !v.Connected {
+			add("publish: not connected", text(v.LastError))
 		}
 	}
 	return reasons

@@ -47,7 +47,8 @@ together, 74 a file, directory or port that cannot be used, 78 bad configuration
 // run is the whole program:
 //
 //	brokers ─▶ sources ─▶ log ─┬─▶ batcher ───▶ archive
-//	                           └─▶ forwarder ─▶ stream
+//	                           ├─▶ forwarder ─▶ stream
+//	                           └─▶ mapped ────▶ streams of the routes that publish
 //	             http, notifier: what all of them say of themselves
 //
 // It returns nil when ctx ends, else the error of the part that cannot go on.
@@ -82,6 +83,9 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prome
 	}
 	if p.forwarder != nil {
 		start(p.forwarder.Run)
+	}
+	if p.mapped != nil {
+		start(p.mapped.Run)
 	}
 	if listener != nil {
 		p.logger.Info("listening", "address", listener.Addr().String())

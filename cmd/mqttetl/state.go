@@ -20,6 +20,7 @@ type status struct {
 	Log           logStatus      `json:"log"`
 	Archive       *archiveStatus `json:"archive,omitempty"` // absent: off
 	NATS          *natsStatus    `json:"nats,omitempty"`    // absent: off
+	Publish       *natsStatus    `json:"publish,omitempty"` // what routes publish; absent: none does
 
 	fromFiles string // why it was read from the files, "" if it is the service's own
 }
@@ -90,6 +91,10 @@ func (s *status) report() report {
 	if n := s.NATS; n != nil {
 		state := choose(n.Connected, "connected", "not connected")
 		add("nats", "", choose(unknown, "unknown", state), "at record %d, %d to go%s", n.Cursor, n.Lag, because(n.Error))
+	}
+	if n := s.Publish; n != nil {
+		state := choose(n.Connected, "connected", "not connected")
+		add("publish", "", choose(unknown, "unknown", state), "at record %d, %d to go%s", n.Cursor, n.Lag, because(n.Error))
 	}
 	return r
 }

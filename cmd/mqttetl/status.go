@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -144,6 +145,9 @@ func readStatus(cfg *config.Config) (*status, error) {
 	}
 	if cfg.NATS != nil {
 		s.NATS = &natsStatus{Cursor: info.Cursors[natsConsumer]}
+	}
+	if slices.Contains(consumerNames(cfg), publishConsumer) {
+		s.Publish = &natsStatus{Cursor: info.Cursors[publishConsumer]}
 	}
 	s.setLog(wal.Stats{First: info.First, Last: info.Last, Bytes: info.Bytes})
 	return s, nil

@@ -1,0 +1,424 @@
+package forward
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
+)
+
+// Object is something made of a record, to be published beside it.
+type Object struct {
+	Subject string
+	Route   string // what made it
+	N       int    // counts what the route has made of the record, from 0
+	Body    []byte
+}
+
+// Mapper makes objects of records. It is called by one goroutine, with records
+// in their order, some of them again after an error.
+type Mapper interface {
+	// Map returns the objects, none for most records, and dead letters for what
+	// could not be made. Both are valid until the next call.
+	Map(*mqttetl.Record) ([]Object, []mqttetl.DeadLetter)
+}
+
+// MappedConfig says where to publish objects: Config's connection and log, and
+// not its SubjectPrefix.
+type MappedConfig struct {
+	Config
+	// Subjects are NATS patterns that every object's subject matches one of. For
+	// those that no stream takes the stream MappedStream(Stream) is created.
+	Subjects []string
+	Metrics  *MappedMetrics // nil: not registered
+}
+
+// MappedStream is the name of the stream for objects beside the stream for messages.
+func MappedStream(stream string) string { return stream + "_MAPPED" }
+
+// Mapped publishes what a Mapper makes of the records of a log, to JetStream.
+//
+// It is a consumer of its own: neither the archive nor the raw messages wait
+// for it. Its position is that in the log, which moves when everything up to it
+// is acknowledged. After a crash or an error what was in flight is published
+// again with the same Nats-Msg-Id, <log id>-<seq>-<route>-<n>, by which the server
+// drops it within the stream's duplicate window: at least once, then.
+type Mapped struct {
+	cfg     MappedConfig
+	records Log
+	mapper  Mapper
+	backoff backoff.Backoff
+	trouble trouble
+
+	mu        sync.Mutex
+	connected bool
+	cursor    mqttetl.Seq
+	err       error
+}
+
+// NewMapped checks cfg; it does not connect.
+func NewMapped(cfg MappedConfig, log Log, m Mapper) (*Mapped, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("nats: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMappedMetrics(nil)
+	}
+	return &Mapped{cfg: cfg, records: log, mapper: m, backoff: newBackoff(), trouble: trouble{log: cfg.Logger}}, nil
+}
+
+// Stats returns the present state; nothing is ever in flight for long.
+func (p *Mapped) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Stats{Connected: p.connected, Cursor: p.cursor, LastError: p.err}
+}
+
+// Run publishes until ctx ends, and then returns nil. Errors of NATS are
+// retried for ever; one of the log ends it.
+func (p *Mapped) Run(ctx context.Context) error {
+	p.set(func() { p.cursor = p.records.Stored() })
+	for {
+		err := p.session(ctx)
+		var end fatal
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &end):
+			return end.error
+		}
+		p.set(func() { p.connected, p.err = false, err })
+		p.cfg.Metrics.errors.Inc()
+		p.trouble.state(err)
+		if !p.backoff.Wait(ctx) {
+			return nil
+		}
+	}
+}
+
+func (p *Mapped) set(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
+// session is the life of one connection. It returns why it ended.
+func (p *Mapped) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c, err := p.cfg.connect(ctx, cancel)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	defer context.AfterFunc(ctx, c.net.abort)()
+	if err := p.streams(ctx, c); err != nil {
+		return err
+	}
+	if err := p.seek(); err != nil {
+		return err
+	}
+	b := &burst{c: c, inbox: c.NewInbox(), acks: make(chan *nats.Msg, burstMessages), max: int(c.MaxPayload())}
+	sub, err := c.ChanSubscribe(b.inbox+".*", b.acks)
+	if err != nil {
+		return unavailable("subscribe to acknowledgements", err)
+	}
+	defer sub.Unsubscribe()
+	for {
+		if err := p.step(ctx, b); err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			return err
+		}
+	}
+}
+
+// seek has the log continue behind what is settled.
+func (p *Mapped) seek() error {
+	p.mu.Lock()
+	after := p.cursor
+	p.mu.Unlock()
+	next, err := p.records.Seek(after)
+	if err != nil {
+		return fatal{fmt.Errorf("seek in the log: %w", err)}
+	}
+	if next > after+1 && after > 0 {
+		p.cfg.Metrics.missing.Add(float64(next - after - 1))
+		p.cfg.Logger.Warn("records that the log no longer holds are not mapped and published", "from", after+1, "to", next-1)
+	}
+	return nil
+}
+
+// step publishes what is made of the next records and waits until it is
+// acknowledged.
+func (p *Mapped) step(ctx context.Context, b *burst) error {
+	records, err := p.records.Next(ctx, nextMax)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fatal{fmt.Errorf("read the log: %w", err)}
+	}
+	p.set(func() { p.connected, p.err = true, nil })
+	for i := range records {
+		if err := p.publish(ctx, b, &records[i]); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if b.due() {
+			if err := p.settle(ctx, b, records[i].Seq); err != nil {
+				return err
+			}
+		}
+	}
+	return p.settle(ctx, b, records[len(records)-1].Seq)
+}
+
+// publish sends what is made of one record.
+func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) error {
+	objects, letters := p.mapper.Map(rec)
+	b.letters = append(b.letters, letters...)
+	for i := range objects {
+		o := &objects[i]
+		if len(b.sent) == burstMessages { // one record may make more than that
+			if err := p.await(ctx, b); err != nil {
+				return err
+			}
+		}
+		s := sent{rec.Seq, o.Route, o.Subject}
+		m := &nats.Msg{Subject: o.Subject, Data: o.Body, Header: nats.Header{}}
+		m.Header[headerMsgID] = []string{fmt.Sprintf("%s-%s-%d", appendMsgID(nil, p.cfg.LogID, rec.Seq), appendEscaped(nil, o.Route), o.N)}
+		m.Header[HeaderTime] = []string{rec.When().Format("2006-01-02T15:04:05.000000000Z")}
+		m.Header[HeaderTopic] = []string{string(appendEscaped(nil, view(rec.Topic)))}
+		switch size := len(o.Body) + 512 + 3*len(rec.Topic); {
+		case len(o.Subject) > maxSubject:
+			b.bury(s, fmt.Sprintf("subject of %d bytes exceeds %d", len(o.Subject), maxSubject))
+			continue
+		case size > b.max:
+			b.bury(s, fmt.Sprintf("object of %d bytes exceeds the server's max_payload of %d", len(o.Body), b.max))
+			continue
+		}
+		m.Reply = b.inbox + "." + strconv.Itoa(len(b.sent))
+		if err := b.c.PublishMsg(m); err != nil {
+			return unavailable("publish to "+o.Subject, err)
+		}
+		b.sent, b.bytes = append(b.sent, s), b.bytes+len(o.Body)
+	}
+	return nil
+}
+
+// settle moves the cursor up to seq once everything before it is acknowledged.
+func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
+	if err := p.await(ctx, b); err != nil {
+		return err
+	}
+	slices.SortStableFunc(b.letters, func(a, b mqttetl.DeadLetter) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, l := range b.letters {
+		p.commit(l.Seq - 1) // a dead letter is kept together with a position behind it
+		p.records.DeadLetter(l)
+		p.cfg.Metrics.deadLetters.Inc()
+	}
+	b.letters = b.letters[:0]
+	p.commit(seq)
+	p.trouble.over()
+	p.backoff.Reset()
+	return nil
+}
+
+func (p *Mapped) commit(seq mqttetl.Seq) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if seq > p.cursor {
+		p.cursor = seq
+		p.records.Commit(seq)
+	}
+}
+
+// await waits for the acknowledgements of all that is sent.
+func (p *Mapped) await(ctx context.Context, b *burst) error {
+	if len(b.sent) == 0 {
+		return nil
+	}
+	late := time.NewTimer(ackWaitFirst)
+	defer late.Stop()
+	for left := len(b.sent); left > 0; left-- {
+		select {
+		case m := <-b.acks:
+			if err := b.answered(m); err != nil {
+				return err
+			}
+		case <-late.C:
+			return unavailable("publish objects", fmt.Errorf("%d of %d without acknowledgement within %v", left, len(b.sent), ackWaitFirst))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	p.cfg.Metrics.published.Add(float64(len(b.sent) - b.buried))
+	b.sent, b.bytes, b.buried = b.sent[:0], 0, 0
+	return nil
+}
+
+// Bounds of what is unacknowledged at a time.
+const (
+	burstMessages = 1024
+	burstBytes    = 4 << 20
+)
+
+// burst is what is published and not acknowledged yet.
+type burst struct {
+	c       *conn
+	inbox   string
+	acks    chan *nats.Msg
+	max     int // payload, bytes
+	sent    []sent
+	bytes   int
+	buried  int
+	letters []mqttetl.DeadLetter
+}
+
+type sent struct {
+	seq            mqttetl.Seq
+	route, subject string
+}
+
+func (b *burst) due() bool { return len(b.sent) >= burstMessages/2 || b.bytes >= burstBytes }
+
+func (b *burst) bury(s sent, why string) {
+	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: "publish:" + s.route, Reason: why, Time: time.Now().UnixNano()})
+}
+
+// answered takes an acknowledgement or refusal.
+func (b *burst) answered(m *nats.Msg) error {
+	i, err := strconv.Atoi(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	if err != nil || i >= len(b.sent) {
+		return unavailable("publish objects", fmt.Errorf("an acknowledgement of nothing: %.100q", m.Subject))
+	}
+	s := b.sent[i]
+	switch _, err := parseAnswer(m); {
+	case err == nil:
+		return nil
+	case judge(err) == bury:
+		b.bury(s, err.Error())
+		b.buried++
+		return nil
+	case errors.Is(err, errNoStream):
+		return mqttetl.WithHint(unavailable("publish to "+s.subject, err), "create a JetStream stream that takes the subject")
+	default:
+		return unavailable("publish to "+s.subject, err)
+	}
+}
+
+// streams sees to it that there is a stream for every subject.
+func (p *Mapped) streams(ctx context.Context, c *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	js, err := jetstream.New(c.Conn)
+	if err != nil {
+		return unavailable("use JetStream", err)
+	}
+	var missing []string
+	for _, subject := range distinct(p.cfg.Subjects) {
+		_, err := js.StreamNameBySubject(ctx, subject)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			missing = append(missing, subject)
+		case err != nil:
+			return unavailable("find the stream of "+subject, err)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	name := MappedStream(p.cfg.Stream)
+	if s, err := js.Stream(ctx, name); err == nil {
+		have := s.CachedInfo().Config.Subjects
+		return mqttetl.WithHint(unavailable("stream "+name, fmt.Errorf("no stream takes %s", strings.Join(missing, ", "))),
+			fmt.Sprintf("nats stream edit %s --subjects '%s'", name, strings.Join(append(have, missing...), ",")))
+	}
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: missing, Storage: jetstream.FileStorage}); err != nil {
+		return unavailable("create stream "+name, err)
+	}
+	p.cfg.Logger.Info("stream created", "stream", name, "subjects", strings.Join(missing, ","), "storage", "file")
+	return nil
+}
+
+// distinct leaves out the patterns that another one of them includes.
+func distinct(patterns []string) (list []string) {
+	sorted := slices.Clone(patterns)
+	slices.SortStableFunc(sorted, func(a, b string) int { return cmp.Compare(len(strings.Split(a, ".")), len(strings.Split(b, "."))) })
+	for i, p := range sorted {
+		within := func(k int) bool { return k != i && includes(sorted[k], p) && (k < i || !includes(p, sorted[k])) }
+		other := false
+		for k := range sorted {
+			other = other || within(k)
+		}
+		if !other {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// includes says whether every subject that matches b matches a.
+func includes(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i, t := range as {
+		switch {
+		case t == ">":
+			return len(bs) > i
+		case i >= len(bs), bs[i] == ">", t != "*" && t != bs[i]:
+			return false
+		}
+	}
+	return len(as) == len(bs)
+}
+
+// EscapeTopic makes one or more levels of a topic tokens of a subject, as
+// AppendSubject does.
+func EscapeTopic(levels string) string {
+	subject, _ := AppendSubject(nil, "x", []byte(levels))
+	return string(subject[len("x."):])
+}
+
+// MappedMetrics are the counters of one Mapped.
+type MappedMetrics struct {
+	published, deadLetters, errors, missing prometheus.Counter
+}
+
+// NewMappedMetrics registers the metrics with reg; with nil they are kept unregistered.
+func NewMappedMetrics(reg prometheus.Registerer) *MappedMetrics {
+	counter := func(name, help string, labels prometheus.Labels) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
+	}
+	consumer := prometheus.Labels{"consumer": "publish"}
+	m := &MappedMetrics{
+		published: counter("mqttetl_published_objects_total", "Mapped objects confirmed by JetStream.", nil),
+		deadLetters: counter("mqttetl_dead_letters_total", "Records that a stage could not process and will not try again.",
+			prometheus.Labels{"stage": "publish"}),
+		errors:  counter("mqttetl_consumer_errors_total", "Attempts of a consumer that ended with an error and were made again.", consumer),
+		missing: counter("mqttetl_missing_messages_total", "Records that the log no longer held when a consumer came to them.", consumer),
+	}
+	if reg != nil {
+		reg.MustRegister(m.published, m.deadLetters, m.errors, m.missing)
+	}
+	return m
+}

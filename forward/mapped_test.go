@@ -1,0 +1,199 @@
+package forward
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// pairs makes two objects of every tenth record, and a dead letter of every
+// hundredth.
+type pairs struct{ subject string }
+
+func (p pairs) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLetter) {
+	if r.Seq%100 == 0 {
+		return nil, []mqttetl.DeadLetter{{Seq: r.Seq, Stage: "publish:pairs", Reason: "a hundredth"}}
+	}
+	for n := range 2 {
+		if r.Seq%10 == 0 {
+			objects = append(objects, Object{Subject: fmt.Sprintf("%s.%d", p.subject, r.Seq%7), Route: "pairs", N: n, Body: fmt.Appendf(nil, "%d/%d", r.Seq, n)})
+		}
+	}
+	return objects, letters
+}
+
+// mapped starts a Mapped and returns what ends it.
+func mapped(t *testing.T, url string, log Log, m Mapper, subjects ...string) (p *Mapped, said *lines, stop func()) {
+	t.Helper()
+	said = newLines()
+	p, err := NewMapped(MappedConfig{Subjects: subjects, Config: Config{URL: url, Stream: "TELEMETRY", SubjectPrefix: "mqtt", LogID: testLogID,
+		Logger: slog.New(slog.NewTextHandler(said, nil))}}, log, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	stop = func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("Run does not end")
+		}
+		ended <- nil
+	}
+	t.Cleanup(stop)
+	return p, said, stop
+}
+
+// bodies are the messages of a stream, by their ids.
+func bodies(t *testing.T, url, stream string) map[string]string {
+	t.Helper()
+	_, js := admin(t, url)
+	s, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for n := s.CachedInfo().State.FirstSeq; n <= s.CachedInfo().State.LastSeq; n++ {
+		m, err := s.GetMsg(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := m.Header.Get(headerMsgID)
+		if _, ok := all[id]; ok {
+			t.Errorf("%s stands twice in the stream", id)
+		}
+		all[id] = m.Subject + " " + string(m.Data)
+	}
+	return all
+}
+
+// wantPairs are the objects of the first n records.
+func wantPairs(t *testing.T, url, stream, subject string, n int) {
+	t.Helper()
+	got := bodies(t, url, stream)
+	want := 0
+	for seq := 10; seq <= n; seq += 10 {
+		for k := range 2 {
+			if seq%100 == 0 {
+				continue
+			}
+			want++
+			id := fmt.Sprintf("%s-%d-pairs-%d", testLogID, seq, k)
+			if text := fmt.Sprintf("%s.%d %d/%d", subject, seq%7, seq, k); got[id] != text {
+				t.Fatalf("%s is %q, want %q", id, got[id], text)
+			}
+		}
+	}
+	if len(got) != want {
+		t.Errorf("%d objects, want %d", len(got), want)
+	}
+}
+
+func TestMappedObjectsAreEachThereOnce(t *testing.T) {
+	n := startProcess(t)
+	log := newMemLog()
+	log.grow(20_000)
+	p, said, stop := mapped(t, n.URL(), log, pairs{"out"}, "out.*")
+	log.await(t, 5000)
+	if err := n.Kill(); err != nil { // in mid-stream
+		t.Fatal(err)
+	}
+	if err := n.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	log.await(t, 12_000)
+	stop()
+	p, _, _ = mapped(t, n.URL(), log, pairs{"out"}, "out.*") // as after a crash
+	log.await(t, 20_000)
+	wantPairs(t, n.URL(), "TELEMETRY_MAPPED", "out", 20_000)
+	if got := len(log.deadLetters()); got != 200 {
+		t.Errorf("%d dead letters", got)
+	}
+	if s := p.Stats(); !s.Connected || s.Cursor != 20_000 || s.LastError != nil {
+		t.Errorf("stats %+v", s)
+	}
+	said.await(t, "stream created")
+}
+
+// A stream that is there already is used; where one that is ours lacks a
+// subject, the error says what to do, and the log is kept.
+func TestMappedStreams(t *testing.T) {
+	n := startNATS(t)
+	_, js := admin(t, n.URL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "MINE", Subjects: []string{"out.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	log := newMemLog()
+	log.grow(1000)
+	_, _, stop := mapped(t, n.URL(), log, pairs{"out"}, "out.*")
+	log.await(t, 1000)
+	stop()
+	wantPairs(t, n.URL(), "MINE", "out", 1000)
+
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"else"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log = newMemLog()
+	log.grow(1000)
+	p, said, _ := mapped(t, n.URL(), log, pairs{"new"}, "new.*")
+	said.await(t, "nats stream edit TELEMETRY_MAPPED --subjects 'else,new.*'")
+	if s := p.Stats(); s.Connected || s.LastError == nil || !strings.Contains(s.LastError.Error(), "no stream takes new.*") || log.Stored() != 0 {
+		t.Errorf("stats %+v, log %d", s, log.Stored())
+	}
+	if _, err := js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"else", "new.*"}}); err != nil {
+		t.Fatal(err)
+	}
+	log.await(t, 1000)
+	wantPairs(t, n.URL(), "TELEMETRY_MAPPED", "new", 1000)
+}
+
+// large makes an object larger than the server takes, and a small one.
+type large struct{}
+
+func (large) Map(r *mqttetl.Record) ([]Object, []mqttetl.DeadLetter) {
+	return []Object{{Subject: "out.a", Route: "r", Body: make([]byte, 2<<20)}, {Subject: "out.a", Route: "r", N: 1, Body: []byte("x")}}, nil
+}
+
+func TestMappedObjectTooLarge(t *testing.T) {
+	n := startNATS(t)
+	log := newMemLog()
+	log.grow(1)
+	mapped(t, n.URL(), log, large{}, "out.*")
+	log.await(t, 1)
+	if d := log.deadLetters(); len(d) != 1 || d[0].Stage != "publish:r" || !strings.Contains(d[0].Reason, "max_payload") {
+		t.Errorf("dead letters %+v", d)
+	}
+	if got := bodies(t, n.URL(), "TELEMETRY_MAPPED"); len(got) != 1 {
+		t.Errorf("stream %v", got)
+	}
+}
+
+func TestDistinct(t *testing.T) {
+	for want, in := range map[string][]string{
+		"a.*":   {"a.*", "a.b", "a.*"},
+		">":     {"a.b", ">", "a.>"},
+		"a.b c": {"c", "a.b"},
+		"a.>":   {"a.*.c", "a.>"},
+	} {
+		got := distinct(in)
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%v: got %v, want %s", in, got, want)
+		}
+	}
+}
