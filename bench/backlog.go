@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -56,6 +59,10 @@ func (b *bench) drain(r results) error {
 			return fmt.Errorf("%s: %w", draining, err)
 		}
 		b.note(r, point{draining, targetShape, 0}, m)
+		if m, err = t.exportBacklog(); err != nil {
+			return fmt.Errorf("%s: %w", exportAll, err)
+		}
+		b.note(r, toolPoint(exportAll), m)
 		return nil
 	})
 }
@@ -94,6 +101,41 @@ func (t *trial) watchDrain() (m measurement, err error) {
 	m.Rate = float64(t.n) / course[len(course)-1].at.Sub(t.program.begun).Seconds()
 	m.Tenths = ratesOf(course, t.n)
 	return m, errors.Join(t.program.stop(), checkLog(t.dir, t.n), checkArchive(t.dir, t.n))
+}
+
+// exportBacklog measures how the archive leaves again as lines, which are counted.
+func (t *trial) exportBacklog() (m measurement, err error) {
+	cmd := exec.CommandContext(t.ctx, t.binary, "export", "--archive", filepath.Join(t.dir, "telemetry.db"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return m, err
+	}
+	course := []reach{{time.Now(), 0}}
+	if err := cmd.Start(); err != nil {
+		return m, err
+	}
+	memory := watchMemory(cmd.Process.Pid)
+	lines, piece := 0, make([]byte, 1<<20)
+	for err == nil {
+		var n int
+		n, err = out.Read(piece)
+		lines += bytes.Count(piece[:n], []byte("\n"))
+		course = append(course, reach{time.Now(), lines})
+	}
+	m.Peak = float64(memory.end())
+	if err := cmd.Wait(); err != nil {
+		return m, fmt.Errorf("%w: %s", err, ends(said.String(), 2000))
+	}
+	if lines != t.n {
+		return m, fmt.Errorf("%d lines of %d records", lines, t.n)
+	}
+	m.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() / float64(t.n)
+	m.deliveries(t.n, course[len(course)-1].at.Sub(course[0].at))
+	m.Tenths = ratesOf(course, t.n)
+	return m, nil
 }
 
 // ratesOf is the rate in each tenth of n messages, messages a second.

@@ -26,6 +26,7 @@ func (p *report) write() {
 	p.stages()
 	p.broker()
 	p.latency()
+	p.commands()
 	p.backlog()
 	p.method()
 }
@@ -154,15 +155,42 @@ func (p *report) quantiles(at point, until string, of func(*measurement) quantil
 		ms(func(q quantiles) time.Duration { return q.P999 }), ms(func(q quantiles) time.Duration { return q.Max }))
 }
 
+func (p *report) commands() {
+	if len(p.r[toolPoint(exportJSON)]) == 0 {
+		return
+	}
+	p.printf("## Commands\n\n%d records of %d bytes; lines to publish are %d. Output goes to /dev/null. Each is a process from its start to its end, but for nats.go, which is measured once it is connected.\n\n",
+		p.r[toolPoint(exportJSON)][0].Messages, targetShape.Payload, p.r[toolPoint(pubLines)][0].Messages)
+	p.printf("| what | messages/s | CPU µs/msg | peak RssAnon |\n|---|---|---|---|\n")
+	for _, s := range []subject{sqliteJSON, exportJSON, sqliteCSV, exportCSV, bareCore, replayCore, importJSON, mosquitto, pubLines} {
+		at := toolPoint(s)
+		p.printf("| %s | %s | %s | %.0f MiB |\n", s, bracket("%.0f", p.r.of(at, rate)),
+			bracket("%.2f", p.r.of(at, func(m *measurement) float64 { return m.CPU * 1e6 })), p.r.of(at, mebibytes).Median)
+	}
+	d := p.r.of(toolPoint(replayPace), func(m *measurement) float64 { return m.Latency.P50.Seconds() * 1e3 })
+	worst := p.r.of(toolPoint(replayPace), func(m *measurement) float64 { return m.Latency.Max.Seconds() * 1e3 })
+	p.printf("\n%s, recorded at %d messages a second: half of them reach a subscriber within %s of their offset, the worst within %s.\n\n",
+		replayPace, toolPace, bracket("%.2f ms", d), bracket("%.2f ms", worst))
+}
+
 func (p *report) backlog() {
 	for i := range p.r[drainPoint] {
 		m := &p.r[drainPoint][i]
-		p.printf("## Backlog\n\n%d records of %d bytes into SQLite: %.0f rows/s, %.2f µs of CPU a row, peak RssAnon %.0f MiB. Rows/s in each tenth:", m.Messages, targetShape.Payload, m.Rate, m.CPU*1e6, mebibytes(m))
-		for _, v := range m.Tenths {
-			p.printf(" %.0f", v)
-		}
-		p.printf(".\n\n")
+		p.printf("## Backlog\n\n%d records of %d bytes into SQLite: %.0f rows/s, %.2f µs of CPU a row, peak RssAnon %.0f MiB. Rows/s in each tenth:%s.\n\n",
+			m.Messages, targetShape.Payload, m.Rate, m.CPU*1e6, mebibytes(m), m.tenths())
 	}
+	for i := range p.r[toolPoint(exportAll)] {
+		m := &p.r[toolPoint(exportAll)][i]
+		p.printf("Exported as NDJSON through a pipe: %.0f rows/s, %.2f µs of CPU a row, peak RssAnon %.0f MiB. Rows/s in each tenth:%s.\n\n",
+			m.Rate, m.CPU*1e6, mebibytes(m), m.tenths())
+	}
+}
+
+func (m *measurement) tenths() (text string) {
+	for _, v := range m.Tenths {
+		text += fmt.Sprintf(" %.0f", v)
+	}
+	return text
 }
 
 func (p *report) method() { p.printf("%s", method) }

@@ -18,6 +18,7 @@ var roles = map[string]func(link *link, parameters []byte) error{
 	"publish": publish,
 	"bare":    bare,
 	"fill":    fill,
+	"core":    core,
 }
 
 // A link is a role's end of its conversation. It ends when the other side goes.

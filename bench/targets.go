@@ -76,6 +76,22 @@ var targets = []target{
 		value: func(r results) spread { return r.of(pacedAll, mebibytes) }},
 	{what: "start with a 10 GiB log to the first PUBACK", atMost: true, bound: 1, format: "%.2f s",
 		value: func(r results) spread { return r.of(startPoint, func(m *measurement) float64 { return m.FirstAck }) }},
+	{what: "export to NDJSON: rate / sqlite3 -json on the same rows", bound: 5, format: "%.1f",
+		value: func(r results) spread { return r.ratio(toolPoint(exportJSON), toolPoint(sqliteJSON), rate) }},
+	{what: "export of 10 million rows, flat over time: slowest tenth / median tenth", bound: 0.8, format: "%.2f",
+		value: func(r results) spread { return r.of(toolPoint(exportAll), flatness) }},
+	{what: "… peak RssAnon", atMost: true, bound: 64, format: "%.0f MiB",
+		value: func(r results) spread { return r.of(toolPoint(exportAll), mebibytes) }},
+	{what: "replay to core NATS: rate / nats.go publishing the same payloads", bound: 0.6, format: "%.2f",
+		value: func(r results) spread { return r.ratio(toolPoint(replayCore), toolPoint(bareCore), rate) }},
+	{what: "replay as recorded, 10,000 msg/s: p99 of the distance from the recorded offset", atMost: true, bound: 1, format: "%.2f ms",
+		value: func(r results) spread {
+			return r.of(toolPoint(replayPace), func(m *measurement) float64 { return m.Latency.P99.Seconds() * 1e3 })
+		}},
+	{what: "import into the log, lines a second", bound: 300_000, format: "%.0f",
+		value: func(r results) spread { return r.of(toolPoint(importJSON), rate) }},
+	{what: "pub -l at QoS 1: rate / mosquitto_pub -l", bound: 1, format: "%.2f",
+		value: func(r results) spread { return r.ratio(toolPoint(pubLines), toolPoint(mosquitto), rate) }},
 }
 
 func drained(m *measurement) float64   { return m.Drain }

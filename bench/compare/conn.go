@@ -3,6 +3,7 @@ package compare
 import (
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // meter counts the bytes of connections, both directions.
@@ -26,14 +27,27 @@ func (c metered) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// meteredDialer makes the connections of nats.go.
-type meteredDialer struct{ m *meter }
+// meteredDialer makes the connection of nats.go, and keeps hold of it: Close of
+// nats.go waits for a write that may be stuck.
+type meteredDialer struct {
+	m    *meter
+	conn atomic.Pointer[metered]
+}
 
 // Dial implements nats.CustomDialer.
-func (d meteredDialer) Dial(network, address string) (net.Conn, error) {
+func (d *meteredDialer) Dial(network, address string) (net.Conn, error) {
 	c, err := (&net.Dialer{Timeout: dialTime}).Dial(network, address)
 	if err != nil {
 		return nil, err
 	}
-	return metered{c, d.m}, nil
+	made := &metered{c, d.m}
+	d.conn.Store(made)
+	return made, nil
+}
+
+// give gives what is stuck so long to end.
+func (d *meteredDialer) give(span time.Duration) {
+	if c := d.conn.Load(); c != nil {
+		c.SetDeadline(time.Now().Add(span))
+	}
 }

@@ -5,13 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/mqttetl/mqttetl/internal/client"
 )
 
-// writeSize is what a publisher gathers before it writes, in bytes, as long as
-// its window and its pace allow.
-const writeSize = 32 << 10
+const (
+	// writeSize is what a publisher gathers before it writes, in bytes, as long
+	// as its window and its pace allow.
+	writeSize = 16 << 10
+	// unreadMost is how many writes of QoS 0 the broker may not have read yet:
+	// behind each goes a PINGREQ. Without a bound the buffers of TCP would hold
+	// messages for seconds, and it would be them whose latency is measured.
+	unreadMost = 4
+)
 
 // mqttPublisher publishes with one connection. One goroutine encodes whole
 // frames into a large buffer and writes it, one reads the answers in place.
@@ -78,6 +85,7 @@ func (p *mqttPublisher) publish(quit <-chan struct{}) error {
 		select {
 		case <-quit:
 			p.fail(errQuit)
+			p.conn.SetDeadline(time.Unix(1, 0)) // it may be stuck in a write
 		case <-over:
 		}
 	}()
@@ -103,7 +111,7 @@ func (p *mqttPublisher) publish(quit <-chan struct{}) error {
 func (p *mqttPublisher) encode(buf []byte, due int) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.qos > 0 && p.out >= p.window && p.err == nil && len(p.release) == 0 {
+	for p.err == nil && (p.qos > 0 && p.out >= p.window && len(p.release) == 0 || p.unread >= unreadMost) {
 		p.changed.Wait()
 	}
 	if p.err != nil {
@@ -119,6 +127,10 @@ func (p *mqttPublisher) encode(buf []byte, due int) ([]byte, error) {
 		buf = p.message(buf, at)
 	}
 	p.sent.Add(uint64(n))
+	if p.qos == 0 && n > 0 {
+		buf = append(buf, typePingreq<<4, 0)
+		p.unread++
+	}
 	return buf, nil
 }
 
@@ -164,17 +176,11 @@ func (p *mqttPublisher) write(buf []byte) error {
 	return nil
 }
 
-// drain waits until everything is confirmed; of QoS 0, until the broker has read
-// everything: it answers a PINGREQ behind it.
+// drain waits until everything is confirmed, or read.
 func (p *mqttPublisher) drain() error {
-	if p.qos == 0 {
-		if err := p.write([]byte{typePingreq << 4, 0}); err != nil {
-			return err
-		}
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.qos == 0 && p.err == nil && !p.pong {
+	for p.err == nil && p.unread > 0 {
 		p.changed.Wait()
 	}
 	for {
@@ -227,7 +233,7 @@ func (p *mqttPublisher) takeAnswers(at int64) error {
 		}
 		kind := first >> 4
 		if kind == typePingresp {
-			p.pong = true
+			p.unread--
 			p.lastConfirm.Store(at)
 			continue
 		}

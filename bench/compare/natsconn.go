@@ -15,9 +15,9 @@ import (
 // natsBuffer is what nats.go gathers before it writes, in bytes.
 const natsBuffer = 64 << 10
 
-// connectNATS makes a connection whose bytes m counts; nil: nobody counts. fail
-// is called if it ends by itself, or the server complains about it.
-func connectNATS(url string, m *meter, fail func(error)) (*nats.Conn, error) {
+// connectNATS makes a connection by d. fail is called if it ends by itself, or
+// the server complains about it.
+func connectNATS(url string, d *meteredDialer, fail func(error)) (*nats.Conn, error) {
 	lost := func(_ *nats.Conn, err error) {
 		if err == nil {
 			err = errors.New("closed by the server")
@@ -25,16 +25,13 @@ func connectNATS(url string, m *meter, fail func(error)) (*nats.Conn, error) {
 		fail(fmt.Errorf("connection to NATS: %w", err))
 	}
 	options := []nats.Option{
-		nats.Name("mqttetl bench"), nats.NoReconnect(), nats.Timeout(dialTime), nats.WriteBufferSize(natsBuffer),
+		nats.Name("mqttetl bench"), nats.NoReconnect(), nats.Timeout(dialTime), nats.WriteBufferSize(natsBuffer), nats.SetCustomDialer(d),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() || err != nil {
 				lost(nc, err)
 			}
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { lost(nc, err) }),
-	}
-	if m != nil {
-		options = append(options, nats.SetCustomDialer(meteredDialer{m}))
 	}
 	nc, err := nats.Connect(url, options...)
 	if err != nil {
@@ -50,6 +47,7 @@ type natsPublisher struct {
 	pace
 	counts
 	nc       *nats.Conn
+	dialer   *meteredDialer
 	size     int
 	subjects []string // by topic
 	confirms *recorder
@@ -71,14 +69,14 @@ func newNATSPublisher(t *trial, url string, publisher int) (*natsPublisher, erro
 	p := &natsPublisher{
 		maker: t.maker(publisher), pace: t.pace(publisher), size: t.c.Size,
 		confirms: t.confirm.of(publisher), late: t.late.of(publisher),
-		window: t.c.Inflight,
+		window: t.c.Inflight, dialer: &meteredDialer{m: &t.wire},
 	}
 	p.changed.L = &p.mu
 	for i := range t.c.Topics {
 		p.subjects = append(p.subjects, t.subject(publisher, i))
 	}
 	var err error
-	if p.nc, err = connectNATS(url, &t.wire, p.fail); err != nil || p.window == 0 {
+	if p.nc, err = connectNATS(url, p.dialer, p.fail); err != nil || p.window == 0 {
 		return p, err
 	}
 	p.sentAt = make([]int64, p.window)
@@ -106,9 +104,13 @@ func (p *natsPublisher) publish(quit <-chan struct{}) error {
 		select {
 		case <-quit:
 			p.fail(errQuit)
+			p.dialer.give(0)
 		case <-over:
 		}
 	}()
+	if p.window == 0 {
+		go p.follow(over)
+	}
 	payload := filler(p.size)
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
 		if err := p.some(payload, min(due, 64)); err != nil {
@@ -165,10 +167,46 @@ func (p *natsPublisher) some(payload []byte, n int) error {
 		}
 		p.sent.Add(1)
 	}
-	if p.window == 0 {
-		p.sent.Add(uint64(n))
+	if p.window > 0 {
+		return nil
 	}
-	return nil
+	p.sent.Add(uint64(n))
+	return p.bounded(n * (p.size + len(p.subjects[0])))
+}
+
+// unreadBytes is about how much of NATS core the server may not have read yet.
+const unreadBytes = 1 << 20
+
+// bounded waits while the server is too far behind, after n bytes more.
+func (p *natsPublisher) bounded(n int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out += n
+	p.behind.Signal()
+	for p.out > unreadBytes && p.err == nil {
+		p.changed.Wait()
+	}
+	return p.err
+}
+
+// follow learns how far the server is, by PING and PONG, until over.
+func (p *natsPublisher) follow(over <-chan struct{}) {
+	defer context.AfterFunc(p.life, p.behind.Broadcast)()
+	for {
+		p.mu.Lock()
+		for p.out < unreadBytes/4 && p.err == nil && p.life.Err() == nil {
+			p.behind.Wait()
+		}
+		n, err := p.out, p.err
+		p.mu.Unlock()
+		if err != nil || p.nc.FlushTimeout(flushTime) != nil {
+			return
+		}
+		p.mu.Lock()
+		p.out -= n
+		p.changed.Signal()
+		p.mu.Unlock()
+	}
 }
 
 // reserve waits until the slot is free. In closed loop at is then the time of
@@ -250,23 +288,28 @@ func (p *natsPublisher) counted() *counts { return &p.counts }
 
 func (p *natsPublisher) close() {
 	p.leaving.Store(true)
+	p.dialer.give(closeTime)
 	p.nc.Close()
 }
+
+// closeTime is how long the end of a connection may take.
+const closeTime = time.Second
 
 // natsSubscriber hears a subject by nats.go: core, or what a consumer of the
 // stream delivers without acknowledgements.
 type natsSubscriber struct {
 	*ledger
 	nc      *nats.Conn
+	dialer  *meteredDialer
 	leaving atomic.Bool
 	reader  chan struct{} // closed when the last callback has returned
 }
 
 // subscribeNATS subscribes to subject, or from stream if it is not "".
 func subscribeNATS(t *trial, url, stream, subject string, l *ledger, fail func(error)) (*natsSubscriber, error) {
-	s := &natsSubscriber{ledger: l, reader: make(chan struct{})}
+	s := &natsSubscriber{ledger: l, reader: make(chan struct{}), dialer: &meteredDialer{m: &t.wire}}
 	var err error
-	s.nc, err = connectNATS(url, &t.wire, func(err error) {
+	s.nc, err = connectNATS(url, s.dialer, func(err error) {
 		if !s.leaving.Load() {
 			fail(err)
 		}
@@ -311,6 +354,7 @@ func (s *natsSubscriber) message(m *nats.Msg) {
 // close ends the connection; the ledger is then complete.
 func (s *natsSubscriber) close() {
 	s.leaving.Store(true)
+	s.dialer.give(closeTime)
 	s.nc.Close()
 	<-s.reader
 }
