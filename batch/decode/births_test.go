@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -211,6 +212,11 @@ func TestSparkplugBroken(t *testing.T) {
 	}
 	if _, err := all(mustNew(t, "sparkplug_b", Options{}), "spBv1.0/g/NBIRTH/n", []byte{0x12, 5}); text(err) !=
 		"NBIRTH of g/n: payload is not of Sparkplug B: unexpected EOF" {
+		t.Errorf("%v", err)
+	}
+	many := bytes.Repeat([]byte{0x12, 0}, maxMetrics+1)
+	if _, err := all(mustNew(t, "sparkplug_b", Options{}), "spBv1.0/g/NBIRTH/n", many); text(err) !=
+		"NBIRTH of g/n: payload is not of Sparkplug B: more than 100000 metrics" {
 		t.Errorf("%v", err)
 	}
 	deep := object{"name": "x", "datatype": uint32(3), "int_value": uint32(1)}

@@ -21,7 +21,7 @@ func newCSV(o Options) (Decoder, error) {
 	if !utf8.ValidRune(o.Comma) || slices.Contains([]rune{'"', '\r', '\n', utf8.RuneError}, o.Comma) {
 		return nil, fmt.Errorf("%q cannot separate csv fields", o.Comma)
 	}
-	if name := twice(o.Header); name != "" {
+	if name, ok := twice(o.Header); ok {
 		return nil, fmt.Errorf("csv header has %q twice", name)
 	}
 	return &csvDecoder{o.Comma, o.Header}, nil
@@ -32,15 +32,16 @@ type csvDecoder struct {
 	header []string
 }
 
-func twice(names []string) string {
+// twice returns a name that is there more than once.
+func twice(names []string) (string, bool) {
 	seen := map[string]bool{}
 	for _, n := range names {
 		if seen[n] {
-			return n
+			return n, true
 		}
 		seen[n] = true
 	}
-	return ""
+	return "", false
 }
 
 func (d *csvDecoder) Decode(_ string, payload []byte, emit func(any) error) error {
@@ -59,7 +60,7 @@ func (d *csvDecoder) Decode(_ string, payload []byte, emit func(any) error) erro
 			return fmt.Errorf("payload is not CSV: %w", err)
 		}
 		header = slices.Clone(row)
-		if name := twice(header); name != "" {
+		if name, ok := twice(header); ok {
 			return fmt.Errorf("payload is not CSV: its header has %q twice", name)
 		}
 	}

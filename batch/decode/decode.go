@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
-// Limits that hold when Options leaves them 0.
+// Limits that hold when Options leaves them 0. A tree can be a hundred times as
+// large as its payload.
 const (
-	DefaultMaxBytes = 16 << 20
-	DefaultMaxDepth = 1000
+	DefaultMaxBytes     = 16 << 20 // of text, raw, number, csv and influx
+	DefaultMaxTreeBytes = 4 << 20  // of the other formats
+	DefaultMaxDepth     = 1000
 )
 
 // Options are what a format needs beside its name.
@@ -24,7 +26,7 @@ type Options struct {
 	// tried again. The births known now apply, even of dead nodes, and the
 	// memory stays as it is.
 	Retry    bool
-	MaxBytes int // of a payload; 0: DefaultMaxBytes. The Extractor has no such limit
+	MaxBytes int // of a payload; 0: DefaultMaxBytes or DefaultMaxTreeBytes. The Extractor has no such limit
 	MaxDepth int // of arrays, objects, messages; 0: DefaultMaxDepth
 }
 
@@ -48,6 +50,10 @@ var formats = map[string]func(Options) (Decoder, error){
 	"auto": newAuto, "json": newJSON, "text": newText, "number": newNumber, "raw": newRaw,
 }
 
+// flat are the formats whose documents are about as large as what they are
+// made of.
+var flat = []string{"text", "raw", "number", "csv", "influx"}
+
 // Formats lists the names that New knows.
 func Formats() []string {
 	var names []string
@@ -66,7 +72,10 @@ func New(format string, o Options) (Decoder, error) {
 		return nil, fmt.Errorf("unknown format %q, one of: %s", format, strings.Join(Formats(), ", "))
 	}
 	if o.MaxBytes == 0 {
-		o.MaxBytes = DefaultMaxBytes
+		o.MaxBytes = DefaultMaxTreeBytes
+		if slices.Contains(flat, format) {
+			o.MaxBytes = DefaultMaxBytes
+		}
 	}
 	if o.MaxDepth == 0 {
 		o.MaxDepth = DefaultMaxDepth

@@ -98,6 +98,7 @@ func TestFormats(t *testing.T) {
 		{"csv", "a,b\n1,x\n,\"2\n3\"\n", []any{object{"a": 1, "b": "x"}, object{"a": nil, "b": "2\n3"}}, ""},
 		{"csv", "\ufefft;\n007", []any{object{"t;": "007"}}, ""},
 		{"csv", "a,a\n1,2", nil, `payload is not CSV: its header has "a" twice`},
+		{"csv", ",\n1,2", nil, `payload is not CSV: its header has "" twice`},
 		{"csv", "a,b\n1", nil, "payload is not CSV: line 2 has 1 fields, the header 2"},
 		{"csv", "a\n\"", nil, `payload is not CSV: parse error on line 2, column 2: extraneous or missing " in quoted-field`},
 		{"csv", "", nil, "payload is not CSV: it has no header line"},

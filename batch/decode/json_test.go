@@ -50,6 +50,9 @@ func same(a, b any) bool {
 	case float64:
 		b, ok := b.(float64)
 		return ok && (a == b || a != a && b != b)
+	case Bytes:
+		b, ok := b.(Bytes)
+		return ok && bytes.Equal(a, b)
 	case *big.Int:
 		b, ok := b.(*big.Int)
 		return ok && a.Cmp(b) == 0

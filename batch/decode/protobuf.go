@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -40,6 +41,9 @@ func newProtobuf(o Options) (Decoder, error) {
 		}
 		r := protobufReader{left: maxProtobufValues}
 		v := r.message(msg)
+		if r.err != nil {
+			return nil, fmt.Errorf("payload is not a %s of protobuf: %w", o.Message, r.err)
+		}
 		if r.left < 0 {
 			return nil, fmt.Errorf("payload grows to more than %d values", maxProtobufValues)
 		}
@@ -74,9 +78,12 @@ func findMessage(file, name string) (protoreflect.MessageDescriptor, error) {
 
 // maxProtobufValues bounds what two bytes of an empty message can grow to: all
 // its defaults.
-const maxProtobufValues = 4 << 20
+const maxProtobufValues = 1 << 20
 
-type protobufReader struct{ left int }
+type protobufReader struct {
+	left int
+	err  error
+}
 
 func (r *protobufReader) message(m protoreflect.Message) any {
 	d := m.Descriptor()
@@ -105,6 +112,7 @@ func (r *protobufReader) message(m protoreflect.Message) any {
 }
 
 func (r *protobufReader) field(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
+	r.left--
 	switch {
 	case f.IsMap():
 		m := map[string]any{}
@@ -152,6 +160,9 @@ func (r *protobufReader) value(f protoreflect.FieldDescriptor, v protoreflect.Va
 		return v
 	case []byte:
 		return Bytes(append([]byte{}, v...))
+	}
+	if !utf8.ValidString(v.String()) { // proto2 does not check it
+		r.err = fmt.Errorf("%s: %w", f.Name(), errInvalidText)
 	}
 	return v.String()
 }

@@ -3,6 +3,7 @@ package decode
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -269,7 +270,7 @@ func FuzzSparkplug(f *testing.F) {
 		}
 		p, err := parsePayload(payload)
 		if err != nil {
-			if !strings.HasSuffix(err.Error(), errInvalidText.Error()) {
+			if !errors.Is(err, errInvalidText) {
 				t.Fatalf("protobuf takes it, the decoder says %v", err)
 			}
 			return

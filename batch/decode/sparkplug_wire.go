@@ -141,12 +141,18 @@ func eachField(b []byte, take func(f field) error) error {
 	return nil
 }
 
+// maxMetrics bounds what empty metrics of two bytes grow to.
+const maxMetrics = 100_000
+
 func parsePayload(b []byte) (p wirePayload, err error) {
 	err = eachField(b, func(f field) (err error) {
 		switch {
 		case f.varint(1):
 			p.timestamp = &f.n
 		case f.bytes(2):
+			if len(p.metrics) == maxMetrics {
+				return fmt.Errorf("more than %d metrics", maxMetrics)
+			}
 			m, err := parseMetric(f.raw)
 			if err != nil {
 				return fmt.Errorf("metric %d: %w", len(p.metrics), err)
