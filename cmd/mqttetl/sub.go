@@ -181,7 +181,7 @@ const reconnectTime = time.Second
 // session is one connection. It returns client.ErrStop when all is done.
 func (s *subscriber) session(ctx context.Context, u *url.URL, timedOut *<-chan time.Time) error {
 	s.ready = make(chan struct{})
-	c, err := s.connect(ctx, u, client.Options{Receive: s.receive, Flush: s.out.Flush})
+	c, err := s.connect(ctx, u, client.Options{Receive: s.receive, Flush: s.out.Flush, Hold: s.exitAfter})
 	if err != nil {
 		return err
 	}
@@ -257,6 +257,8 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 // receive prints one message.
 func (s *subscriber) receive(m *client.Received) error {
 	switch {
+	case s.exitAfter: // not printed and not acknowledged, so that a kept session keeps it
+		return nil
 	case s.retainedOnly && !m.Flags.Retain():
 		return client.ErrStop
 	case slices.ContainsFunc(s.mute, func(f mqttetl.Filter) bool { return f.Matches(m.Topic) }):

@@ -27,6 +27,9 @@ type tool struct {
 	help bool
 
 	host, bind, unix, url string
+	proxy                 string
+	dialer                dial.Dialer
+	refused               refusedOptions
 	port                  int
 	ws                    bool
 	wsPath                string
@@ -84,6 +87,7 @@ func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.IntVarP(&t.keepalive, "keepalive", "k", 60, "seconds between pings, 5 to 65535, 0 for none")
 	f.StringVarP(&t.bind, "bind-address", "A", "", "local address to connect from")
 	f.StringVar(&t.unix, "unix", "", "connect to this Unix socket")
+	f.StringVar(&t.proxy, "proxy", "", "connect through socks5h://[user[:password]@]host[:port]")
 	f.BoolVar(&t.ws, "ws", false, "MQTT over WebSocket")
 	f.StringVar(&t.wsPath, "ws-path", "/mqtt", "path of the WebSocket")
 	f.StringVar(&t.tls.CA, "cafile", "", "file with trusted authorities (PEM); turns TLS on")
@@ -101,6 +105,8 @@ func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.VarP((*propertyValue)(&t.properties), "property", "D", "MQTT 5 property: -D `packet name value`, for user-property name and value;\npacket is connect, publish, subscribe, unsubscribe, disconnect or will")
 	f.BoolVarP(&t.debug, "debug", "d", false, "tell every packet")
 	f.BoolVar(&t.quiet, "quiet", false, "no messages about errors")
+	f.VarP(alone{}, "config-file", "o", "take options from this file, one a line, as if they stood here")
+	t.refused.addFlags(f)
 	f.Bool("nodelay", true, "")
 	_ = f.MarkHidden("nodelay") // it is there; always so here, and in scripts written for mosquitto
 	f.BoolVar(&t.help, "help", false, "print this help")
@@ -204,14 +210,24 @@ func (t *tool) check() error {
 		{t.keepalive != 0 && (t.keepalive < 5 || t.keepalive > 65535), "-k must be 0 or 5 to 65535"},
 		{(t.tls.Cert == "") != (t.tls.Key == ""), "--cert and --key need one another"},
 		{t.willTopic == "" && (t.changed("will-payload") || t.will.QoS != 0 || t.will.Retain), "a will needs --will-topic"},
-		{t.unix != "" && (t.ws || t.url != ""), "--unix excludes --ws and -L"},
+		{t.unix != "" && (t.ws || t.url != "" || t.proxy != ""), "--unix excludes --ws, --proxy and -L"},
 	} {
 		if c.bad {
 			return errors.New(c.text)
 		}
 	}
+	if err := t.refused.check(); err != nil {
+		return err
+	}
 	if err := t.checkTLS(); err != nil {
 		return err
+	}
+	t.dialer = dial.Dialer{TLS: t.tls, Local: t.bind, Unix: t.unix}
+	if t.proxy != "" {
+		var err error
+		if t.dialer.Proxy, err = dial.Proxy(t.proxy); err != nil {
+			return fmt.Errorf("--proxy: %w", err)
+		}
 	}
 	return t.checkSession()
 }
@@ -334,8 +350,7 @@ func (t *tool) connect(ctx context.Context, u *url.URL, o client.Options) (*clie
 	if t.debug {
 		o.Debug = func(line string) { fmt.Fprintf(t.std.err, "Client %s %s\n", t.id, line) }
 	}
-	d := dial.Dialer{TLS: t.tls, Local: t.bind, Unix: t.unix}
-	conn, err := d.Dial(ctx, u)
+	conn, err := t.dialer.Dial(ctx, u)
 	if err != nil {
 		return nil, err
 	}

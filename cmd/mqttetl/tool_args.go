@@ -68,6 +68,20 @@ func (t *tool) join(args []string) (joined []string, err error) {
 		if a == "--" {
 			return append(joined, args[i:]...), nil
 		}
+		if a == "-o" || a == "--config-file" {
+			if i++; i == len(args) {
+				return nil, fmt.Errorf("flag needs an argument: %s", a)
+			}
+			more, err := t.optionsIn(args[i])
+			if err == nil {
+				more, err = t.join(more)
+			}
+			if err != nil {
+				return nil, err
+			}
+			joined = append(joined, more...)
+			continue
+		}
 		if a != "-D" && a != "--property" {
 			joined = append(joined, a)
 			if t.takesNext(a) && i+1 < len(args) {
@@ -117,20 +131,25 @@ func defaultsPath() string {
 	return filepath.Join(dir, "mqttetl", "defaults")
 }
 
-// defaults reads the file of defaults: one option a line, with its value behind
-// a blank; a line that begins with # is a comment. An option of another tool is
-// left out.
+// defaults reads the file of defaults, if there is one.
 func (t *tool) defaults() (args []string, err error) {
 	path := defaultsPath()
 	if path == "" {
 		return nil, nil
 	}
-	file, err := os.Open(path)
+	args, err = t.optionsIn(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	return args, err
+}
+
+// optionsIn reads a file of options: one a line, with its value behind a blank; a
+// line that begins with # is a comment. An option of another tool is left out.
+func (t *tool) optionsIn(path string) (args []string, err error) {
+	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read defaults: %w", err)
+		return nil, fmt.Errorf("read options: %w", err)
 	}
 	defer file.Close()
 	lines := bufio.NewScanner(file)
@@ -146,6 +165,8 @@ func (t *tool) defaults() (args []string, err error) {
 			continue
 		case f == nil:
 			return nil, fmt.Errorf("%s:%d: unknown option %s", path, n, option)
+		case f.Name == "config-file":
+			return nil, fmt.Errorf("%s:%d: %s cannot stand in a file", path, n, option)
 		case f.Name == "property":
 			args = append(append(args, option), strings.Fields(value)...)
 		case f.NoOptDefVal != "" && strings.TrimSpace(value) != "":

@@ -21,8 +21,9 @@ const Timeout = 10 * time.Second
 // Dialer says how to reach a broker. The zero value will do for most.
 type Dialer struct {
 	TLS   TLS
-	Local string // local host or address to connect from; empty: the system chooses
-	Unix  string // path of a Unix socket that takes the place of the URL's host
+	Local string   // local host or address to connect from; empty: the system chooses
+	Unix  string   // path of a Unix socket that takes the place of the URL's host
+	Proxy *url.URL // a SOCKS5 proxy as Proxy returns it; it resolves the host's name
 }
 
 // ports are the accepted schemes and their default ports.
@@ -101,7 +102,14 @@ func (d *Dialer) tcp(ctx context.Context, address string) (net.Conn, error) {
 		}
 		n.LocalAddr = local
 	}
-	c, err := n.DialContext(ctx, network, address)
+	dial := n.DialContext
+	if d.Proxy != nil {
+		var err error
+		if dial, err = through(d.Proxy, &n); err != nil {
+			return nil, err
+		}
+	}
+	c, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, unreachable{err}
 	}

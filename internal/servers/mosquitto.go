@@ -57,7 +57,7 @@ func StartMosquitto(dir, extra string) (*Mosquitto, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range regexp.MustCompile(`(?m)^listener (\d+) (\S+)`).FindAllStringSubmatch(lines, -1) {
+	for _, l := range regexp.MustCompile(`(?m)^listener ([1-9]\d*) (\S+)`).FindAllStringSubmatch(lines, -1) {
 		m.listeners = append(m.listeners, net.JoinHostPort(l[2], l[1]))
 	}
 	if err := os.WriteFile(m.config, []byte(lines), 0o600); err != nil {
