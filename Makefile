@@ -1,7 +1,7 @@
 # make build    bin/mqttetl
 # make demo     the whole pipeline with simulated devices, DURATION=10s ends it
 # make test     all tests, with the race detector, against a real Mosquitto, nats-server and sqlite3
-# make test-brokers  the broker table's rows that need npm or a large package
+# make test-brokers  the broker table's rows that need npm or a large package, and the bench report in Chromium
 # make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing
 # make bench    what each stage costs, into bench/RESULTS.md and the README, 10 minutes
 # make microbench  Go benchmarks of the parts, for benchstat
@@ -41,10 +41,11 @@ test: deps
 NPM_BROKERS := aedes@1.2.0 ws@8.23.0
 
 test-brokers:
-	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server'
+	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server chromium:chromium'
 	npm install --no-audit --no-fund --no-package-lock --silent --prefix bin/npm $(NPM_BROKERS)
-	$(GO) test -race -timeout $(TESTTIME) -parallel 4 -tags brokers ./internal/brokers -run '^TestMoreBrokers$$' -count=1 \
+	$(GO) test -race -timeout $(TESTTIME) -parallel 16 -tags brokers ./internal/brokers -run '^Test(MoreBrokers|IdleMinute)$$' -count=1 \
 		-args -modules '$(CURDIR)/bin/npm/node_modules'
+	$(GO) test -race -timeout $(TESTTIME) -tags brokers ./bench/report -run '^TestHTMLInChromium$$' -count=1
 
 check: deps format vet staticcheck vulncheck test fuzz
 
