@@ -40,7 +40,7 @@ type mqttPublisher struct {
 	lastID  uint16  // packet id of the latest message
 	sentAt  []int64 // by packet id: when the message was sent, in open loop was to be sent; 0: the id is free
 	release []byte  // PUBRELs to write
-	pong    bool    // the broker has answered the PINGREQ behind the last message
+	unread  int     // PINGREQs that are not answered, QoS 0
 	err     error
 	leaving bool
 	reader  sync.WaitGroup

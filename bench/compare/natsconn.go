@@ -59,8 +59,9 @@ type natsPublisher struct {
 
 	mu      sync.Mutex
 	changed sync.Cond
-	sentAt  []int64 // by slot: when it was sent, in open loop was to be sent; 0: free
-	out     int
+	sentAt  []int64       // by slot: when it was sent, in open loop was to be sent; 0: free
+	out     int           // unconfirmed messages; with NATS core bytes that may be unread
+	behind  chan struct{} // with NATS core: there is something to follow
 	err     error
 	leaving atomic.Bool
 }
@@ -69,7 +70,7 @@ func newNATSPublisher(t *trial, url string, publisher int) (*natsPublisher, erro
 	p := &natsPublisher{
 		maker: t.maker(publisher), pace: t.pace(publisher), size: t.c.Size,
 		confirms: t.confirm.of(publisher), late: t.late.of(publisher),
-		window: t.c.Inflight, dialer: &meteredDialer{m: &t.wire},
+		window: t.c.Inflight, dialer: &meteredDialer{m: &t.wire}, behind: make(chan struct{}, 1),
 	}
 	p.changed.L = &p.mu
 	for i := range t.c.Topics {
@@ -181,8 +182,12 @@ const unreadBytes = 1 << 20
 func (p *natsPublisher) bounded(n int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.out += n
-	p.behind.Signal()
+	if p.out += n; p.out > unreadBytes/4 {
+		select {
+		case p.behind <- struct{}{}:
+		default:
+		}
+	}
 	for p.out > unreadBytes && p.err == nil {
 		p.changed.Wait()
 	}
@@ -191,15 +196,17 @@ func (p *natsPublisher) bounded(n int) error {
 
 // follow learns how far the server is, by PING and PONG, until over.
 func (p *natsPublisher) follow(over <-chan struct{}) {
-	defer context.AfterFunc(p.life, p.behind.Broadcast)()
 	for {
-		p.mu.Lock()
-		for p.out < unreadBytes/4 && p.err == nil && p.life.Err() == nil {
-			p.behind.Wait()
+		select {
+		case <-p.behind:
+		case <-over:
+			return
 		}
-		n, err := p.out, p.err
+		p.mu.Lock()
+		n := p.out
 		p.mu.Unlock()
-		if err != nil || p.nc.FlushTimeout(flushTime) != nil {
+		if err := p.nc.FlushTimeout(flushTime); err != nil {
+			p.fail(fmt.Errorf("flush: %w", err))
 			return
 		}
 		p.mu.Lock()

@@ -146,7 +146,7 @@ func (c *Config) plan() (cases []*Case) {
 			}
 		}
 	}
-	alone := Config{Inflight: c.Inflight[:1], Topics: c.Topics[:1], Sizes: c.Sizes, Duration: c.Duration}
+	alone := Config{Inflight: []int{slices.Max(c.Inflight)}, Topics: c.Topics[:1], Sizes: c.Sizes, Duration: c.Duration}
 	for _, k := range instruments {
 		cases = append(cases, alone.sweep(k, Throughput, 0)...)
 	}

@@ -105,7 +105,8 @@ func (b *Case) comparable(c *Case) bool {
 		return c.ID == refBareNATS && b.ID == refOurNATS || c.ID == refMosquitto && b.ID == refOurMQTT
 	}
 	return b.Durability.Class == c.Durability.Class && b.Durability.Text == c.Durability.Text && b.Mode == c.Mode &&
-		b.Offered == c.Offered && b.Size == c.Size && b.Fan == c.Fan && b.Topics == c.Topics && (b.Inflight == c.Inflight || b.Inflight < 2 || c.Inflight < 2)
+		b.Offered == c.Offered && b.Size == c.Size && b.Fan == c.Fan && b.Topics == c.Topics &&
+		(b.Inflight == c.Inflight || b.Inflight == 0 || c.Inflight == 0 || b.Sync || c.Sync)
 }
 
 // ceilingOf tells whether b is what the instrument can do at most in c.
