@@ -209,8 +209,10 @@ func (p *Player) pass(ctx context.Context, to Destination, from Source) error {
 	chunks, stop := readAhead(ctx, from)
 	defer stop()
 	s := score{pace: p.cfg.Pace}
-	p.beat.restart()
 	for c := range chunks {
+		if s.n == 0 {
+			p.beat.restart() // not before the first record is there
+		}
 		if errors.Is(c.err, io.EOF) {
 			return nil
 		}

@@ -341,3 +341,24 @@ func TestSourceIsLeftAloneAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// slowly is a Source that takes its time.
+type slowly struct{ Source }
+
+func (s slowly) Next(ctx context.Context) ([]mqttetl.Record, error) {
+	<-time.After(60 * time.Millisecond)
+	return s.Source.Next(ctx)
+}
+
+// The time that it takes to read the first records is none of the recording's.
+func TestPaceBeginsWithTheFirstRecord(t *testing.T) {
+	const step = 20 * time.Millisecond
+	p := NewPlayer(Config{Pace: Pace{Speed: 1}, Open: func(mqttetl.Seq, uint64) Source { return slowly{&endless{n: 2, step: int64(step)}} }})
+	to := &noting{confirmed: p.Confirmed}
+	if err := p.Run(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	if gap := to.at[1].Sub(to.at[0]); gap < step*3/4 {
+		t.Errorf("%v between two records, recorded with %v", gap, step)
+	}
+}
