@@ -13,8 +13,10 @@ import (
 )
 
 // TestBrokers is the part of the table that needs nothing beyond make deps.
-func TestBrokers(t *testing.T) {
-	check(t, []row{
+func TestBrokers(t *testing.T) { check(t, rows(), keepalive, suite) }
+
+func rows() []row {
+	return []row{
 		{name: "Mosquitto, MQTT 5", version: "5", start: plainMosquitto},
 		{name: "Mosquitto, MQTT 3.1.1", version: "3.1.1", start: plainMosquitto},
 		{name: "Mosquitto, TLS with client certificates", version: "5", start: tlsMosquitto},
@@ -23,7 +25,7 @@ func TestBrokers(t *testing.T) {
 		{name: "Mosquitto, $share", version: "5", share: true, start: plainMosquitto},
 		{name: "nats-server", version: "3.1.1", start: startNATS, dollarInHash: true},
 		{name: "mochi", version: "5", start: startMochi},
-	})
+	}
 }
 
 // queues keeps what an offline session has to get.
@@ -46,14 +48,7 @@ func webSocketMosquitto(t *testing.T) broker {
 	_, port, _ := net.SplitHostPort(addr)
 	// Mosquitto 2.0.11 does not start with nothing but a WebSocket listener.
 	mosquitto(t, t.TempDir(), "listener "+port+" 127.0.0.1\nprotocol websockets")
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return broker{url: "ws://" + addr + "/mqtt"}
-		} else if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	return broker{url: "ws://" + addr + "/mqtt"}
 }
 
 func tlsMosquitto(t *testing.T) broker {

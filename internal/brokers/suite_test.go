@@ -14,6 +14,10 @@ import (
 // keepalive of the sources, short so that a test can wait for several.
 const keepalive = 2 * time.Second
 
+// idleTime is how long connections are left alone: here for several intervals of
+// keepalive; TestIdleMinute does so for a minute.
+const idleTime = 4 * keepalive
+
 // row is one row of the README's table.
 type row struct {
 	name    string
@@ -28,24 +32,28 @@ type row struct {
 	retainedExact bool // no retained messages for a filter with wildcards
 }
 
-// check runs the whole suite against every row.
-func check(t *testing.T, rows []row) {
+// check runs steps against every row at the same time, as far as -parallel allows.
+func check(t *testing.T, rows []row, keepalive time.Duration, steps func(*world)) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, r, r.start(t))
-			w.publish(true, "e/retained/x", "kept by wildcard")
-			w.publish(true, "kept", "kept by name")
-			w.start()
-			w.retained()
-			w.wildcards()
-			w.will()
-			w.killed()
-			w.redelivered()
-			w.idle()
-			w.takenOver()
+			steps(newWorld(t, r, r.start(t), keepalive))
 		})
 	}
+}
+
+// suite is the whole of what a row of the table promises.
+func suite(w *world) {
+	w.publish(true, "e/retained/x", "kept by wildcard")
+	w.publish(true, "kept", "kept by name")
+	w.start()
+	w.retained()
+	w.wildcards()
+	w.will()
+	w.killed()
+	w.redelivered()
+	w.idle(idleTime)
+	w.takenOver()
 }
 
 // retained: a retained message of the time before arrives with its flag, except
@@ -168,10 +176,10 @@ func (w *world) redelivered() {
 }
 
 // idle: a connection without messages outlives several keepalive intervals.
-func (w *world) idle() {
+func (w *world) idle(d time.Duration) {
 	w.t.Helper()
 	before, _ := w.source()
-	<-time.After(4 * keepalive)
+	<-time.After(d)
 	if after, _ := w.source(); after != before || !w.ready() {
 		w.t.Errorf("the idle connection was lost: %d reconnects, ready %v", after-before, w.ready())
 	}

@@ -82,7 +82,7 @@ func (o *output) String() string {
 }
 
 // newWorld writes the configuration: a source with filters, and one with "#".
-func newWorld(t *testing.T, r row, b broker) *world {
+func newWorld(t *testing.T, r row, b broker, keepalive time.Duration) *world {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
