@@ -15,7 +15,7 @@ const (
 	// as its window and its pace allow.
 	writeSize = 16 << 10
 	// unreadMost is how many writes of QoS 0 the broker may not have read yet:
-	// behind each goes a PINGREQ. Without a bound the buffers of TCP would hold
+	// behind each full one goes a PINGREQ. Without a bound the buffers of TCP would hold
 	// messages for seconds, and it would be them whose latency is measured.
 	unreadMost = 4
 )
@@ -40,6 +40,7 @@ type mqttPublisher struct {
 	lastID  uint16  // packet id of the latest message
 	sentAt  []int64 // by packet id: when the message was sent, in open loop was to be sent; 0: the id is free
 	release []byte  // PUBRELs to write
+	behind  int     // bytes since the latest PINGREQ
 	unread  int     // PINGREQs that are not answered, QoS 0
 	err     error
 	leaving bool
@@ -127,11 +128,17 @@ func (p *mqttPublisher) encode(buf []byte, due int) ([]byte, error) {
 		buf = p.message(buf, at)
 	}
 	p.sent.Add(uint64(n))
-	if p.qos == 0 && n > 0 {
-		buf = append(buf, typePingreq<<4, 0)
-		p.unread++
+	if p.behind += len(buf); p.qos == 0 && p.behind >= writeSize {
+		buf = p.ping(buf)
 	}
 	return buf, nil
+}
+
+// ping asks the broker to tell when it has read this far.
+func (p *mqttPublisher) ping(buf []byte) []byte {
+	p.behind = 0
+	p.unread++
+	return append(buf, typePingreq<<4, 0)
 }
 
 // message appends the next message.
@@ -180,6 +187,15 @@ func (p *mqttPublisher) write(buf []byte) error {
 func (p *mqttPublisher) drain() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.qos == 0 {
+		last := p.ping(nil)
+		p.mu.Unlock()
+		err := p.write(last)
+		p.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
 	for p.err == nil && p.unread > 0 {
 		p.changed.Wait()
 	}
