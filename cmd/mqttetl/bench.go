@@ -2,19 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
+	benchreport "github.com/mqttetl/mqttetl/bench/report"
 	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
@@ -24,6 +25,10 @@ type benchFlags struct {
 	match      string
 	rates      []float64
 	noProgress bool
+
+	output    string
+	csv, html string // files to write
+	compare   string // report of an earlier run
 }
 
 func newBench(std streams) *cobra.Command {
@@ -47,6 +52,8 @@ Exit codes: 0 every case was measured, 1 one was not or Ctrl-C ended it early.`,
 		Example: `  mqttetl bench --duration 2s
   mqttetl bench --case 'mqtt/qos1|jetstream/file' --rounds 5
   mqttetl bench --size 16,128,1024 --case '^nats/core$' --duration 1s -o json > sizes.json
+  mqttetl bench --size 16,128,1024 --case '^nats/core$' --duration 1s --compare sizes.json
+  mqttetl bench --duration 2s --html report.html --csv report.csv
   mqttetl bench --mqtt mqtt://127.0.0.1:1883 --nats nats://127.0.0.1:4222 --clients 1,10`,
 		Args: noArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,6 +86,10 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.Float64SliceVar(&f.rates, "throughput", []float64{1000}, "messages a second in open loop, of all publishers together; 0: no open loop")
 	flags.BoolVar(&c.EMQTT, "emqtt-header", false, "begin payloads as emqtt-bench's cnt64,ts does; its times are milliseconds")
 	flags.StringVar(&c.Dir, "dir", "", "`directory` for the files of servers, on the disk that counts (default: that for temporary files)")
+	flags.StringVarP(&f.output, "output", "o", "table", "output format: table, json, csv")
+	flags.StringVar(&f.csv, "csv", "", "`file` for the numbers of all cases and rounds")
+	flags.StringVar(&f.html, "html", "", "`file` for the report with charts, that needs no other")
+	flags.StringVar(&f.compare, "compare", "", "`file` of an earlier run with -o json: what has changed, and whether beyond the noise")
 	flags.BoolVar(&f.noProgress, "no-progress", false, "no line on a terminal that tells how far it has come")
 }
 
@@ -89,6 +100,8 @@ func (f *benchFlags) check() (err error) {
 		return fmt.Errorf("--case: %w", err)
 	}
 	switch {
+	case !slices.Contains([]string{"table", "json", "csv"}, f.output):
+		return fmt.Errorf("--output must be one of table, json, csv, not %q", f.output)
 	case c.Duration < 100*time.Millisecond:
 		return fmt.Errorf("--duration must be at least 100ms, not %v", c.Duration)
 	case c.Rounds < 1:
@@ -135,6 +148,14 @@ func (f *benchFlags) run(ctx context.Context, std streams) error {
 		return err
 	}
 	f.cfg.Self, f.cfg.Version, f.cfg.Command = []string{self}, buildVersion().Version, commandLine(os.Args[1:])
+	was, err := f.earlier()
+	if err != nil {
+		return err
+	}
+	files, err := f.open()
+	if err != nil {
+		return err
+	}
 	line := newProgressLine(std.err, f.noProgress)
 	f.cfg.Progress = func(p compare.Progress) {
 		line.show(func(elapsed time.Duration) string { return benchProgress(p, elapsed) })
@@ -144,7 +165,18 @@ func (f *benchFlags) run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.write(std.out, r), r.Err())
+	err = f.write(std.out, r)
+	if err == nil && was != nil {
+		to := std.out
+		if f.output != "table" { // which is for programs
+			to = std.err
+		}
+		err = benchreport.Compare(to, was, r)
+	}
+	for _, file := range files {
+		err = errors.Join(err, file.write(r))
+	}
+	return errors.Join(err, benchFailure(r))
 }
 
 func benchProgress(p compare.Progress, elapsed time.Duration) string {
@@ -154,9 +186,76 @@ func benchProgress(p compare.Progress, elapsed time.Duration) string {
 
 // write prints the report.
 func (f *benchFlags) write(w io.Writer, r *compare.Report) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
+	switch f.output {
+	case "json":
+		return benchreport.JSON(w, r)
+	case "csv":
+		return benchreport.CSV(w, r)
+	}
+	return benchreport.Table(w, r, isTerminal(w) && os.Getenv("NO_COLOR") == "")
+}
+
+// earlier is the report to compare with, nil if there is none.
+func (f *benchFlags) earlier() (*compare.Report, error) {
+	if f.compare == "" {
+		return nil, nil
+	}
+	file, err := os.Open(f.compare)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	r, err := benchreport.Read(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.compare, err)
+	}
+	return r, nil
+}
+
+// benchFile is a file for a report. It is opened before the run, so that a name
+// that cannot be written costs no run, and emptied after it.
+type benchFile struct {
+	*os.File
+	form func(io.Writer, *compare.Report) error
+}
+
+func (f *benchFlags) open() (files []benchFile, err error) {
+	for _, v := range []struct {
+		name string
+		form func(io.Writer, *compare.Report) error
+	}{{f.csv, benchreport.CSV}, {f.html, benchreport.HTML}} {
+		if v.name == "" {
+			continue
+		}
+		file, err := os.OpenFile(v.name, os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, benchFile{file, v.form})
+	}
+	return files, nil
+}
+
+func (f benchFile) write(r *compare.Report) error {
+	return errors.Join(f.Truncate(0), f.form(f, r), f.Close())
+}
+
+// benchFailure is why a run does not end with 0. What failed where stands in
+// the report.
+func benchFailure(r *compare.Report) error {
+	failed := 0
+	for _, c := range r.Cases {
+		if c.Error != "" {
+			failed++
+		}
+	}
+	switch {
+	case r.Interrupted:
+		return context.Canceled
+	case failed > 0:
+		return fmt.Errorf("%d of %d cases could not be measured", failed, len(r.Cases))
+	}
+	return nil
 }
 
 // plain is what a shell takes as it stands.
