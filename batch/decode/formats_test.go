@@ -121,6 +121,7 @@ func TestFormats(t *testing.T) {
 		{"influx", "m f=-1u", nil, `payload is not line protocol: line 1: field f: "-1u" is not an unsigned integer of 64 bits`},
 		{"influx", "m f=NaN", nil, `payload is not line protocol: line 1: field f: "NaN" is not a number, a boolean or a quoted string`},
 		{"influx", "m f=\"x", nil, "payload is not line protocol: line 1: field f: a string without its closing quote"},
+		{"influx", "m f=\"a\nb\"\nm", nil, "payload is not line protocol: line 3: the name of a field is missing"},
 		{"influx", "m f=1 soon", nil, `payload is not line protocol: line 1: "soon" where the timestamp is expected`},
 		{"influx", "m f=1 5 6", nil, "payload is not line protocol: line 1: something follows the timestamp"},
 	} {

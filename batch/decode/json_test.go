@@ -111,6 +111,7 @@ func TestBrokenJSON(t *testing.T) {
 		{`"\u12g4"`, `payload is not JSON: unknown escape within a string at byte 1`},
 		{"\"a\nb\"", `payload is not JSON: control byte 0x0a within a string at byte 2`},
 		{"\"12345678\x01\"", `payload is not JSON: control byte 0x01 within a string at byte 9`},
+		{"\"1234\x015678901234567890\"", `payload is not JSON: control byte 0x01 within a string at byte 5`},
 		{"{\"a\":\"\xff\"}", `payload is not JSON: invalid UTF-8 at byte 6`},
 		{"{\"a\xc3\":1}", `payload is not JSON: invalid UTF-8 at byte 3`},
 		{"\xff", `payload is not JSON: unexpected byte 0xff at byte 0`},
@@ -129,6 +130,10 @@ func TestBrokenJSON(t *testing.T) {
 	}
 	if _, err := all(mustNew(t, "json", Options{}), "", []byte(deep(1000, `[`, `]`))); err != nil {
 		t.Errorf("1000 levels: %v", err)
+	}
+	wide := "[" + strings.Repeat(`{"b":[]},`, 2000) + "1]"
+	if _, err := all(mustNew(t, "json", Options{}), "", []byte(wide)); err != nil {
+		t.Errorf("2000 arrays side by side: %v", err)
 	}
 }
 
