@@ -112,8 +112,8 @@ func TestCountsAgree(t *testing.T) {
 		well(t, c)
 		worth[c.ID] = c.Name
 		if c.Mode == Latency {
-			if n := float64(c.Rounds[0].Sent); n < 40 || n > 60 { // of 100 ms at 500/s
-				t.Errorf("%s: %g messages sent", c.ID, n)
+			if r := &c.Rounds[0]; r.Sent != 50 || r.Unsent != 0 { // of 100 ms at 500/s
+				t.Errorf("%s: %d messages sent", c.ID, r.Sent)
 			}
 			if !c.Rounds[0].EndToEnd.Open || c.Rounds[0].Late.Count == 0 {
 				t.Errorf("%s: no open loop", c.ID)

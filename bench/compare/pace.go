@@ -15,6 +15,7 @@ type pace struct {
 	// In open loop message i is to be sent at start + offset + i*every, whatever
 	// has become of those before it. every 0: as fast as the window allows.
 	every  int64
+	count  uint32 // messages that are due within the duration, all of which are sent, late or not
 	offset int64
 	start  *int64 // Unix nanoseconds, set before the publishers begin
 	exact  bool   // sleep on a thread of its own: the runtime's timers are too coarse
@@ -43,7 +44,7 @@ const pause = 50 * time.Millisecond
 // when it is over. In closed loop that is any number, at once.
 func (p *pace) wait(i uint32) int {
 	for {
-		if p.stopped.Load() {
+		if p.stopped.Load() || p.every > 0 && i >= p.count {
 			return 0
 		}
 		if p.every == 0 {
@@ -52,7 +53,7 @@ func (p *pace) wait(i uint32) int {
 		t := now()
 		early := p.due(i) - t
 		if early <= 0 {
-			return 1 + int(-early/p.every)
+			return int(min(1-early/p.every, int64(p.count-i)))
 		}
 		early = min(early, int64(pause))
 		if p.exact {

@@ -194,6 +194,7 @@ type Round struct {
 	Allocs    float64            `json:"allocs"`        // a message sent, of publishers and subscribers
 
 	Sent      uint64 `json:"sent"`
+	Unsent    uint64 `json:"unsent"`    // mode latency: due and not sent, because the case cannot keep up with the rate
 	Confirmed uint64 `json:"confirmed"` // PUBACK, PUBCOMP, PubAck; 0 where there is none
 	Refused   uint64 `json:"refused"`   // answered by a reason code or an error
 	Window    int    `json:"window"`    // in flight that the server allowed a publisher, at most Case.Inflight; 0: no confirmations

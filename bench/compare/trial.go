@@ -62,6 +62,9 @@ const (
 	// silence is how long nothing may be delivered, with everything confirmed,
 	// until what is missing counts as lost.
 	silence = 2 * time.Second
+	// catchUp is how long an open loop at least has to send what it could not
+	// send in time; what is left then is Round.Unsent.
+	catchUp = 5 * time.Second
 )
 
 func (w *world) newTrial(ctx context.Context, c *Case) *trial {
@@ -94,6 +97,7 @@ func (t *trial) pace(publisher int) pace {
 	if t.c.Mode == Latency {
 		p.every = int64(float64(t.c.Publishers) * float64(time.Second) / t.c.Offered)
 		p.start, p.offset = &t.start, int64(publisher)*p.every/int64(t.c.Publishers)
+		p.count = uint32((int64(t.c.Duration) - p.offset + p.every - 1) / p.every)
 		p.exact = t.c.Publishers <= exactMost
 	}
 	return p
@@ -221,7 +225,11 @@ func (t *trial) publishAll() error {
 	defer running.Wait()
 	defer sync.OnceFunc(func() { close(quit) })()
 	defer t.stopped.Store(true)
-	over := time.NewTimer(t.c.Duration)
+	span := t.c.Duration
+	if t.c.Mode == Latency { // what was due is sent, or the worst latencies would be missing
+		span += max(t.c.Duration, catchUp)
+	}
+	over := time.NewTimer(span)
 	defer over.Stop()
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
@@ -316,6 +324,12 @@ func (t *trial) fill(r *Round, begun int64) {
 		r.Refused += c.refused.Load()
 		last = max(last, c.lastConfirm.Load())
 		r.Window = p.windowed()
+	}
+	if t.c.Mode == Latency {
+		for i := range t.pubs {
+			r.Unsent += uint64(t.pace(i).count)
+		}
+		r.Unsent -= r.Sent
 	}
 	published := r.Sent
 	if t.c.Inflight > 0 {
