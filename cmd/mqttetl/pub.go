@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
 )
@@ -137,6 +138,9 @@ func (p *publisher) run(ctx context.Context) error {
 	if refused := p.refusals(); refused != nil {
 		return refused // some brokers close the connection behind a refusal
 	}
+	if errors.Is(err, mqttetl.ErrUnavailable) && mqttetl.Hint(err) == "" && c.InFlight() > 0 {
+		err = mqttetl.WithHint(err, "a broker may end the connection for a message that it does not take, such as one over its limit; with -V 5 more of them say why")
+	}
 	return codeOf(err)
 }
 
@@ -154,10 +158,11 @@ func (p *publisher) payload() ([]byte, error) {
 // publish sends everything and waits for the acknowledgements.
 func (p *publisher) publish(ctx context.Context, c *client.Client, m *client.Message) error {
 	if p.lines {
-		if err := p.eachLine(ctx, c, m); err != nil {
-			return err
+		err := p.eachLine(ctx, c, m)
+		if drained := c.Drain(ctx); err == nil {
+			err = drained
 		}
-		return c.Drain(ctx)
+		return err
 	}
 	for i := range p.repeat {
 		if i > 0 && p.repeatDelay > 0 {

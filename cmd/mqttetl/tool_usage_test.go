@@ -228,3 +228,35 @@ func TestTestEndsOnQuit(t *testing.T) {
 		t.Errorf("quit: exit %d\n%s%s", r.code, r.out, r.err)
 	}
 }
+
+// TestPayloadOverTheLimit: whatever way a broker has to say so, it is one line
+// and an exit code, and pub -l says what was acknowledged before it.
+func TestPayloadOverTheLimit(t *testing.T) {
+	big := strings.Repeat("x", 2000)
+	for setting, want := range map[string]map[string]string{
+		"max_packet_size 1000": { // MQTT 5 says so in CONNACK
+			"5":   "the broker takes 1000 at most\nhint: Mosquitto's setting is max_packet_size",
+			"311": "such as one over its limit; with -V 5",
+		},
+		"message_size_limit 1000": {
+			"5": "broker's PUBACK: packet too large (0x95)", // with 3.1.1 Mosquitto acknowledges it and drops it
+		},
+	} {
+		m, err := servers.StartMosquitto(t.TempDir(), setting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Kill()
+		for version, says := range want {
+			args := []string{"pub", "-L", m.URL + "/t", "-V", version, "-q", "1"}
+			one := call(t, append(args, "-m", big)...)
+			lines := callWith(t, "a\nb\n"+big+"\n", append(args, "-l")...)
+			if one.code == 0 || !strings.Contains(one.err, says) || strings.Count(one.err, "mqttetl: ") != 1 {
+				t.Errorf("%s, MQTT %s: exit %d: %s", setting, version, one.code, one.err)
+			}
+			if lines.code == 0 || !strings.Contains(lines.err, "has acknowledged 2\n") || !strings.Contains(lines.err, says) {
+				t.Errorf("%s, MQTT %s, -l: exit %d: %s", setting, version, lines.code, lines.err)
+			}
+		}
+	}
+}
