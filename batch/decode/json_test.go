@@ -336,7 +336,7 @@ func indexed(p Path, doc any) (string, bool) {
 // FuzzJSON: the extractor and the tree judge as encoding/json does, but for
 // invalid UTF-8 and depth, and give the same values as it and each other.
 func FuzzJSON(f *testing.F) {
-	for _, s := range []string{`{"a":{"b":[1,2.5,"x"]},"c":null}`, `[1e400,-0,"\ud800\u0061\n"]`, "{\"a\":\"\xff\"}", `{"a":1,"a":{"b":2}}`,
+	for _, s := range []string{`{"a":{"b":[1,2.5,"x"]},"c":null}`, `[1e400,-0,"\ud800\u0061\n"]`, "{\"a\":\"\xff\"}", `{"a":1,"a":{"b":2}}`, `"\ud83d\ude00\u00fc\/\b\f\r\t"`,
 		`[[[[[]]]]]`, `NaN`, ` 12 `, `"12345678\"12345678"`} {
 		f.Add([]byte(s))
 	}
