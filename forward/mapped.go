@@ -140,6 +140,8 @@ func (p *Mapped) session(ctx context.Context) error {
 		return unavailable("subscribe to acknowledgements", err)
 	}
 	defer sub.Unsubscribe()
+	p.set(func() { p.connected, p.err = true, nil })
+	p.trouble.over()
 	for {
 		if err := p.step(ctx, b); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
@@ -176,7 +178,6 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 	if err != nil {
 		return fatal{fmt.Errorf("read the log: %w", err)}
 	}
-	p.set(func() { p.connected, p.err = true, nil })
 	for i := range records {
 		if err := p.publish(ctx, b, &records[i]); err != nil {
 			return err
@@ -239,7 +240,6 @@ func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	}
 	b.letters = b.letters[:0]
 	p.commit(seq)
-	p.trouble.over()
 	p.backoff.Reset()
 	return nil
 }

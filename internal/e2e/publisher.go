@@ -27,6 +27,8 @@ type Publisher struct {
 	Size    int // payloads are padded to this length
 	Rate    int // messages a second at the most; 0: as many as the broker takes
 
+	Payload func(i int64) string // of message i, each another; nil: run and number
+
 	begun sync.Once
 	start time.Time
 	next  atomic.Int64
@@ -154,7 +156,9 @@ func (p *Publisher) number(n int64) (i int64, ok bool) {
 }
 
 func (p *Publisher) message(i int64) (topic, payload string) {
-	payload = fmt.Sprintf("%s-%08d", p.Run, i)
+	if payload = fmt.Sprintf("%s-%08d", p.Run, i); p.Payload != nil {
+		payload = p.Payload(i)
+	}
 	if pad := p.Size - len(payload); pad > 0 {
 		payload += strings.Repeat(".", pad)
 	}

@@ -121,6 +121,9 @@ type Settings struct {
 	KeepAlive string // of the session with the broker; "" for the default
 	CA        string // file that the broker's certificate is checked against; "" for none
 	NATSCA    string // the same for the NATS server's
+
+	Readings bool   // of the archive
+	Routes   string // the sections routes and tests, as they stand; "" for none
 }
 
 // NewService writes a configuration for a service in dir and picks its port.
@@ -149,14 +152,14 @@ func NewService(bin, dir string, s Settings) (*Service, error) {
 	if s.MaxSize != "" {
 		fmt.Fprintf(&b, "  max_size: %s\n", s.MaxSize)
 	}
-	fmt.Fprintf(&b, "archive:\n  path: %s\n", svc.Archive())
+	fmt.Fprintf(&b, "archive:\n  path: %s\n  readings: %t\n", svc.Archive(), s.Readings)
 	if s.NATS != "" {
 		fmt.Fprintf(&b, "nats:\n  url: %s\n  stream: E2E\n  subject_prefix: mqtt\n", s.NATS)
 		if s.NATSCA != "" {
 			fmt.Fprintf(&b, "  tls: {ca: %s}\n", s.NATSCA)
 		}
 	}
-	fmt.Fprintf(&b, "http:\n  listen: %s\n", svc.HTTP)
+	fmt.Fprintf(&b, "http:\n  listen: %s\n%s", svc.HTTP, s.Routes)
 	return svc, os.WriteFile(svc.Config(), []byte(b.String()), 0o600)
 }
 
@@ -249,6 +252,7 @@ type Status struct {
 	} `json:"log"`
 	Archive *Position `json:"archive"`
 	NATS    *Position `json:"nats"`
+	Publish *Position `json:"publish"`
 }
 
 // Position is where a consumer stands.
@@ -306,7 +310,7 @@ func (s *Service) Ready(ctx context.Context) error {
 func (s *Service) Drained(ctx context.Context, n int) (Status, error) {
 	return s.Await(ctx, fmt.Sprintf("%d records drained", n), func(st Status) bool {
 		done := func(p *Position) bool { return p == nil || p.Lag == 0 && p.Cursor == st.Log.Last }
-		return st.Log.Last >= uint64(n) && done(st.Archive) && done(st.NATS)
+		return st.Log.Last >= uint64(n) && done(st.Archive) && done(st.NATS) && done(st.Publish)
 	})
 }
 
