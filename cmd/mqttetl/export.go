@@ -52,7 +52,7 @@ A file named by --out gets its name when it is whole.`,
   mqttetl export --since 2026-01-01 --until 2026-02-01 --format parquet --out january.parquet
   mqttetl export --compress zstd --out all.ndjson.zst
   mqttetl export --archive backup.db --seq 1..1000 --format csv`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return usageError{err, cmd}

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -19,7 +16,6 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
 	visible "github.com/mqttetl/mqttetl/internal/format"
-	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -51,7 +47,7 @@ has the columns seq, time, topic, source, qos, retain, payload, properties.`,
   mqttetl query --by topic --since today
   mqttetl query --by hour --since 7d --topic 'factory/#'
   mqttetl query --sql "select topic, max(cast(payload as real)) from msg group by topic" -o csv`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.by != "" && !slices.Contains(groupings, f.by) {
 				return usageError{fmt.Errorf("--by %s: must be one of %s", f.by, strings.Join(groupings, ", ")), cmd}
@@ -182,229 +178,4 @@ func (r *report) addRecord(rec *mqttetl.Record) {
 	}
 	r.rows = append(r.rows, []string{strconv.FormatUint(uint64(rec.Seq), 10), rec.When().Local().Format("2006-01-02 15:04:05.000"), rec.Source,
 		string(visible.Visible(nil, rec.Topic)), strconv.Itoa(rec.Flags.QoS()), payload})
-}
-
-// group is a line of a count.
-type group struct {
-	Name  string `json:"name"`
-	Count uint64 `json:"count"`
-	Bytes uint64 `json:"bytes"` // of payloads
-	First string `json:"first"` // recorded times, RFC 3339
-	Last  string `json:"last"`
-
-	first, last int64
-}
-
-// sum counts records.
-func (f *queryFlags) sum(ctx context.Context, std streams, src format.Source) error {
-	groups := map[string]*group{}
-	for {
-		recs, err := src.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		for i := range recs {
-			count(groups, f.by, &recs[i])
-		}
-	}
-	return f.writeGroups(std.out, groups)
-}
-
-// hourLayout names an hour, in UTC.
-const hourLayout = "2006-01-02T15:00:00Z"
-
-func count(groups map[string]*group, by string, r *mqttetl.Record) {
-	name := "all"
-	switch by {
-	case "topic":
-		if g, ok := groups[string(r.Topic)]; ok {
-			g.add(r)
-			return
-		}
-		name = string(r.Topic)
-	case "source":
-		name = r.Source
-	case "hour":
-		name = r.When().Format(hourLayout)
-	}
-	g, ok := groups[name]
-	if !ok {
-		g = &group{Name: name, first: r.Time, last: r.Time}
-		groups[name] = g
-	}
-	g.add(r)
-}
-
-func (g *group) add(r *mqttetl.Record) {
-	g.Count++
-	g.Bytes += uint64(len(r.Payload))
-	g.first, g.last = min(g.first, r.Time), max(g.last, r.Time)
-}
-
-// writeGroups prints counts: hours by time, others by size.
-func (f *queryFlags) writeGroups(w io.Writer, groups map[string]*group) error {
-	if f.by == "" && len(groups) == 0 {
-		groups["all"] = &group{Name: "all"}
-	}
-	list := make([]*group, 0, len(groups))
-	for _, g := range groups {
-		if g.Count > 0 {
-			g.First, g.Last = time.Unix(0, g.first).UTC().Format(time.RFC3339Nano), time.Unix(0, g.last).UTC().Format(time.RFC3339Nano)
-		}
-		list = append(list, g)
-	}
-	slices.SortFunc(list, func(a, b *group) int {
-		if f.by != "hour" && a.Count != b.Count {
-			return int(max(-1, min(1, int64(b.Count)-int64(a.Count))))
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	kind := f.kind(w)
-	if kind == "ndjson" {
-		enc := json.NewEncoder(w)
-		for _, g := range list {
-			if err := enc.Encode(g); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	r := report{document: list, header: []string{choose(f.by == "", "records", f.by), "count", "bytes", "first", "last"}}
-	for _, g := range list {
-		r.rows = append(r.rows, []string{string(visible.Visible(nil, []byte(g.Name))), strconv.FormatUint(g.Count, 10), strconv.FormatUint(g.Bytes, 10), g.First, g.Last})
-	}
-	if err := kind.write(w, r); err != nil {
-		return err
-	}
-	if kind == "table" && f.by == "hour" && len(list) > 1 {
-		_, err := fmt.Fprintln(w, sparkline(list))
-		return err
-	}
-	return nil
-}
-
-// sparkline draws the rate of every hour from the first to the last, those
-// without a record too, of the last hundred.
-func sparkline(hours []*group) string {
-	at := func(g *group) time.Time {
-		t, err := time.Parse(hourLayout, g.Name)
-		if err != nil {
-			panic(err) // count has written it
-		}
-		return t
-	}
-	const most = 100
-	end := at(hours[len(hours)-1])
-	n := min(most, int(end.Sub(at(hours[0])).Hours())+1)
-	counts := make([]uint64, n)
-	for _, g := range hours {
-		if back := int(end.Sub(at(g)).Hours()); back < n {
-			counts[n-1-back] = g.Count
-		}
-	}
-	top := slices.Max(counts)
-	var b strings.Builder
-	for _, c := range counts {
-		if c == 0 {
-			b.WriteRune(' ')
-			continue
-		}
-		b.WriteRune([]rune("▁▂▃▄▅▆▇█")[int(c*7/top)])
-	}
-	return fmt.Sprintf("%s  up to %.1f/s", b.String(), float64(top)/3600)
-}
-
-// ask runs the SQL statement.
-func (f *queryFlags) ask(ctx context.Context, std streams) error {
-	path := f.archive
-	if path == "" {
-		cfg, err := loadConfig(f.config)
-		if err != nil {
-			return err
-		}
-		if cfg.Archive == nil {
-			return configError{errors.New("there is no archive in the configuration")}
-		}
-		path = cfg.Archive.Path
-	}
-	if kind := f.kind(std.out); kind != "ndjson" {
-		return f.askTable(ctx, std, path, kind)
-	}
-	w := bufio.NewWriterSize(std.out, 64<<10)
-	var line []byte
-	err := archive.Query(ctx, path, f.sql, func(columns []string, values []any) error {
-		line = append(appendRow(line[:0], columns, values), '\n')
-		_, err := w.Write(line)
-		return err
-	})
-	return errors.Join(err, w.Flush())
-}
-
-// askTable prints the rows when all are there.
-func (f *queryFlags) askTable(ctx context.Context, std streams, path string, kind outputFormat) error {
-	r := report{}
-	rows := []json.RawMessage{}
-	err := archive.Query(ctx, path, f.sql, func(columns []string, values []any) error {
-		r.header = columns
-		cells := make([]string, len(values))
-		for i, v := range values {
-			cells[i] = cell(v)
-		}
-		r.rows = append(r.rows, cells)
-		rows = append(rows, appendRow(nil, columns, values))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	r.document = rows
-	return kind.write(std.out, r)
-}
-
-// cell is a value as text.
-func cell(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return ""
-	case []byte:
-		return fmt.Sprintf("x'%X'", v)
-	case string:
-		return v
-	}
-	return fmt.Sprint(v)
-}
-
-// appendRow appends a row as an object, its members in the order of the columns.
-// A BLOB stands as {"base64": …}.
-func appendRow(dst []byte, columns []string, values []any) []byte {
-	sep := byte('{')
-	for i, name := range columns {
-		dst = mqttetl.AppendJSONString(append(dst, sep), []byte(name))
-		dst = append(dst, ':')
-		sep = ','
-		switch v := values[i].(type) {
-		case nil:
-			dst = append(dst, "null"...)
-		case int64:
-			dst = strconv.AppendInt(dst, v, 10)
-		case string:
-			dst = mqttetl.AppendJSONString(dst, []byte(v))
-		case []byte:
-			dst = append(dst, `{"base64":"`...)
-			dst = append(base64.StdEncoding.AppendEncode(dst, v), `"}`...)
-		default:
-			text, err := json.Marshal(v)
-			if err != nil { // a REAL that JSON has no word for
-				text = []byte("null")
-			}
-			dst = append(dst, text...)
-		}
-	}
-	if len(columns) == 0 {
-		dst = append(dst, '{')
-	}
-	return append(dst, '}')
 }

@@ -15,9 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
-	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -48,7 +46,8 @@ is there when it begins.
 
   --to nats://host:4222 --stream NAME   JetStream, each record confirmed and stored once
   --to nats://host:4222                 core NATS, to whoever listens
-  --to mqtt://host:1883                 MQTT 5, confirmed by PUBACK; mqtts:// with TLS
+  --to mqtt://host:1883                 MQTT 5, confirmed by PUBACK; mqtts:// with TLS,
+                                        ws:// and wss:// through WebSocket
   --to -                                NDJSON on standard output
 
 With --resume FILE a replay that was interrupted, killed even, goes on behind
@@ -63,7 +62,7 @@ the destination cannot be reached, went away or refused a record, 77 it does not
   mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --speed max --resume again.pos
   mqttetl replay --to nats://127.0.0.1:4222 --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'
   mqttetl replay --to - --max-gap 1s --seq 100..200`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pace, rewrite, err := f.check()
 			if err != nil {
@@ -108,8 +107,11 @@ func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err err
 	if f.rate < 0 || f.maxGap < 0 {
 		errs = append(errs, errors.New("--rate and --max-gap: must not be negative"))
 	}
-	if f.loop && (f.stream != "" || f.limit > 0 && f.resume != "") {
-		errs = append(errs, errors.New("--loop: a stream takes each record once, in order; and with --limit there is no position to resume at"))
+	if f.loop && f.stream != "" {
+		errs = append(errs, errors.New("--loop: a stream takes each id once; play it again without --loop but with --new-ids, which gives each run its own"))
+	}
+	if f.loop && f.limit > 0 && f.resume != "" {
+		errs = append(errs, errors.New("--loop with --limit has no position to resume at: leave out --resume, or choose with --seq or --until"))
 	}
 	rewrite.Prefix = f.topicPrefix
 	for _, s := range f.topicMaps {
@@ -313,89 +315,4 @@ func (r *replayRun) text(elapsed time.Duration) string {
 		text += "  ETA " + left.Round(time.Second).String()
 	}
 	return text
-}
-
-// destinationFlags say where messages go.
-type destinationFlags struct {
-	to            string
-	stream        string
-	subjectPrefix string
-	newIDs        bool
-	creds         string
-	ca, cert, key string
-	clientID      string
-	version       string
-	qos           int
-	noRetain      bool
-}
-
-func (f *destinationFlags) add(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&f.to, "to", "", "nats:// or mqtt:// URL (tls://, ws://, wss://, mqtts://), or -")
-	flags.StringVar(&f.stream, "stream", "", "JetStream stream; created if absent")
-	flags.StringVar(&f.subjectPrefix, "subject-prefix", "mqtt", "first tokens of every NATS subject")
-	flags.BoolVar(&f.newIDs, "new-ids", false, "Nats-Msg-Id of this replay instead of the original ones")
-	flags.StringVar(&f.creds, "creds", "", "NATS credentials file")
-	flags.StringVar(&f.ca, "ca", "", "PEM file of authorities to trust")
-	flags.StringVar(&f.cert, "cert", "", "PEM file of the client certificate")
-	flags.StringVar(&f.key, "key", "", "PEM file of its key")
-	flags.StringVar(&f.clientID, "client-id", "", "MQTT client id (default: the broker gives one)")
-	flags.StringVar(&f.version, "mqtt-version", "5", "5 or 3.1.1, which has no properties")
-	flags.IntVar(&f.qos, "qos", -1, "MQTT QoS of every message (default: as recorded)")
-	flags.BoolVar(&f.noRetain, "no-retain", false, "never set RETAIN")
-	cmd.MarkFlagRequired("to")
-}
-
-func (f *destinationFlags) check() error {
-	if f.qos < -1 || f.qos > 2 {
-		return fmt.Errorf("--qos %d: must be 0, 1 or 2", f.qos)
-	}
-	if f.version != "5" && f.version != "3.1.1" {
-		return fmt.Errorf("--mqtt-version %s: must be 5 or 3.1.1", f.version)
-	}
-	if f.stream != "" && f.kind() != "nats" {
-		return fmt.Errorf("--stream needs --to nats://…, not %s", redacted(f.to))
-	}
-	if f.kind() == "" {
-		return fmt.Errorf("--to %s: must be nats://…, mqtt://… or -", redacted(f.to))
-	}
-	return nil
-}
-
-// kind is what the destination speaks: "nats", "mqtt", "lines", "" for neither.
-func (f *destinationFlags) kind() string {
-	scheme, _, _ := strings.Cut(f.to, "://")
-	switch {
-	case f.to == "-":
-		return "lines"
-	case scheme == f.to:
-	case scheme == "nats", scheme == "tls", scheme == "ws", scheme == "wss":
-		return "nats"
-	case scheme == "mqtt", scheme == "mqtts", scheme == "tcp", scheme == "ssl":
-		return "mqtt"
-	}
-	return ""
-}
-
-// openDestination connects. found is the last record that a stream holds already.
-func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids string, confirmed replay.Confirm,
-	refused func(*replay.Refusal) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
-	nats := forward.Config{URL: f.to, Stream: f.stream, SubjectPrefix: f.subjectPrefix, CredsFile: f.creds,
-		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
-	switch {
-	case f.kind() == "lines":
-		return replay.NewLines(std.out, confirmed), 0, nil
-	case f.kind() == "mqtt":
-		to, err := replay.OpenMQTT(ctx, replay.MQTTConfig{URL: f.to, ClientID: f.clientID, Old: f.version == "3.1.1",
-			TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, QoS: f.qos, NoRetain: f.noRetain}, confirmed, refused, down)
-		return to, 0, err
-	case f.stream != "":
-		return openStream(replay.OpenJetStream(ctx, nats, confirmed, refused, down))
-	}
-	core, err := replay.OpenCore(ctx, nats, confirmed, down)
-	return core, 0, err
-}
-
-func openStream(to *replay.JetStream, found mqttetl.Seq, err error) (replay.Destination, mqttetl.Seq, error) {
-	return to, found, err
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
@@ -103,6 +104,35 @@ func TestReplayShortensSilence(t *testing.T) {
 	}
 	if at := arrivals(t, "--archive", path, "--rate", "20"); at[3] < 100*time.Millisecond || at[3] > 5*time.Second {
 		t.Errorf("at a rate of 20 lines at %v", at)
+	}
+}
+
+// Through WebSocket and TLS the broker confirms as it does over TCP.
+func TestReplayThroughWebSocket(t *testing.T) {
+	path := archiveOf(t, minute())
+	b := startToolBroker(t, "")
+	host, port := b.transports["ws"][1], b.transports["ws"][3]
+	for name, to := range map[string][]string{
+		"ws":  {"ws://" + net.JoinHostPort(host, port) + "/mqtt"},
+		"wss": {b.transports["wss"][1], "--ca", b.ca},
+	} {
+		_, said := mqttetlOut(t, 0, append([]string{"replay", "--archive", path, "--speed", "max", "--qos", "1", "--to"}, to...)...)
+		if !strings.Contains(said, "selected 3001 = sent 3001, confirmed 3001") {
+			t.Errorf("%s: %s", name, said)
+		}
+	}
+	for flags, want := range map[string]string{
+		"--to ws://127.0.0.1:1 --stream S":          "nats+ws://",
+		"--to nats://127.0.0.1:1 --stream S --loop": "--new-ids",
+		"--to - --loop --limit 3 --resume x":        "leave out --resume",
+		"--to ftp://127.0.0.1":                      "must be",
+	} {
+		if _, said := mqttetlOut(t, exitUsage, append([]string{"replay", "--archive", path}, strings.Fields(flags)...)...); !strings.Contains(said, want) {
+			t.Errorf("%s: %s", flags, said)
+		}
+	}
+	if _, said := mqttetlOut(t, exitUsage, "export", path); !strings.Contains(said, "-c FILE names the configuration") {
+		t.Error(said)
 	}
 }
 

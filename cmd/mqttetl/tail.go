@@ -38,7 +38,7 @@ payload, and -F what its letters ask for, as in mqttetl sub.`,
 		Example: `  mqttetl tail -t 'factory/#' -v
   mqttetl tail --last 10 -C 20
   mqttetl tail -F '%I %t %p'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := f.follower(std)
 			if err != nil {
@@ -46,7 +46,7 @@ payload, and -F what its letters ask for, as in mqttetl sub.`,
 			}
 			places := history.Places{Archive: f.archive}
 			if f.archive == "" {
-				cfg, err := loadConfig(f.config)
+				cfg, err := loadStores(f.config)
 				if err != nil {
 					return err
 				}

@@ -16,7 +16,7 @@ import (
 
 // MQTTConfig says which broker, and how messages are published there.
 type MQTTConfig struct {
-	URL      string // mqtt://host[:1883] or mqtts://host[:8883]; user and password may stand in it
+	URL      string // mqtt://host[:1883], mqtts://host[:8883], ws://host[:80]/path or wss://host[:443]/path; user and password may stand in it
 	ClientID string // "": the broker, or for 3.1.1 nobody, gives one
 	Old      bool   // speak MQTT 3.1.1, which has no properties
 	TLS      dial.TLS

@@ -1,7 +1,6 @@
 package importer
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -322,158 +320,4 @@ func (m *Importer) reject(why error, line []byte) error {
 		return nil
 	}
 	return m.bad.add(m.lines.number, why, line)
-}
-
-// hand gives the open batch to the log, with the position behind its last line.
-// The position of the line that is being read has not been taken over yet.
-func (m *Importer) hand(ctx context.Context) error {
-	if err := m.bad.flush(); err != nil {
-		return err
-	}
-	m.at.RejectedBytes = m.bad.size
-	b := m.batch
-	m.batch = nil
-	if b == nil {
-		b = m.take()
-	}
-	note, err := json.Marshal(m.at)
-	if err != nil {
-		return err
-	}
-	b.Note = mqttetl.Note{Name: m.note(), Value: note}
-	if err := m.reserve(ctx, b.Size()); err != nil {
-		return err
-	}
-	m.log.Append(b)
-	return nil
-}
-
-// reserve waits until the batch may be in flight.
-func (m *Importer) reserve(ctx context.Context, size int) error {
-	for {
-		m.mu.Lock()
-		if m.failed != nil || m.count == 0 || m.count < flightCount && m.bytes+size <= flightBytes {
-			defer m.mu.Unlock()
-			m.count++
-			m.bytes += size
-			return m.failed
-		}
-		m.mu.Unlock()
-		select {
-		case <-m.moved:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// drain waits until everything is answered.
-func (m *Importer) drain() error {
-	for {
-		m.mu.Lock()
-		count, failed := m.count, m.failed
-		m.mu.Unlock()
-		if count == 0 || failed != nil {
-			return failed
-		}
-		<-m.moved
-	}
-}
-
-// take returns an empty batch.
-func (m *Importer) take() *mqttetl.Batch {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := len(m.free); n > 0 {
-		b := m.free[n-1]
-		m.free = m.free[:n-1]
-		return b
-	}
-	b := &mqttetl.Batch{}
-	b.Done = func(_ mqttetl.Seq, err error) { m.done(b, err) }
-	return b
-}
-
-// done is told by the log that a batch is committed, or never will be.
-func (m *Importer) done(b *mqttetl.Batch, err error) {
-	m.mu.Lock()
-	m.count--
-	m.bytes -= b.Size()
-	if err != nil && m.failed == nil {
-		m.failed = err
-	}
-	if b.Reset(); b.Cap() <= 4*batchBytes && len(m.free) < 64 {
-		m.free = append(m.free, b)
-	}
-	m.mu.Unlock()
-	select {
-	case m.moved <- struct{}{}:
-	default:
-	}
-}
-
-// rejects is the file of the lines that could not be read, made when the first
-// comes: number, reason and line, with tabs between.
-type rejects struct {
-	path string
-	size int64
-	new  bool // lines that may not be durable
-	f    *os.File
-	w    *bufio.Writer
-}
-
-// keepLine is how much of a rejected line is kept.
-const keepLine = 64 << 10
-
-// openRejects goes on behind size bytes; what is there beyond was written by an
-// import that was killed before the log knew of it.
-func openRejects(path string, size int64) (*rejects, error) {
-	r := &rejects{path: path, size: size}
-	if size == 0 {
-		err := os.Remove(path)
-		if errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
-		return r, err
-	}
-	return r, r.open()
-}
-
-func (r *rejects) open() (err error) {
-	if r.f, err = os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o640); err != nil {
-		return err
-	}
-	if err = r.f.Truncate(r.size); err == nil {
-		_, err = r.f.Seek(r.size, io.SeekStart)
-	}
-	r.w = bufio.NewWriter(r.f)
-	return err
-}
-
-func (r *rejects) add(number int64, why error, line []byte) error {
-	if r.f == nil {
-		if err := r.open(); err != nil {
-			return err
-		}
-	}
-	n, err := fmt.Fprintf(r.w, "%d\t%s\t%s\n", number, bytes.ReplaceAll([]byte(why.Error()), []byte("\n"), []byte(" ")), line[:min(len(line), keepLine)])
-	r.size += int64(n)
-	r.new = true
-	return err
-}
-
-// flush makes the lines durable, for the position that counts them.
-func (r *rejects) flush() error {
-	if !r.new {
-		return nil
-	}
-	r.new = false
-	return errors.Join(r.w.Flush(), r.f.Sync())
-}
-
-func (r *rejects) close() {
-	if r.f != nil {
-		r.w.Flush() // what the log knows of was flushed before
-		r.f.Close()
-	}
 }
