@@ -27,6 +27,8 @@ func TestJudge(t *testing.T) {
 	}{
 		{s(90, 100, 110, 3), s(90, 100, 110, 3), Within, Within},
 		{s(90, 100, 110, 3), s(111, 120, 131, 3), Within, Within}, // apart, but not by enough
+		{s(90, 100, 110, 3), s(125, 130, 135, 3), Within, Within},
+		{s(125, 130, 135, 3), s(90, 100, 110, 3), Within, Within},
 		{s(90, 100, 110, 3), s(131, 140, 151, 3), Better, Worse},
 		{s(131, 140, 151, 3), s(90, 100, 110, 3), Worse, Better},
 		{s(100, 100, 100, 2), s(101, 101, 101, 2), Better, Worse},

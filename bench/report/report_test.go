@@ -189,13 +189,14 @@ func TestBar(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	for got, want := range map[string]string{
-		grouped(1234567): "1,234,567", grouped(-1000): "-1,000", grouped(999): "999", rateText(1479999): "1,480,000", rateText(12.345): "12.3", rateText(0): "0",
-		took(999_700): "1 ms", took(1500): "1.5 µs", took(12): "12 ns", took(2.345e9): "2.35 s", short(1.48e6): "1.48 M", short(345_678): "346 k", short(999_900): "1 M", short(9876): "9,880",
-		small(0.256): "0.26", small(12345): "12,345", bytesText(3 << 30): "3.0 GiB", bytesText(5 << 20): "5 MiB",
+	for _, c := range [][2]string{
+		{grouped(1234567), "1,234,567"}, {grouped(-1000), "-1,000"}, {grouped(999), "999"}, {rateText(1479999), "1,480,000"}, {rateText(12.345), "12.3"}, {rateText(0), "0"},
+		{took(999_700), "1 ms"}, {took(1500), "1.5 µs"}, {took(12), "12 ns"}, {took(2.345e9), "2.35 s"},
+		{short(1.48e6), "1.48 M"}, {short(345_678), "346 k"}, {short(999_900), "1 M"}, {short(9876), "9,880"},
+		{small(0.256), "0.26"}, {small(12345), "12,345"}, {bytesText(3 << 30), "3.0 GiB"}, {bytesText(5 << 20), "5 MiB"},
 	} {
-		if got != want {
-			t.Errorf("%q, want %q", got, want)
+		if c[0] != c[1] {
+			t.Errorf("%q, want %q", c[0], c[1])
 		}
 	}
 }
@@ -227,18 +228,18 @@ func TestCSV(t *testing.T) {
 		return "?"
 	}
 	core := find(r, "nats/core")
-	for got, want := range map[string]string{
-		cell("nats/core", "all", "published_per_s"):          number(core.Summary.PublishRate.Median),
-		cell("nats/core", "2", "published_per_s"):            number(core.Rounds[1].PublishRate),
-		cell("nats/core", "all", "confirm_p99_ns"):           "",
-		cell("mqtt/qos0", "all", "lost"):                     "1234",
-		cell("mqtt/qos0", "1", "lost"):                       "0",
-		cell("jetstream/file/async", "all", "server_cpu_us"): "",
-		cell("mqtt/qos1", "3", "end_to_end_p99_ns"):          strconv.FormatInt(find(r, "mqtt/qos1").Rounds[2].EndToEnd.P99, 10),
-		cell("pipeline", "all", "durability_class"):          "pipeline",
+	for _, c := range []struct{ id, round, column, want string }{
+		{"nats/core", "all", "published_per_s", number(core.Summary.PublishRate.Median)},
+		{"nats/core", "2", "published_per_s", number(core.Rounds[1].PublishRate)},
+		{"nats/core", "all", "confirm_p99_ns", ""},
+		{"mqtt/qos0", "all", "lost", "1234"},
+		{"mqtt/qos0", "1", "lost", "0"},
+		{"jetstream/file/async", "all", "server_cpu_us", ""},
+		{"mqtt/qos1", "3", "end_to_end_p99_ns", strconv.FormatInt(find(r, "mqtt/qos1").Rounds[2].EndToEnd.P99, 10)},
+		{"pipeline", "all", "durability_class", "pipeline"},
 	} {
-		if got != want {
-			t.Errorf("%q, want %q", got, want)
+		if got := cell(c.id, c.round, c.column); got != c.want {
+			t.Errorf("%s, round %s, %s: %q, want %q", c.id, c.round, c.column, got, c.want)
 		}
 	}
 }
