@@ -163,11 +163,11 @@ func (p *patientOf) subscriptions(ctx context.Context) {
 		switch {
 		case err != nil:
 			p.failed(p.part, "subscription", "allow the filter in the broker's access rules", err)
-		case answers[0] < byte(p.source.QoS):
+		case answers[0].Code < byte(p.source.QoS):
 			p.add(p.part, "subscription", levelWarn, "QoS 0 is lost when anything fails; let the broker grant more",
-				"filter %s: QoS %d granted, %d asked", f, answers[0], p.source.QoS)
+				"filter %s: QoS %d granted, %d asked", f, answers[0].Code, p.source.QoS)
 		default:
-			p.add(p.part, "subscription", levelOK, "", "filter %s: QoS %d granted", f, answers[0])
+			p.add(p.part, "subscription", levelOK, "", "filter %s: QoS %d granted", f, answers[0].Code)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func (p *patientOf) window(ctx context.Context) {
 		err = p.fill(ctx, asked+asked/10+1)
 	}
 	got := int(p.held.Load())
-	if err != nil || got == 0 || answers[0] == 0 {
+	if err != nil || got == 0 || answers[0].Code == 0 {
 		p.add(p.part, check, levelWarn, "allow mqttetl/doctor/# to be published and subscribed",
 			"not measured: %s", oneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
 		return
@@ -234,7 +234,7 @@ const droppedTopic = "$SYS/broker/publish/messages/dropped"
 func (p *patientOf) dropped(ctx context.Context) {
 	const check = "broker drops"
 	answers, err := p.conn.Subscribe(ctx, []client.Filter{{Topic: droppedTopic}}, nil)
-	if err != nil || answers[0] >= 0x80 {
+	if err != nil || answers[0].Code >= 0x80 {
 		p.add(p.part, check, levelOK, "", "the broker does not tell")
 		return
 	}

@@ -229,14 +229,14 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 		if err != nil {
 			return err
 		}
-		for i, code := range answers {
-			if err := client.Refused(filters[i], code); err != nil {
+		for i, answer := range answers {
+			if err := client.Refused(filters[i], answer); err != nil {
 				refusals = append(refusals, err)
 				continue
 			}
 			granted++
-			if code < s.qos {
-				s.say("mqttetl: filter %s: the broker grants QoS %d, %d was asked", filters[i].Topic, code, s.qos)
+			if answer.Code < s.qos {
+				s.say("mqttetl: filter %s: the broker grants QoS %d, %d was asked", filters[i].Topic, answer.Code, s.qos)
 			}
 		}
 	}

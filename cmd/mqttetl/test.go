@@ -113,8 +113,8 @@ func (t *tester) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if answers[0] < t.qos {
-		t.say("mqttetl: filter %s: the broker grants QoS %d, %d was asked", t.filter, answers[0], t.qos)
+	if answers[0].Code < t.qos {
+		t.say("mqttetl: filter %s: the broker grants QoS %d, %d was asked", t.filter, answers[0].Code, t.qos)
 	}
 	err = t.loop(ctx, c)
 	t.summary()

@@ -3,7 +3,6 @@ package client
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -368,76 +367,5 @@ func (c *Client) ping() {
 		c.out = append(c.out, typePingreq<<4, 0)
 		c.flushLocked()
 		c.mu.Unlock()
-	}
-}
-
-// A Filter is one subscription.
-type Filter struct {
-	Topic             string
-	QoS               byte
-	RetainAsPublished bool // MQTT 5 §3.8.3.1
-}
-
-// Subscribe asks for all filters in one packet and returns an answer for each:
-// the granted QoS, or a code from 0x80 for which refused returns the error.
-func (c *Client) Subscribe(ctx context.Context, filters []Filter, p Properties) ([]byte, error) {
-	body, err := c.ask(ctx, typeSubscribe, p, func(b []byte) []byte {
-		for _, f := range filters {
-			options := f.QoS
-			if f.RetainAsPublished && c.o.Version == Version5 {
-				options |= 1 << 3
-			}
-			b = append(appendString(b, f.Topic), options)
-		}
-		return b
-	})
-	if err == nil && len(body) != len(filters) {
-		err = fmt.Errorf("SUBACK has %d answers for %d filters", len(body), len(filters))
-	}
-	return body, err
-}
-
-// Refused is the error that an answer to Subscribe means, nil for a grant.
-func Refused(f Filter, code byte) error {
-	if code < 0x80 {
-		return nil
-	}
-	return (&Refusal{Packet: "SUBACK", Code: code, About: "filter " + f.Topic}).hint()
-}
-
-// Unsubscribe ends subscriptions.
-func (c *Client) Unsubscribe(ctx context.Context, filters []string, p Properties) error {
-	_, err := c.ask(ctx, typeUnsubscribe, p, func(b []byte) []byte {
-		for _, f := range filters {
-			b = appendString(b, f)
-		}
-		return b
-	})
-	return err
-}
-
-// ask sends a SUBSCRIBE or UNSUBSCRIBE and returns what follows the properties
-// of the answer.
-func (c *Client) ask(ctx context.Context, kind byte, p Properties, list func([]byte) []byte) ([]byte, error) {
-	answer := make(chan []byte, 1)
-	c.mu.Lock()
-	id := c.flight.nextID()
-	c.flight.state[id] = typeSuback
-	c.waits[id] = answer
-	body := binary.BigEndian.AppendUint16(nil, id)
-	c.out = appendPacket(c.out, kind<<4|2, list(c.o.properties(body, p)))
-	c.flushLocked()
-	c.mu.Unlock()
-	select {
-	case b := <-answer:
-		if c.o.Version != Version5 {
-			return b, nil
-		}
-		_, rest, err := splitProperties(b)
-		return rest, err
-	case <-c.ended:
-		return nil, c.Err()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
 }
