@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/sink/archive"
@@ -47,6 +48,47 @@ func TestMeasure(t *testing.T) {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, text.String())
 		}
+	}
+}
+
+// TestCommands runs what is measured of the commands, and the export of a
+// backlog, with few records.
+func TestCommands(t *testing.T) {
+	b, err := open(t.Context(), t.Output(), t.TempDir(), "", 0.001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r, err := b.runGroups(regexp.MustCompile(`^(tools|drain)$`), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []subject{sqliteJSON, exportJSON, sqliteCSV, exportCSV, bareCore, replayCore, replayPace, importJSON, mosquitto, pubLines, exportAll} {
+		m := r[toolPoint(s)]
+		if len(m) != 1 || m[0].Rate <= 0 || m[0].Peak <= 0 {
+			t.Errorf("%s: %+v", s, m)
+		}
+	}
+	var text bytes.Buffer
+	(&report{w: &text, r: r, rounds: 1}).write()
+	for _, want := range []string{"| mqttetl import |", "Exported as NDJSON", "## Commands"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, text.String())
+		}
+	}
+}
+
+func TestDeviations(t *testing.T) {
+	ms := int64(time.Millisecond)
+	// 100 messages 1 ms apart, all late by 50 ms, one of them by 5 ms more.
+	var times []int64
+	for i := range int64(100) {
+		times = append(times, 1e18+i*ms+50*ms)
+	}
+	times[40] += 5 * ms
+	d := deviations(times, time.Millisecond)
+	if d.P50 > 2*time.Microsecond || d.P99 > 2*time.Microsecond || (d.Max-5*time.Millisecond).Abs() > 50*time.Microsecond {
+		t.Errorf("%+v", d)
 	}
 }
 

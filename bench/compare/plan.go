@@ -132,6 +132,9 @@ func (c *Config) shapes() (all []shape) {
 	return all
 }
 
+// Cases is how many cases c makes.
+func (c *Config) Cases() int { return len(c.plan()) }
+
 // plan is every case, in the order of a round.
 func (c *Config) plan() (cases []*Case) {
 	for _, k := range kinds {
