@@ -139,6 +139,9 @@ func (f *benchFlags) check() (err error) {
 			c.Rates = append(c.Rates, r)
 		}
 	}
+	if c.Cases() == 0 {
+		return fmt.Errorf("--case matches nothing: %s", f.match)
+	}
 	return nil
 }
 
