@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,10 @@ type Options struct {
 	Readings bool // find the numbers of every message, routes or not
 
 	Births []mqttetl.Birth // what Sparkplug routes remember from before
+	// Retry: records that failed in their turn are tried again. Sparkplug takes
+	// the births known now, and Births does not change.
+	Retry bool
+
 	// Escape makes one or more levels of a topic tokens of a subject.
 	Escape func(string) string
 }
@@ -133,7 +138,7 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 			}
 		}
 		var err error
-		if w.decoder, err = r.decoder(w.memory); err != nil {
+		if w.decoder, err = r.decoder(w.memory, o.Retry); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		if r.plain {
@@ -282,10 +287,11 @@ const (
 )
 
 func (w *working) strike(err error) {
-	if err != errTime {
-		if _, ok := err.(suspended); !ok {
-			w.strikes = 0
-		}
+	switch {
+	case err == errSuspended:
+		return
+	case !errors.Is(err, errTime):
+		w.strikes = 0
 		return
 	}
 	if w.strikes++; w.strikes >= maxStrikes {
@@ -293,12 +299,9 @@ func (w *working) strike(err error) {
 	}
 }
 
-// suspended is the failure of a record that was not looked at.
-type suspended struct{}
-
-func (suspended) Error() string {
-	return fmt.Sprintf("not tried: the route is suspended for %v, because its jq programs took more than %v for %d records in a row", suspension, TimeLimit, maxStrikes)
-}
+// errSuspended is the failure of a record that was not looked at.
+var errSuspended = fmt.Errorf("not tried: the route is suspended for %v, because its jq programs took more than %v for %d records in a row",
+	suspension, TimeLimit, maxStrikes)
 
 func (w *working) isSuspended() bool {
 	return w.strikes >= maxStrikes && time.Now().Before(w.until)

@@ -176,8 +176,8 @@ func (r *route) format() string {
 }
 
 // decoder makes a decoder; each user needs one.
-func (r *route) decoder(births decode.Births) (decode.Decoder, error) {
-	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births}
+func (r *route) decoder(births decode.Births, retry bool) (decode.Decoder, error) {
+	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births, Retry: retry}
 	for _, c := range r.Comma {
 		o.Comma = c
 	}
@@ -212,7 +212,7 @@ func (r *route) checkDecoder() (problems []Problem) {
 	if len(problems) > 0 {
 		return problems
 	}
-	if _, err := r.decoder(nil); err != nil {
+	if _, err := r.decoder(nil, false); err != nil {
 		key := "decode"
 		if protobuf {
 			key = "descriptor"

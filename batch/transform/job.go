@@ -34,7 +34,7 @@ func (j *job) run() (err error) {
 	defer recovered(&err)
 	w := j.w
 	if w.isSuspended() {
-		return suspended{}
+		return errSuspended
 	}
 	if len(j.rec.Payload) > decode.DefaultMaxBytes {
 		j.undecided = w.when != nil
@@ -47,7 +47,23 @@ func (j *job) run() (err error) {
 		// The decoder says why it is no JSON, or reads it as something else.
 	}
 	j.undecided = w.when != nil
-	return w.decoder.Decode(sharedString(j.rec.Topic), j.rec.Payload, j.document)
+	topic := sharedString(j.rec.Topic)
+	if w.Decode != "sparkplug_b" {
+		return w.decoder.Decode(topic, j.rec.Payload, j.document)
+	}
+	// A birth counts although its rows could not be made, or all that follows
+	// would fail too.
+	var failed error
+	err = w.decoder.Decode(topic, j.rec.Payload, func(doc any) error {
+		if failed == nil {
+			failed = j.document(doc)
+		}
+		return nil
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
 }
 
 // plain makes the row of a JSON document of which only paths are wanted.

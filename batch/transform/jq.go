@@ -15,7 +15,7 @@ import (
 // a mistake from standing still; they are no protection against an enemy who
 // writes the configuration.
 const (
-	TimeLimit   = 250 * time.Millisecond // of all jq programs of a route together
+	TimeLimit   = 500 * time.Millisecond // of all jq programs of a route together
 	OutputLimit = 10_000                 // rows or objects
 	SizeLimit   = 16 << 20               // bytes of text in them
 )
