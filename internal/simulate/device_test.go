@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/mqttetl/mqttetl/batch/decode"
 	"github.com/mqttetl/mqttetl/internal/client"
 )
 
@@ -303,5 +305,32 @@ func TestSparkplugFollowsItsBirths(t *testing.T) {
 	}
 	if len(types) != 8 || data < 2000 {
 		t.Errorf("%d aliases, %d values", len(types), data)
+	}
+}
+
+// The pipeline's decoder reads what the edge nodes send, every value with its name.
+func TestSparkplugIsDecoded(t *testing.T) {
+	d, err := decode.New("sparkplug_b", decode.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]int{}
+	for i, m := range take(t, of("sparkplug", 7, 10), 3000) {
+		err := d.Decode(m.Topic, m.Payload, func(doc any) error {
+			metric := doc.(map[string]any)
+			names[fmt.Sprintf("%v %v %T", metric["metric"], metric["type"], metric["value"])]++
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("message %d, %s: %v", i, m.Topic, err)
+		}
+	}
+	for _, want := range []string{"bdSeq Int64 int", "Node/Uptime Int64 int", "Inputs/Temperature Float float64", "Inputs/Running Boolean bool", "Inputs/Speed Int32 int"} {
+		if names[want] == 0 {
+			t.Errorf("no %s in %v", want, names)
+		}
+	}
+	if len(names) != 9 {
+		t.Errorf("%v", names)
 	}
 }

@@ -206,7 +206,7 @@ func (r *reader) pair(keys []key, name string, value ast.Node) bool {
 			r.problem(value.GetToken(), "%s has no value", name)
 		} else if _, scalar := value.(ast.ScalarNode); !scalar {
 			r.problem(value.GetToken(), "%s must be %s", name, wanted[name])
-		} else if err := decode(value, k.set); err != nil {
+		} else if err := fill(value, k.set); err != nil {
 			r.problem(value.GetToken(), "%s must be %s, not %q", name, wanted[name], value.GetToken().Value)
 		} else if k.check != nil {
 			if err := k.check(); err != nil {
@@ -218,19 +218,19 @@ func (r *reader) pair(keys []key, name string, value ast.Node) bool {
 	return false
 }
 
-// decode is the library's, but that it makes whole numbers of fractions and no
+// fill is the library's, but that it makes whole numbers of fractions and no
 // time at all of what is none.
-func decode(value ast.Node, set any) (err error) {
-	switch set := set.(type) {
+func fill(value ast.Node, to any) (err error) {
+	switch to := to.(type) {
 	case *int, *uint64:
 		if _, whole := value.(*ast.IntegerNode); !whole {
 			return errors.New("not a whole number")
 		}
 	case *time.Time:
-		*set, err = time.Parse(time.RFC3339Nano, value.GetToken().Value)
+		*to, err = time.Parse(time.RFC3339Nano, value.GetToken().Value)
 		return err
 	}
-	return yaml.NodeToValue(value, set, yaml.Strict())
+	return yaml.NodeToValue(value, to, yaml.Strict())
 }
 
 // syntax reports an error of the YAML parser, which stops at the first.
