@@ -30,7 +30,7 @@ type Config struct {
 	FanIn, FanOut           []int     // N publishers, one subscriber; one publisher, N subscribers
 	Rates                   []float64 // of the open loop, messages a second
 
-	Match *regexp.Regexp // only cases whose ID matches; nil: all
+	Match *regexp.Regexp // only cases whose ID matches, with or without what varies; nil: all
 	EMQTT bool           // headers as emqtt-bench writes them, with milliseconds
 
 	Progress func(Progress) // called ten times a second; may be nil
@@ -149,7 +149,7 @@ func (c *Config) plan() (cases []*Case) {
 			}
 		}
 	}
-	alone := Config{Inflight: []int{slices.Max(c.Inflight)}, Topics: c.Topics[:1], Sizes: c.Sizes, Duration: c.Duration}
+	alone := Config{Inflight: []int{slices.Max(c.Inflight)}, Topics: c.Topics[:1], Sizes: c.Sizes, Duration: c.Duration, Match: c.Match}
 	for _, k := range instruments {
 		cases = append(cases, alone.sweep(k, Throughput, 0)...)
 	}
@@ -157,7 +157,7 @@ func (c *Config) plan() (cases []*Case) {
 	for _, k := range references {
 		cases = append(cases, alone.sweep(k, Throughput, 0)...)
 	}
-	return slices.DeleteFunc(cases, func(v *Case) bool { return c.Match != nil && !c.Match.MatchString(v.ID) })
+	return cases
 }
 
 // sweep is a kind with everything that varies.
@@ -193,7 +193,9 @@ func (c *Config) sweep(k kind, mode Mode, rate float64) (cases []*Case) {
 					if mode == Latency || s.subscribers == 0 {
 						v.Duration /= 2
 					}
-					cases = append(cases, v)
+					if c.Match == nil || c.Match.MatchString(v.ID) || c.Match.MatchString(k.id) {
+						cases = append(cases, v)
+					}
 				}
 			}
 		}
