@@ -95,8 +95,11 @@ func (c *clock) number(whole int64, isWhole bool, f float64) (int64, error) {
 	if isWhole {
 		return whole * int64(unit), nil
 	}
-	second, fraction := math.Modf(f)
-	return int64(second)*int64(unit) + int64(math.Round(fraction*float64(unit))), nil
+	// The shortest decimal is what the sender wrote: 1767642776.53 has no
+	// nanoseconds, although the float64 next to it has some.
+	_, digits, _ := strings.Cut(strconv.FormatFloat(f, 'f', -1, 64), ".")
+	fraction, _ := strconv.ParseFloat("0."+digits, 64) // digits are digits
+	return int64(f)*int64(unit) + int64(math.Round(math.Copysign(fraction, f)*float64(unit))), nil
 }
 
 // local forms of auto, behind the receipt of RFC 3339.

@@ -59,7 +59,7 @@ func withConfigHint(err error) error {
 func newConfig(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config COMMAND",
-		Short: "Check a configuration, or print the example",
+		Short: "Check and test a configuration, or print the example",
 		Example: `  mqttetl config example > mqttetl.yaml
   mqttetl config check mqttetl.yaml`,
 		RunE: needCommand,
@@ -93,6 +93,6 @@ into those that it can read. It exits 0, or 78 if there was an error.`,
 			_, err := io.WriteString(std.out, deploy.Example)
 			return err
 		},
-	})
+	}, newConfigTest(std))
 	return cmd
 }
