@@ -94,6 +94,7 @@ type Batcher struct {
 	letters time.Time // when dead letters were last looked for
 	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
 
+	routeLimit time.Duration        // of jq, for tests; 0: the default
 	saidFailed map[string]time.Time // when it was last said that a route fails
 }
 

@@ -33,7 +33,7 @@ func (b *Batcher) router(a *archive.Archive) (*router, error) {
 	if len(b.Routes.Routes()) == 0 && !b.Readings {
 		return nil, nil
 	}
-	o := transform.Options{Readings: b.Readings}
+	o := transform.Options{Readings: b.Readings, TimeLimit: b.routeLimit}
 	if b.Routes.HasBirths() {
 		var err error
 		if o.Births, err = a.Births(); err != nil {

@@ -21,6 +21,7 @@ type Options struct {
 	// the births known now, and Births does not change.
 	Retry bool
 
+	TimeLimit time.Duration // 0: TimeLimit
 	// Escape makes one or more levels of a topic tokens of a subject.
 	Escape func(string) string
 }
@@ -118,7 +119,10 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 	if o.Escape == nil {
 		o.Escape = func(s string) string { return s }
 	}
-	a := &Applier{set: s, o: o, topics: map[string][]match{}, limit: newDeadline(), walk: newWalker()}
+	if o.TimeLimit == 0 {
+		o.TimeLimit = TimeLimit
+	}
+	a := &Applier{set: s, o: o, topics: map[string][]match{}, limit: newDeadline(o.TimeLimit), walk: newWalker()}
 	a.Rows = make([]mqttetl.Rows, len(s.tables))
 	for i := range s.tables {
 		a.Rows[i].Table = &s.tables[i]
@@ -283,7 +287,7 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 // other routes and the cursor go on.
 const (
 	maxStrikes = 3
-	suspension = 10 * time.Second
+	suspension = time.Minute
 )
 
 func (w *working) strike(err error) {
@@ -300,8 +304,8 @@ func (w *working) strike(err error) {
 }
 
 // errSuspended is the failure of a record that was not looked at.
-var errSuspended = fmt.Errorf("not tried: the route is suspended for %v, because its jq programs took more than %v for %d records in a row",
-	suspension, TimeLimit, maxStrikes)
+var errSuspended = fmt.Errorf("not tried: the route is suspended for %v, because its jq programs took too long for %d records in a row",
+	suspension, maxStrikes)
 
 func (w *working) isSuspended() bool {
 	return w.strikes >= maxStrikes && time.Now().Before(w.until)

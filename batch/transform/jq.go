@@ -15,9 +15,9 @@ import (
 // a mistake from standing still; they are no protection against an enemy who
 // writes the configuration.
 const (
-	TimeLimit   = 500 * time.Millisecond // of all jq programs of a route together
-	OutputLimit = 10_000                 // rows or objects
-	SizeLimit   = 16 << 20               // bytes of text in them
+	TimeLimit   = 2 * time.Second // of all jq programs of a route together; of the clock, so that a busy machine has room
+	OutputLimit = 10_000          // rows or objects
+	SizeLimit   = 16 << 20        // bytes of text in them
 )
 
 // banned are functions whose result is not made of the message alone: the rows
@@ -116,7 +116,7 @@ func objectKeys(q *gojq.Query) []string {
 }
 
 var (
-	errTime    = fmt.Errorf("the jq programs of the route took more than %v", TimeLimit)
+	errTime    = errors.New("the jq programs of the route took too long")
 	errOutputs = fmt.Errorf("more than %d results", OutputLimit)
 )
 
@@ -142,7 +142,7 @@ func (p *program) run(ctx context.Context, input any, emit func(any) error) erro
 
 func (p *program) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errTime
+		return fmt.Errorf("%w: more than %v", errTime, ctx.(*deadline).limit)
 	}
 	if halt, ok := errors.AsType[*gojq.HaltError](err); ok && halt.Value() == nil {
 		err = errors.New("break outside of a label")
@@ -167,12 +167,15 @@ func (p *program) first(ctx context.Context, input any) (v any, err error) {
 // context.WithTimeout, which would be a third of a small jq program.
 type deadline struct {
 	context.Context
+	limit time.Duration
 	timer *time.Timer
 	done  chan struct{}
 	begun bool
 }
 
-func newDeadline() *deadline { return &deadline{Context: context.Background()} }
+func newDeadline(limit time.Duration) *deadline {
+	return &deadline{Context: context.Background(), limit: limit}
+}
 
 func (d *deadline) Done() <-chan struct{} { return d.done }
 
@@ -193,9 +196,9 @@ func (d *deadline) begin() context.Context {
 	d.begun = true
 	if d.timer == nil {
 		done := make(chan struct{})
-		d.done, d.timer = done, time.AfterFunc(TimeLimit, func() { close(done) })
+		d.done, d.timer = done, time.AfterFunc(d.limit, func() { close(done) })
 	} else {
-		d.timer.Reset(TimeLimit)
+		d.timer.Reset(d.limit)
 	}
 	return d
 }

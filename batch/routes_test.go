@@ -1,0 +1,234 @@
+package batch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/sink/archive"
+)
+
+// startRoutes is start with routes and everything else that the archive can keep.
+func startRoutes(tb testing.TB, path string, log Log, routes ...transform.Route) *running {
+	tb.Helper()
+	set, err := transform.Compile(routes)
+	must(tb, err)
+	reg, lines := prometheus.NewRegistry(), newLogLines()
+	b := New(Config{Path: path, LogID: logID, Count: 10_000, Period: 50 * time.Millisecond, Routes: set, Readings: true, Latest: true,
+		Logger: slog.New(slog.NewTextHandler(lines, nil)), Metrics: NewMetrics(reg)}, log)
+	if len(routes) > 0 && routes[0].Name == "endless" {
+		b.routeLimit = 100 * time.Millisecond
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{b, tb, cancel, make(chan error, 1), lines, reg}
+	go func() { r.ended <- b.Run(ctx) }()
+	tb.Cleanup(cancel)
+	return r
+}
+
+// send adds records to the log: topic, payload, topic, payload, …
+func (l *memoryLog) send(texts ...string) {
+	l.update(func() {
+		for i := 0; i < len(texts); i += 2 {
+			r := recordOf(l.last() + 1)
+			r.Topic, r.Payload = []byte(texts[i]), []byte(texts[i+1])
+			l.records = append(l.records, r)
+		}
+	})
+}
+
+func TestRoutes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	must(t, mustOpenClose(path)) // made before there were routes
+	route := transform.Route{Name: "temps", Topic: "home/{room}", Table: "temps",
+		Columns: []transform.Column{{Name: "t", Type: mqttetl.Real, Path: ".t"}}}
+	nulls := route
+	nulls.Name, nulls.Table, nulls.OnError, nulls.Map = "nulls", "n", transform.OnErrorNull, "{t: .t}"
+	b := startRoutes(t, path, log, route, nulls)
+	log.send("home/hall", `{"t":1.5}`, "home/attic", `{"t":2}`, "else", `{"t":3}`, "home/hall", `{"t":`, "home/hall", `{"u":true}`)
+	log.archived(t)
+	b.stop()
+	for query, want := range map[string]string{
+		"select seq, time, room, t from temps":                                                "1|1000|hall|1.5\n2|2000|attic|2.0",
+		"select seq, room, t from n":                                                          "1|hall|1.5\n2|attic|2.0\n4|hall|\n5|hall|",
+		"select seq, stage, reason from dead_letters":                                         `4|transform:temps|column t: .t: looks for "t" in a string` + "\n5|transform:temps|column t: there is no .t",
+		"select topic, seq, payload from latest order by topic":                               `else|3|{"t":3}` + "\n" + `home/attic|2|{"t":2}` + "\n" + `home/hall|5|{"u":true}`,
+		"select topic, path, value from readings join series on id = series_id order by 1, 2": "else|.t|3.0\nhome/attic|.t|2.0\nhome/hall|.t|1.5\nhome/hall|.u|1.0",
+	} {
+		if got := shell(t, path, query); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", query, got, want)
+		}
+	}
+	for name, want := range map[string]float64{`mqttetl_route_rows_total{temps}`: 2, `mqttetl_route_errors_total{temps}`: 2,
+		`mqttetl_route_rows_total{nulls}`: 4, `mqttetl_route_errors_total{nulls}`: 1, `mqttetl_dead_letters_total{transform}`: 2} {
+		if got := b.labelled(name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	b.lines.await(t, "level=WARN", "a route cannot use some messages", "route=temps", "seq=4")
+	if n := strings.Count(b.lines.String(), "a route cannot use"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+}
+
+func mustOpenClose(path string) error {
+	a, err := archive.Open(path, logID)
+	if err != nil {
+		return err
+	}
+	return a.Close()
+}
+
+// labelled is the value of name{value of its label}.
+func (r *running) labelled(name string) float64 {
+	r.tb.Helper()
+	name, label, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
+	families, err := r.reg.Gather()
+	must(r.tb, err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && m.GetLabel()[0].GetValue() == label {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	r.tb.Fatalf("no metric %s{%s}", name, label)
+	return 0
+}
+
+// An endless program keeps neither the cursor nor the other route from moving,
+// and everything it fails for is a dead letter.
+func TestEndlessRoute(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	endless := transform.Route{Name: "endless", Topic: "#", Map: "last(repeat(1))", Table: "e", Columns: []transform.Column{{Name: "x", Type: mqttetl.Real}}}
+	good := transform.Route{Name: "good", Topic: "t/{n}", Decode: "text", Table: "g", Columns: []transform.Column{{Name: "p", Type: mqttetl.Text, Path: "."}}}
+	b := startRoutes(t, path, log, endless, good)
+	log.add(20_000)
+	begun := time.Now()
+	log.archived(t)
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("20,000 records took %v", took)
+	}
+	b.stop()
+	exact(t, path, 1, 20_000)
+	if got := shell(t, path, "select (select count(*) from e), (select count(*) from g), (select count(*) from dead_letters where stage = 'transform:endless')"); got != "0|20000|20000" {
+		t.Errorf("rows and dead letters %s", got)
+	}
+}
+
+// While a transaction's routes are slow, what they have done is committed when
+// the period has passed.
+func TestSlowRouteCommitsByPeriod(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	log.keep = true
+	slow := transform.Route{Name: "slow", Topic: "#", Decode: "text", Map: "reduce range(5000) as $i (0; . + 1)", Table: "s", Columns: []transform.Column{{Name: "x", Type: mqttetl.Integer, Path: "."}}}
+	b := startRoutes(t, path, log, slow)
+	log.add(1000)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	must(t, log.await(ctx, func() bool { return log.upTo > 0 }))
+	if c := b.Stats().Cursor; c >= 1000 {
+		t.Errorf("the first position was %d", c)
+	}
+	log.archived(t)
+	b.stop()
+	exact(t, path, 1, 1000)
+	if got := shell(t, path, "select count(*), count(distinct seq), sum(x) from s"); got != "1000|1000|5000000" {
+		t.Errorf("rows %s", got)
+	}
+}
+
+// A table that does not fit its route ends the batcher, with what to do.
+func TestTableThatDoesNotFit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	route := transform.Route{Name: "r", Topic: "a", Table: "x", Columns: []transform.Column{{Name: "v", Type: mqttetl.Real}}}
+	startRoutes(t, path, newMemoryLog(), route).awaitOpen().stop()
+	route.Columns[0].Type = mqttetl.Text
+	err := startRoutes(t, path, newMemoryLog(), route).result()
+	if err == nil || !strings.Contains(err.Error(), "column v of table x is REAL") || !strings.Contains(mqttetl.Hint(err), "rerun") {
+		t.Errorf("Run: %v, %q", err, mqttetl.Hint(err))
+	}
+}
+
+func (r *running) awaitOpen() *running {
+	r.tb.Helper()
+	r.lines.await(r.tb, "archive is new")
+	return r
+}
+
+// sparkplug is a payload with one metric, of DOUBLE.
+func sparkplug(seq int, name string, alias uint64, value float64) string {
+	var m []byte
+	if name != "" {
+		m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), name)
+		m = protowire.AppendVarint(protowire.AppendTag(m, 4, protowire.VarintType), 10)
+	}
+	m = protowire.AppendVarint(protowire.AppendTag(m, 2, protowire.VarintType), alias)
+	m = protowire.AppendFixed64(protowire.AppendTag(m, 13, protowire.Fixed64Type), math.Float64bits(value))
+	p := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1_767_642_776_000)
+	p = protowire.AppendBytes(protowire.AppendTag(p, 2, protowire.BytesType), m)
+	return string(protowire.AppendVarint(protowire.AppendTag(p, 3, protowire.VarintType), uint64(seq)))
+}
+
+// What a birth has declared is known behind a restart, and a gap is counted.
+func TestSparkplugBirthsOutliveARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	route := transform.Route{Name: "spark", Topic: "spBv1.0/#", Decode: "sparkplug_b", Table: "metrics", Time: transform.Time{Path: ".timestamp"},
+		Columns: []transform.Column{{Name: "node", Type: mqttetl.Text}, {Name: "metric", Type: mqttetl.Text}, {Name: "value", Type: mqttetl.Any}}}
+	b := startRoutes(t, path, log, route)
+	log.send("spBv1.0/g/NDATA/n", sparkplug(0, "", 7, 1), "spBv1.0/g/NBIRTH/n", sparkplug(0, "speed", 7, 2), "spBv1.0/g/NDATA/n", sparkplug(1, "", 7, 3))
+	log.archived(t)
+	b.stop()
+	b = startRoutes(t, path, log, route)
+	log.send("spBv1.0/g/NDATA/n", sparkplug(2, "", 7, 4), "spBv1.0/g/NDATA/n", sparkplug(5, "", 7, 5))
+	log.archived(t)
+	b.stop()
+	want := "2|1767642776000000000|n|speed|2.0\n3|1767642776000000000|n|speed|3.0\n4|1767642776000000000|n|speed|4.0\n5|1767642776000000000|n|speed|5.0"
+	if got := shell(t, path, "select seq, time, node, metric, value from metrics"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := shell(t, path, "select seq, stage from dead_letters"); got != "1|transform:spark" {
+		t.Errorf("dead letters %s", got)
+	}
+	if got := b.labelled("mqttetl_sparkplug_seq_gaps_total{spark}"); got != 1 {
+		t.Errorf("%v gaps", got)
+	}
+}
+
+// Faults of the archive repeat no row and lose none.
+func TestRoutesThroughOutages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	route := transform.Route{Name: "r", Topic: "t/{n}", Decode: "text", Table: "x", Columns: []transform.Column{{Name: "p", Type: mqttetl.Text, Path: "."}}}
+	b := startRoutes(t, path, log, route)
+	for range 3 {
+		log.add(2000)
+		awaitOpen(t, log, path)
+		release := lock(t, path)
+		log.add(2000)
+		b.lines.await(t, "archive unavailable")
+		release()
+		log.archived(t)
+		if got, want := shell(t, path, "select count(*), count(distinct seq), sum(p = 'payload '||seq) from x"), log.last(); got != fmt.Sprintf("%d|%d|%d", want, want, want) {
+			t.Fatalf("rows %s, want %d", got, want)
+		}
+	}
+	b.stop()
+	if got := b.labelled("mqttetl_route_rows_total{r}"); got != float64(log.last()) {
+		t.Errorf("counted %v", got)
+	}
+}
