@@ -187,8 +187,10 @@ func marks(c *compare.Case) (m []string) {
 	switch {
 	case len(c.Rounds) == 0:
 		m = append(m, "not measured")
+	case c.Incomplete && len(c.Rounds) == 1:
+		m = append(m, "only 1 round")
 	case c.Incomplete:
-		m = append(m, fmt.Sprintf("%d rounds only", len(c.Rounds)))
+		m = append(m, fmt.Sprintf("only %d rounds", len(c.Rounds)))
 	}
 	return m
 }

@@ -38,6 +38,8 @@ func bad(t *testing.T) *compare.Report {
 	odd.Disagrees, odd.Summary.Reordered, odd.Summary.Duplicated, odd.Rounds[0].Refused = true, 7, 3, 5
 	odd.Rounds[0].Counters = []compare.Counter{{Server: "nats", Name: "/varz in_msgs", Change: 10, Ours: 12, Note: "<script>alert(1)</script>"}}
 	gone.Rounds, gone.Summary, gone.Incomplete, gone.Error = nil, compare.Summary{}, true, "no JetStream </pre><script>alert(2)</script>\x1b[2J"
+	short := find(r, "mqtt/qos1")
+	short.Rounds, short.Incomplete = short.Rounds[:1], true
 	r.Interrupted, r.Machine.InMemory = true, true
 	return r
 }
@@ -172,6 +174,9 @@ func TestTableOfABadDay(t *testing.T) {
 	if got := strings.Join(row(t, text, "JetStream memory, async"), " "); !strings.HasSuffix(got, " 0 3 7 duplicates, reordered, server counts otherwise, 5 refused") {
 		t.Error(got)
 	}
+	if got := strings.Join(row(t, text, "MQTT QoS 1"), " "); !strings.HasSuffix(got, " 0 0 0 only 1 round") {
+		t.Error(got)
+	}
 	if got := strings.Join(row(t, text, "JetStream file, async"), " "); !strings.Contains(got, "– ") || !strings.HasSuffix(got, "not measured") {
 		t.Error(got)
 	}
@@ -235,7 +240,7 @@ func TestCSV(t *testing.T) {
 		{"mqtt/qos0", "all", "lost", "1234"},
 		{"mqtt/qos0", "1", "lost", "0"},
 		{"jetstream/file/async", "all", "server_cpu_us", ""},
-		{"mqtt/qos1", "3", "end_to_end_p99_ns", strconv.FormatInt(find(r, "mqtt/qos1").Rounds[2].EndToEnd.P99, 10)},
+		{"pipeline", "3", "end_to_end_p99_ns", strconv.FormatInt(find(r, "pipeline").Rounds[2].EndToEnd.P99, 10)},
 		{"pipeline", "all", "durability_class", "pipeline"},
 	} {
 		if got := cell(c.id, c.round, c.column); got != c.want {
