@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
@@ -117,7 +118,7 @@ func runDemo(ctx context.Context, f demoFlags, std streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	if err := d.await(10*time.Second, func() bool { return len(d.pipeline.notReady()) == 0 }); err != nil {
+	if err := d.await(ctx, 10*time.Second, func() bool { return len(d.pipeline.notReady()) == 0 }); err != nil {
 		return fmt.Errorf("the pipeline does not get ready: %w", err)
 	}
 	before, err := d.count()
@@ -230,20 +231,22 @@ func (d *demo) drained(published uint64) account {
 		s := d.pipeline.status()
 		return s.Sources[0].Acknowledged >= published && s.Archive.Lag == 0 && s.NATS.Lag == 0
 	}
-	if err := d.await(drainTime, done); err != nil {
+	if err := d.await(context.Background(), drainTime, done); err != nil {
 		d.pipeline.logger.Warn("the pipeline has not drained", "error", err)
 	}
 	return account{published: published, acknowledged: d.pipeline.sources[0].Stats().Acknowledged}
 }
 
-// await waits until cond holds.
-func (d *demo) await(limit time.Duration, cond func() bool) error {
+// await waits until cond holds or ctx ends.
+func (d *demo) await(ctx context.Context, limit time.Duration, cond func() bool) error {
 	deadline := time.Now().Add(limit)
 	for !cond() {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%w after %v", mqttetl.ErrUnavailable, limit)
 		}
-		time.Sleep(10 * time.Millisecond)
+		if !backoff.Pause(ctx, 10*time.Millisecond) {
+			return ctx.Err()
+		}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
 )
 
@@ -86,19 +87,12 @@ func (d *doctor) space(part, dir string, growth int64, setting string) {
 	free := int64(st.Bavail) * st.Bsize
 	switch {
 	case free < lowSpace:
-		d.add(part, "free space", levelFail, "make room: without it, acknowledging stops", "%s in %s", size(free), dir)
+		d.add(part, "free space", levelFail, "make room: without it, acknowledging stops", "%s in %s", mqttetl.FormatSize(free), dir)
 	case free < growth:
-		d.add(part, "free space", levelWarn, "make room, or lower "+setting, "%s in %s; %s lets the log grow by %s", size(free), dir, setting, size(growth))
+		d.add(part, "free space", levelWarn, "make room, or lower "+setting, "%s in %s; %s lets the log grow by %s", mqttetl.FormatSize(free), dir, setting, mqttetl.FormatSize(growth))
 	default:
-		d.add(part, "free space", levelOK, "", "%s in %s", size(free), dir)
+		d.add(part, "free space", levelOK, "", "%s in %s", mqttetl.FormatSize(free), dir)
 	}
-}
-
-func size(n int64) string {
-	if n < 1<<30 {
-		return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
 // What a commit of the log writes, roughly, and how often it is measured.

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
 )
 
@@ -38,7 +39,7 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	defer nc.Close()
 	rtt, _ := nc.RTT() // the server has just answered
 	d.add("nats", "reachable", levelOK, "", "%s, version %s, round trip %s, payloads up to %s",
-		nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion(), rtt.Round(10*time.Microsecond), size(nc.MaxPayload()))
+		nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion(), rtt.Round(10*time.Microsecond), mqttetl.FormatSize(nc.MaxPayload()))
 	ctx, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
 	js, err := jetstream.New(nc)
@@ -60,12 +61,12 @@ func (d *doctor) account(ctx context.Context, js jetstream.JetStream) bool {
 	}
 	limit, level, advice := "unlimited", levelOK, ""
 	if most := info.Limits.MaxStore; most >= 0 {
-		limit = size(most)
+		limit = mqttetl.FormatSize(most)
 		if float64(info.Store) > 0.9*float64(most) {
 			level, advice = levelWarn, "raise the account's storage, or limit the stream"
 		}
 	}
-	d.add("nats", "jetstream", level, advice, "%s stored, limit %s, %d streams", size(int64(info.Store)), limit, info.Streams)
+	d.add("nats", "jetstream", level, advice, "%s stored, limit %s, %d streams", mqttetl.FormatSize(int64(info.Store)), limit, info.Streams)
 	return true
 }
 
@@ -82,13 +83,13 @@ func (d *doctor) stream(ctx context.Context, js jetstream.JetStream, name string
 	}
 	info := s.CachedInfo()
 	c := info.Config
-	d.add("nats", "stream", levelOK, "", "%s: %d messages, %s", name, info.State.Msgs, size(int64(info.State.Bytes)))
+	d.add("nats", "stream", levelOK, "", "%s: %d messages, %s", name, info.State.Msgs, mqttetl.FormatSize(int64(info.State.Bytes)))
 	if c.Storage != jetstream.FileStorage {
 		d.add("nats", "storage", levelFail, "recreate the stream with file storage", "%s is kept in memory: a restart of the server loses it", name)
 	}
 	if c.MaxMsgs > 0 || c.MaxBytes > 0 || c.MaxAge > 0 || c.MaxMsgsPerSubject > 0 {
 		d.add("nats", "retention", levelWarn, "remove the limits, if the stream is to keep everything",
-			"limits: %d messages, %s, age %v, %d a subject (0 or less: none), discard %s", c.MaxMsgs, size(max(c.MaxBytes, 0)), c.MaxAge, c.MaxMsgsPerSubject, c.Discard)
+			"limits: %d messages, %s, age %v, %d a subject (0 or less: none), discard %s", c.MaxMsgs, mqttetl.FormatSize(max(c.MaxBytes, 0)), c.MaxAge, c.MaxMsgsPerSubject, c.Discard)
 	}
 	d.add("nats", "duplicate window", levelOK, "", "%v; order and exactly-once do not rest on it", c.Duplicates)
 	if c.Replicas >= 3 {

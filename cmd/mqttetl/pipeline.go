@@ -54,7 +54,7 @@ func open(cfg *config.Config, started time.Time, logger *slog.Logger, reg *prome
 	p := &pipeline{started: started, logger: logger, subscribed: map[string]bool{}}
 	names := consumerNames(cfg)
 	if len(names) == 0 {
-		logger.Warn("neither archive nor nats is configured: the log only grows, and ingest pauses at max_size", "max_size", bytesText(cfg.Log.MaxSize))
+		logger.Warn("neither archive nor nats is configured: the log only grows, and ingest pauses at max_size", "max_size", mqttetl.FormatSize(cfg.Log.MaxSize))
 	}
 	if cfg.Archive != nil && isDirectory(cfg.Archive.Path) {
 		return nil, mqttetl.WithHint(&fs.PathError{Op: "open archive", Path: cfg.Archive.Path, Err: syscall.EISDIR},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -84,7 +83,7 @@ func (s *status) report() report {
 		add("source", v.Name, choose(v.Connected, "connected", "not connected"),
 			"received %d, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
 	}
-	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s", s.Log.First, s.Log.Last, bytesText(s.Log.Bytes))
+	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s", s.Log.First, s.Log.Last, mqttetl.FormatSize(s.Log.Bytes))
 	if a := s.Archive; a != nil {
 		add("archive", "", choose(a.Lag == 0, "up to date", "behind"), "at record %d, %d to go%s", a.Cursor, a.Lag, because(a.Error))
 	}
@@ -105,19 +104,6 @@ func because(why string) string {
 		return ""
 	}
 	return ": " + why
-}
-
-// bytesText is a size as configurations write it: 16GiB, 1.5MiB, 4096 bytes.
-func bytesText(n int64) string {
-	const units = "KMGT"
-	if n < 1<<20 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	v, unit := float64(n)/1024, 0
-	for v >= 1024 && unit < len(units)-1 {
-		v, unit = v/1024, unit+1
-	}
-	return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) + units[unit:unit+1] + "iB"
 }
 
 func choose(cond bool, yes, no string) string {

@@ -177,7 +177,7 @@ func (l *Log) checkSize(n int64) error {
 	if l.segments == 1 && l.trimmable() >= l.last {
 		return nil
 	}
-	return &fullError{fmt.Errorf("%d bytes reached log.max_size %d", l.pages, l.maxSize)}
+	return &fullError{fmt.Errorf("its %s have reached log.max_size, %s", mqttetl.FormatSize(l.pages), mqttetl.FormatSize(l.maxSize))}
 }
 
 // commit runs the transaction and takes its outcome over.
