@@ -27,7 +27,7 @@ Exit codes: 0 no failure (there may be warnings), 1 a failure, 78 bad
 configuration.`,
 		Example: `  mqttetl doctor -c mqttetl.yaml
   mqttetl doctor -c mqttetl.yaml -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(path)
 			if err != nil {

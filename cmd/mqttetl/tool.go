@@ -207,6 +207,8 @@ func (t *tool) check() error {
 		{t.keep && t.id == "", "-c needs a client id (-i), by which the session is found again"},
 		{!v5 && t.username == "" && t.password != "", "-P without -u needs MQTT 5"},
 		{t.port < 0 || t.port > 65535, "-p must be 1 to 65535"},
+		{strings.Contains(t.host, "/"), "-h " + t.host + ": a URL goes with -L"},
+		{strings.Count(t.host, ":") == 1, "-h " + t.host + ": the port goes with -p"},
 		{t.keepalive != 0 && (t.keepalive < 5 || t.keepalive > 65535), "-k must be 0 or 5 to 65535"},
 		{(t.tls.Cert == "") != (t.tls.Key == ""), "--cert and --key need one another"},
 		{t.willTopic == "" && (t.changed("will-payload") || t.will.QoS != 0 || t.will.Retain), "a will needs --will-topic"},

@@ -40,7 +40,7 @@ func (t *tool) parse(args []string) error {
 		return err
 	}
 	if flags.NArg() > 0 && !t.help {
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		return fmt.Errorf("unexpected argument %q; -t names a topic", flags.Arg(0))
 	}
 	if t.help {
 		return nil
@@ -55,7 +55,7 @@ func (t *tool) take(args []string) error {
 		return err
 	}
 	if err := t.cmd.Flags().Parse(joined); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), separator, " "))
+		return errors.New(strings.ReplaceAll(flagError(t.cmd, err).Error(), separator, " "))
 	}
 	return nil
 }
