@@ -59,10 +59,11 @@ func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.T
 		return nil
 	}
 	client, err := f.connect(ctx, n)
-	if ctx.Err() != nil {
-		return nil
-	}
 	if err != nil {
+		// A dial gives up at the deadline, which may be a moment before ctx does.
+		if end, ok := ctx.Deadline(); ctx.Err() != nil || ok && !time.Now().Before(end) {
+			return nil
+		}
 		return err
 	}
 	defer client.Disconnect(&paho.Disconnect{})
