@@ -9,7 +9,6 @@ type ledger struct {
 	first     int // number of the first publisher that it hears
 	topics    uint32
 	emqtt     bool
-	open      bool
 	from      []track // by publisher, from first
 	latencies *recorder
 

@@ -187,8 +187,8 @@ func (w *world) finish(ctx context.Context, cases []*Case) {
 	w.summarize(cases)
 }
 
-// Err is an error if a case could not be measured, lost a message it must not
-// lose, or the run was interrupted.
+// Err is an error if a case could not be measured, or the run was interrupted.
+// Loss is none: it is a result.
 func (r *Report) Err() error {
 	var failed []error
 	for _, c := range r.Cases {

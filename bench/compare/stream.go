@@ -34,6 +34,14 @@ type owner struct {
 	MQTT  string    `json:"mqtt,omitempty"` // given broker with the pipeline's session
 }
 
+// mark is the owner for others to read: without the broker's URL, which may have
+// a password.
+func (w *world) mark() string {
+	o := w.owner
+	o.MQTT = ""
+	return o.String()
+}
+
 // markText is how a description begins that has an owner behind it.
 const markText = "mqttetl bench, removed at its end: "
 
@@ -87,7 +95,7 @@ const askTime = 10 * time.Second
 func (t *trial) createStream(url string, storage jetstream.StorageType) error {
 	return t.ask(url, func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: t.stream(), Subjects: []string{t.subjectPrefix() + ".>"}, Storage: storage, Description: t.owner.String(),
+			Name: t.stream(), Subjects: []string{t.subjectPrefix() + ".>"}, Storage: storage, Description: t.mark(),
 		})
 		if err != nil {
 			return fmt.Errorf("create stream %s: %w", t.stream(), err)

@@ -120,6 +120,18 @@ func TestFileDurability(t *testing.T) {
 	}
 }
 
+func TestMarkOfAStreamHasNoPassword(t *testing.T) {
+	w := &world{owner: newOwner("r")}
+	w.owner.MQTT = "mqtt://me:secret@host"
+	o, ok := readOwner(w.mark())
+	if !ok || o.MQTT != "" || o.Run != "r" || o.gone() {
+		t.Errorf("%q", w.mark())
+	}
+	if o, _ := readOwner(w.owner.String()); o.MQTT != w.owner.MQTT {
+		t.Errorf("the owner's file has lost the broker: %+v", o)
+	}
+}
+
 func TestPlan(t *testing.T) {
 	c := Config{
 		Duration: 2 * time.Second, Sizes: []int{16, 128}, Clients: []int{1, 10}, FanIn: []int{1, 5}, FanOut: []int{7}, Inflight: []int{1, 20},
