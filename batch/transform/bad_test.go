@@ -41,11 +41,11 @@ func TestBadInput(t *testing.T) {
 		"nothing":                {"REAL .a", ``, "r: payload is not JSON: it is empty"},
 		"duplicate keys":         {"REAL .a", `{"a":1,"a":2}`, "x: 7 received 2.0"},
 		"NaN":                    {"REAL .a", `{"a":NaN}`, "r: payload is not JSON: unexpected 'N' at byte 5"},
-		"1e400":                  {"REAL .a", `{"a":1e400}`, "1e400"},
+		"1e400":                  {"REAL .a", `{"a":1e400}`, "r: column c0: the number 1e400 is beyond REAL"},
 		"1e400 as text":          {"TEXT .a", `{"a":1e400}`, `x: 7 received "1e400"`},
 		"2^53+1":                 {"INTEGER .a", `{"a":9007199254740993}`, "x: 7 received 9007199254740993"},
 		"2^63-1":                 {"INTEGER .a", `{"a":9223372036854775807}`, "x: 7 received 9223372036854775807"},
-		"2^63":                   {"INTEGER .a", `{"a":9223372036854775808}`, "9223372036854775808"},
+		"2^63":                   {"INTEGER .a", `{"a":9223372036854775808}`, "r: column c0: the number 9223372036854775808 is beyond INTEGER"},
 		"2^63 as REAL":           {"REAL .a", `{"a":9223372036854775808}`, "x: 7 received 9223372036854775808.0"},
 		"2^64 as ANY":            {"ANY .a", `{"a":18446744073709551616}`, `x: 7 received "18446744073709551616"`},
 		"invalid UTF-8":          {"TEXT .a", "{\"a\":\"\xff\"}", "r: payload is not JSON: "},
@@ -74,7 +74,7 @@ func TestBadInput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain := apply(t, Options{}, values(c.column), "t", c.payload)
-			if !strings.Contains(plain, c.want) {
+			if !strings.HasPrefix(plain, c.want) {
 				t.Errorf("got  %s\nwant %s", plain, c.want)
 			}
 			if tree := apply(t, Options{}, withJQ(values(c.column)), "t", c.payload); tree != plain {

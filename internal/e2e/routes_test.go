@@ -90,6 +90,24 @@ func TestKillWithRoutes(t *testing.T) {
 	}
 }
 
+// TestEndlessRoute: a jq program that never ends holds up neither the PUBACKs nor
+// the raw messages in NATS, and the archive not for long.
+func TestEndlessRoute(t *testing.T) {
+	w := productWorld(t, Settings{QoS: 1, Routes: `routes:
+  - {name: endless, topic: "e2e/#", map: "last(repeat(1))", table: e, columns: {x: REAL}, publish: out}
+`})
+	p := &Publisher{Broker: w.broker.URL, Run: "endless", QoS: 1, Topics: 5, Workers: 4}
+	w.must(p.Publish(w.ctx, 3000))
+	st, err := w.Await(w.ctx, "NATS has all", func(st Status) bool { return st.NATS.Cursor >= 3000 })
+	w.must(err)
+	t.Logf("when NATS had all, the archive was at %d", st.Archive.Cursor)
+	w.account(p)
+	got := query1(t, w.Archive(), `SELECT count(*) = (SELECT count(*) FROM messages) FROM dead_letters WHERE stage = 'transform:endless'`)
+	if !slices.Equal(got, []string{"1"}) {
+		t.Error("not every message is a dead letter of the route")
+	}
+}
+
 // applyAgain is what the routes make of the archived messages, by table.
 func applyAgain(t *testing.T, w *world) map[string][]string {
 	t.Helper()
