@@ -252,7 +252,14 @@ func TestServerThatDies(t *testing.T) {
 		died := c.Protocol == MQTT
 		if c.Incomplete != died || (c.Error != "") != died || len(c.Rounds) != map[bool]int{true: 1, false: 2}[died] {
 			t.Errorf("%s: %d rounds, error %q", c.ID, len(c.Rounds), c.Error)
+			continue
 		}
+		if cpu := c.Rounds[0].ServerCPU[c.Servers[0]]; cpu <= 0 { // also of a server that is given
+			t.Errorf("%s: CPU %v", c.ID, c.Rounds[0].ServerCPU)
+		}
+	}
+	if r.Servers[0].PID != m.Pid() {
+		t.Errorf("process %d, want %d", r.Servers[0].PID, m.Pid())
 	}
 }
 

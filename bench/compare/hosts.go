@@ -91,6 +91,14 @@ func (w *world) startHost(ctx context.Context, id string) (*host, error) {
 	return h, err
 }
 
+// given takes a server that runs; of one on this machine the CPU is measured.
+func (h *host) given(url string) {
+	h.How, h.url, h.PID = "given", url, listenerOf(url)
+	if h.PID != 0 {
+		h.How += ", on its port listens " + programOf(h.PID)
+	}
+}
+
 func (h *host) setBroker() (err error) {
 	if h.url != "" {
 		h.broker, err = dial.URL(h.url)
@@ -111,7 +119,8 @@ persistence true
 func (w *world) startMQTT(ctx context.Context, h *host, dir string) error {
 	h.protocol = MQTT
 	if w.cfg.MQTT != "" {
-		h.Kind, h.How, h.url = kindBroker, "given", w.cfg.MQTT
+		h.Kind = kindBroker
+		h.given(w.cfg.MQTT)
 		return w.lookAtBroker(ctx, h)
 	}
 	m, err := w.startMosquitto(dir)
@@ -197,7 +206,8 @@ func (w *world) lookAtBroker(ctx context.Context, h *host) error {
 func (w *world) startNATS(ctx context.Context, h *host, dir string) error {
 	h.protocol = NATSCore
 	if w.cfg.NATS != "" {
-		h.Kind, h.How, h.url = kindNATS, "given", w.cfg.NATS
+		h.Kind = kindNATS
+		h.given(w.cfg.NATS)
 		return w.lookAtNATS(ctx, h)
 	}
 	err := w.startNATSProcess(h, dir, false)

@@ -50,7 +50,7 @@ type Server struct {
 	// built in, a process of its own", "given".
 	How string `json:"how"`
 	URL string `json:"url"`
-	PID int    `json:"pid"` // 0: not ours, no CPU is measured
+	PID int    `json:"pid"` // 0: of another machine or user, no CPU is measured
 	// Config is the text of its configuration file, or its settings one a line;
 	// "" where it is a given server's own.
 	Config string `json:"config"`
