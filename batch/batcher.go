@@ -128,6 +128,10 @@ func (b *Batcher) Run(ctx context.Context) error {
 	wait := newBackoff()
 	for {
 		err := b.session(ctx, wait)
+		if errors.Is(err, archive.ErrChanged) && ctx.Err() == nil {
+			b.Logger.Debug("archive opened anew: its schema was changed", "path", b.Path)
+			continue
+		}
 		b.state.closed(err)
 		if err == nil {
 			return nil
@@ -224,8 +228,11 @@ func (b *Batcher) next(ctx context.Context, d time.Duration, max int) ([]mqttetl
 // transaction archives the records and those that follow within the period. It
 // returns those that were read and not archived, because the routes were slow.
 func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router, records []mqttetl.Record) (left []mqttetl.Record, err error) {
-	begun := time.Now()
-	due := begun.Add(b.Period)
+	rebuilding := a.Rebuilding()
+	due := time.Now().Add(b.Period)
+	if rebuilding {
+		due = time.Now().Add(min(b.Period, sharedPeriod))
+	}
 	b.state.reading(records[0].When())
 	rows, size := 0, 0
 	for len(records) > 0 {
@@ -250,7 +257,27 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 		return nil, err
 	}
 	b.routed(r)
+	if rebuilding {
+		gap(ctx)
+	}
 	return records, nil
+}
+
+// While a rerun rebuilds a table it needs the archive's write lock, too, and a
+// transaction that waits for the end of its period has it all the time. So
+// transactions are shorter then, and behind each is a gap.
+const (
+	sharedPeriod = 50 * time.Millisecond
+	sharedGap    = 25 * time.Millisecond
+)
+
+func gap(ctx context.Context) {
+	t := time.NewTimer(sharedGap)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
 }
 
 func (b *Batcher) commit(a *archive.Archive, rows int) error {

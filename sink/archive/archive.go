@@ -58,7 +58,8 @@ type Archive struct {
 	cursor  mqttetl.Seq // committed
 	next    mqttetl.Seq // the record that the open transaction takes next
 	inTx    bool
-	follows bool // the last row is next-1, so that next is the number SQLite gives by itself
+	schema  int64 // SQLite's count of changes of the schema when the archive was opened
+	follows bool  // the last row is next-1, so that next is the number SQLite gives by itself
 
 	walGrowth int64 // estimate of bytes added to the write-ahead log since the last checkpoint
 	txBytes   int64 // estimate of the same for the open transaction
@@ -67,6 +68,7 @@ type Archive struct {
 // statements are prepared once; database/sql adds nothing to them a row.
 type statements struct {
 	begin, commit, rollback *sql.Stmt
+	schema                  *sql.Stmt
 	insert, insertAt        *sql.Stmt
 	lastRow, setCursor      *sql.Stmt
 	addGap, addDeadLetter   *sql.Stmt
@@ -220,10 +222,29 @@ func (a *Archive) begin() error {
 	}
 	a.inTx, a.next, a.txBytes = true, a.cursor+1, txOverhead
 	last, err := a.lastRow()
+	if err == nil {
+		err = a.checkSchema()
+	}
 	if err != nil {
 		return errors.Join(err, a.Rollback())
 	}
 	a.follows = last == a.cursor
+	return nil
+}
+
+// ErrChanged: another program has changed the schema since the archive was
+// opened, as a rerun does that replaces a typed table. Nothing was written; Open
+// again, and read again what Births has said.
+var ErrChanged = errors.New("the schema has been changed")
+
+func (a *Archive) checkSchema() error {
+	var now int64
+	if err := a.stmt.schema.QueryRowContext(background).Scan(&now); err != nil {
+		return err
+	}
+	if now != a.schema {
+		return ErrChanged
+	}
 	return nil
 }
 

@@ -91,6 +91,9 @@ func (a *Archive) start(logID string) error {
 	if _, err := a.lastRow(); err != nil {
 		return err
 	}
+	if err := a.stmt.schema.QueryRowContext(background).Scan(&a.schema); err != nil {
+		return err
+	}
 	return a.catchUpLatest()
 }
 
@@ -245,6 +248,7 @@ func (a *Archive) prepare() error {
 		{&a.stmt.begin, `BEGIN IMMEDIATE`},
 		{&a.stmt.commit, `COMMIT`},
 		{&a.stmt.rollback, `ROLLBACK`},
+		{&a.stmt.schema, `PRAGMA main.schema_version`},
 		// Without a number from us SQLite appends to the table. With one it first
 		// looks for the row, each time.
 		{&a.stmt.insert, `INSERT INTO messages(time, topic_id, source_id, flags, payload, properties)

@@ -1,0 +1,426 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/wal"
+)
+
+// rerunFlags say which table is built anew.
+type rerunFlags struct {
+	config, route, since string
+	resume, quiet        bool
+}
+
+func newRerun(std streams) *cobra.Command {
+	var f rerunFlags
+	cmd := &cobra.Command{
+		Use:   "rerun --route NAME",
+		Short: "Build a typed table anew from the archived messages",
+		Long: `Rerun applies a route, and the others that feed the same table, to the messages in
+the archive, from the first one on or from --since. The rows gather in a new table,
+which takes the place of the old one in the end, in one transaction. The service
+may run: start it with the same routes before, then every message that arrives
+meanwhile is in the new table, too, once. Only where the type of a column changes
+must it be stopped.
+
+Dead letters of the routes are tried again, and go when they succeed; Sparkplug
+messages that came before their birth certificate are tried with those that came
+later. With --since, rows of earlier messages stay as they are.
+
+Killed at any moment, it goes on with --resume. The old table stays until then.`,
+		Example: `  mqttetl transform rerun -c mqttetl.yaml --route temperatures
+  mqttetl transform rerun -c mqttetl.yaml --route temperatures --since 7d`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			since, err := parseTime(f.since, time.Now())
+			if err != nil {
+				return usageError{named("since", err), cmd}
+			}
+			cfg, err := loadStores(f.config)
+			if err != nil {
+				return err
+			}
+			routes, err := routesOfTable(cfg, f.route)
+			if err != nil {
+				return usageError{err, cmd}
+			}
+			return f.run(cmd.Context(), std, cfg, routes, since)
+		},
+	}
+	configFlag(cmd, &f.config)
+	flags := cmd.Flags()
+	flags.StringVar(&f.route, "route", "", "name of the route")
+	flags.StringVar(&f.since, "since", "", "only messages from the first one on that was received then: "+timeForms)
+	flags.BoolVar(&f.resume, "resume", false, "go on where an interrupted rerun of the table has stopped")
+	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
+	_ = cmd.MarkFlagRequired("route") // fails only for a flag that does not exist
+	return cmd
+}
+
+// findRoute is the route of that name.
+func findRoute(cfg *config.Config, name string) (*transform.Route, error) {
+	var names []string
+	for i := range cfg.Routes {
+		if cfg.Routes[i].Name == name {
+			return &cfg.Routes[i], nil
+		}
+		names = append(names, cfg.Routes[i].Name)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("--route %s: the configuration has no routes", name)
+	}
+	return nil, fmt.Errorf("--route %s: there is no such route, only %s", name, strings.Join(names, ", "))
+}
+
+// routesOfTable are all routes that feed the table of the named one.
+func routesOfTable(cfg *config.Config, name string) ([]transform.Route, error) {
+	r, err := findRoute(cfg, name)
+	if err != nil {
+		return nil, err
+	}
+	if r.Table == "" {
+		return nil, fmt.Errorf("--route %s: the route has no table", name)
+	}
+	var list []transform.Route
+	for _, other := range cfg.Routes {
+		if strings.EqualFold(other.Table, r.Table) {
+			list = append(list, other)
+		}
+	}
+	return list, nil
+}
+
+// rerun is a table being built anew.
+type rerun struct {
+	rebuild *archive.Rebuild
+	reader  *archive.Reader
+	set     *transform.Set
+	applier *transform.Applier
+	stages  []string
+	names   []string // of the routes
+
+	routes []transform.Route
+	births map[string]mqttetl.Birth
+
+	sel     mqttetl.Selection
+	at      mqttetl.Seq // the record that is applied next
+	applied uint64
+	rows    uint64
+	letters []mqttetl.DeadLetter
+	show    func(done, of mqttetl.Seq)
+}
+
+func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, routes []transform.Route, since time.Time) error {
+	if cfg.Archive == nil {
+		return configError{errors.New("there is no archive in the configuration")}
+	}
+	set, err := transform.Compile(routes)
+	if err != nil {
+		return configError{err}
+	}
+	r := &rerun{set: set, routes: routes, births: map[string]mqttetl.Birth{}}
+	for _, route := range routes {
+		r.names = append(r.names, route.Name)
+		r.stages = append(r.stages, transform.Stage(route.Name))
+	}
+	r.sel.Topics = set.Filters()
+	if r.applier, err = set.Applier(transform.Options{}); err != nil {
+		return configError{err}
+	}
+	if r.reader, err = archive.OpenReader(cfg.Archive.Path); err != nil {
+		return err
+	}
+	defer r.reader.Close()
+	if r.rebuild, err = archive.OpenRebuild(ctx, cfg.Archive.Path, set.Tables()[0]); err != nil {
+		return err
+	}
+	defer r.rebuild.Close()
+	line := newProgressLine(std.err, f.quiet)
+	defer line.clear()
+	var from mqttetl.Seq
+	r.show = func(done, of mqttetl.Seq) {
+		if from == 0 {
+			from = done
+		}
+		line.show(func(elapsed time.Duration) string { return rerunProgress(from, done, of, elapsed) })
+	}
+	done, err := f.begin(ctx, std.err, cfg, r, routes, since)
+	if err != nil || done {
+		return err
+	}
+	if err := r.build(ctx); err != nil {
+		return err
+	}
+	was, are, err := r.swap(ctx)
+	if err != nil {
+		return err
+	}
+	line.clear()
+	fmt.Fprintf(std.err, "table %s: %d rows of %d messages, records %d to %d; dead letters: %d, before %d\n",
+		set.Tables()[0].Name, r.rows, r.applied, r.rebuild.State.First, r.rebuild.State.Next-1, are, was)
+	return r.rebuild.Discard(ctx)
+}
+
+// rerunProgress is the line on the terminal.
+func rerunProgress(from, done, of mqttetl.Seq, elapsed time.Duration) string {
+	text := fmt.Sprintf("record %d of %d  %.0f/s", done, of, rate(uint64(done-from), elapsed))
+	if done > from && of > done {
+		left := time.Duration(float64(elapsed) * float64(of-done) / float64(done-from))
+		text += fmt.Sprintf("  %v to go", left.Round(time.Second))
+	}
+	return text
+}
+
+// fingerprint says what makes the rows.
+func fingerprint(routes []transform.Route) string {
+	p, err := json.Marshal(routes)
+	if err != nil {
+		panic(err) // they are texts
+	}
+	return string(p)
+}
+
+// begin finds out where to begin, and says what should be known. done: an
+// interrupted rerun had only its old table left to remove.
+func (f *rerunFlags) begin(ctx context.Context, w io.Writer, cfg *config.Config, r *rerun, routes []transform.Route, since time.Time) (done bool, err error) {
+	table := r.set.Tables()[0].Name
+	if err := f.checkTable(w, cfg, r, table, since); err != nil {
+		return false, err
+	}
+	b := r.rebuild
+	if f.resume {
+		switch left, err := b.Leftover(); {
+		case err != nil:
+			return false, err
+		case b.Found && b.State.Routes != fingerprint(routes):
+			return false, mqttetl.WithHint(fmt.Errorf("table %s: the routes have changed since the rerun was interrupted", table), "without --resume it begins anew")
+		case !b.Found && left:
+			fmt.Fprintf(w, "table %s has been replaced already\n", table)
+			return true, b.Discard(ctx)
+		case !b.Found:
+			fmt.Fprintf(w, "no rerun of table %s was interrupted: beginning anew\n", table)
+		}
+	}
+	if f.resume && b.Found {
+		err = b.Resume()
+	} else {
+		var first mqttetl.Seq
+		if first, err = firstSince(ctx, r.reader, since); err == nil {
+			err = b.Begin(ctx, archive.RebuildState{Routes: fingerprint(routes), First: first})
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	r.at = b.State.Next
+	if r.set.HasBirths() { // births stand anywhere before
+		r.at = 1
+	}
+	return false, b.Keep(ctx, func(rows int64) { r.rows += uint64(rows) })
+}
+
+// checkTable compares the table that is there with the one that will be.
+func (f *rerunFlags) checkTable(w io.Writer, cfg *config.Config, r *rerun, table string, since time.Time) error {
+	running := serviceRuns(cfg)
+	changed, exists, err := r.rebuild.Changed()
+	if err != nil {
+		return err
+	}
+	if len(changed) > 0 && !since.IsZero() {
+		return fmt.Errorf("--since keeps rows of table %s, in which the type of %s is another: rerun all of it", table, strings.Join(changed, ", "))
+	}
+	if len(changed) > 0 && running {
+		return mqttetl.WithHint(fmt.Errorf("table %s: the type of %s changes, and the service fills it as it is", table, strings.Join(changed, ", ")),
+			"stop the service, run this again, and start the service with this configuration")
+	}
+	if !exists && running {
+		fmt.Fprintf(w, "the service does not fill table %s yet: what arrives until it is started with this configuration is missing until the next rerun\n", table)
+	}
+	indexes, err := r.rebuild.Indexes()
+	for _, sql := range indexes {
+		fmt.Fprintf(w, "goes with the old table, make it again: %s;\n", sql)
+	}
+	return err
+}
+
+// serviceRuns says whether a process has the log open.
+func serviceRuns(cfg *config.Config) bool {
+	held, err := wal.Held(cfg.Log.Dir)
+	return err == nil && held
+}
+
+// firstSince is the first archived record that was received at that time or
+// later; the one behind the last if there is none.
+func firstSince(ctx context.Context, reader *archive.Reader, since time.Time) (mqttetl.Seq, error) {
+	if since.IsZero() {
+		return 1, nil
+	}
+	cursor, err := reader.Cursor()
+	if err != nil {
+		return 0, err
+	}
+	recs, _, err := reader.Scan(ctx, &mqttetl.Selection{Since: since}, 1, cursor)
+	if errors.Is(err, io.EOF) {
+		return cursor + 1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return recs[0].Seq, nil
+}
+
+// near is how far the archive's cursor may be ahead when the swap begins, which
+// the service waits for.
+const near = 2000
+
+// build applies the routes until the archive's cursor is near.
+func (r *rerun) build(ctx context.Context) error {
+	for round := 0; ; round++ {
+		cursor, err := r.reader.Cursor()
+		if err != nil {
+			return err
+		}
+		if cursor < r.at+near && (round > 0 || cursor < r.at) || round > 100 {
+			return r.retry(ctx)
+		}
+		if err := r.upTo(ctx, cursor); err != nil {
+			return err
+		}
+	}
+}
+
+// upTo applies the routes to the records up to the given one.
+func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq) error {
+	for r.at <= to {
+		recs, through, err := r.reader.Scan(ctx, &r.sel, r.at, to)
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
+			return err
+		}
+		if end {
+			through = to
+		}
+		r.apply(recs)
+		next := max(through+1, r.at)
+		if next > r.rebuild.State.Next {
+			rows := &r.applier.Rows[0]
+			if err := r.rebuild.Append(ctx, rows, r.letters, next); err != nil {
+				return err
+			}
+			r.rows += uint64(rows.Len())
+		}
+		r.at = next
+		r.show(next-1, to)
+	}
+	return nil
+}
+
+// apply leaves in the applier what the routes make of the records, without what
+// was appended before an interruption, or is kept.
+func (r *rerun) apply(recs []mqttetl.Record) {
+	r.applier.Reset()
+	for i := range recs {
+		if i > 0 && recs[i-1].Seq < r.rebuild.State.Next && recs[i].Seq >= r.rebuild.State.Next {
+			r.applier.Reset()
+		}
+		r.applier.Apply(&recs[i])
+		if recs[i].Seq >= r.rebuild.State.Next {
+			r.applied++
+		}
+	}
+	if len(recs) > 0 && recs[len(recs)-1].Seq < r.rebuild.State.Next {
+		r.applier.Reset()
+	}
+	r.letters = r.letters[:0]
+	for i := range r.applier.Failures {
+		if f := &r.applier.Failures[i]; !f.Nulls {
+			r.letters = append(r.letters, f.DeadLetter())
+		}
+	}
+}
+
+// retry tries again what failed in its turn, with all births that are known
+// now.
+func (r *rerun) retry(ctx context.Context) error {
+	for i := range r.names {
+		if r.routes[i].Decode != "sparkplug_b" {
+			continue
+		}
+		alone := slices.Clone(r.routes) // in the same table, but no other route takes a message
+		for k := range alone {
+			if k != i {
+				alone[k].Exclude = append(slices.Clone(alone[k].Exclude), "#", "$SYS/#")
+			}
+		}
+		set, err := transform.Compile(alone)
+		if err != nil {
+			return err
+		}
+		applier, err := set.Applier(transform.Options{Births: r.memory().Births, Retry: true})
+		if err != nil {
+			return err
+		}
+		if err := r.retryRoute(ctx, r.stages[i], applier); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform.Applier) error {
+	var all mqttetl.Selection
+	for from := mqttetl.Seq(1); ; {
+		letters, err := r.rebuild.Letters(stage, from, 1000)
+		if err != nil || len(letters) == 0 {
+			return err
+		}
+		for _, l := range letters {
+			from = l.Seq + 1
+			recs, _, err := r.reader.Scan(ctx, &all, l.Seq, l.Seq)
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			applier.Reset()
+			for i := range recs {
+				applier.Apply(&recs[i])
+			}
+			if len(recs) == 0 || len(applier.Failures) > 0 {
+				continue
+			}
+			if err := r.rebuild.Redeem(ctx, &applier.Rows[0], l); err != nil {
+				return err
+			}
+			r.rows += uint64(applier.Rows[0].Len())
+		}
+	}
+}
+
+// memory is all that the routes remember.
+func (r *rerun) memory() archive.Memory {
+	for _, b := range r.applier.Births() {
+		r.births[b.Route+" "+b.Key] = b
+	}
+	return archive.Memory{Routes: r.names, Births: slices.Collect(maps.Values(r.births))}
+}
+
+func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
+	return r.rebuild.Swap(ctx, r.stages, func(cursor mqttetl.Seq) (archive.Memory, error) {
+		err := r.upTo(ctx, cursor)
+		return r.memory(), err
+	})
+}

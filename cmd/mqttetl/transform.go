@@ -1,0 +1,388 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/history"
+)
+
+func newTransform(std streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "transform COMMAND",
+		Short: "Try what the routes make of messages, or apply them to the archive again",
+		Example: `  mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload 21.5
+  mqttetl transform rerun -c mqttetl.yaml --route temperatures`,
+		RunE: needCommand,
+
+		SuggestionsMinimumDistance: 2,
+	}
+	cmd.AddCommand(newTry(std), newRerun(std))
+	return cmd
+}
+
+// tryFlags say which messages are tried.
+type tryFlags struct {
+	selectionFlags
+	payload string
+	live    bool
+	count   int
+	route   string
+	output  outputFormat
+}
+
+// configured is the value of --archive without one.
+const configured = "\x00configured"
+
+func newTry(std streams) *cobra.Command {
+	var f tryFlags
+	cmd := &cobra.Command{
+		Use:   "try",
+		Short: "Print the rows that the routes make of messages; writes nothing",
+		Long: `Try applies the routes of the configuration to one message, given by --topic and
+--payload (- reads standard input), to what arrives now (--live), or to what is
+archived (--archive, with the flags of export; --archive=FILE reads another
+archive), and prints the rows. Messages that a route cannot use are named on
+standard error with the route and the reason.
+
+--live follows the log of the running service, as tail does, so that no broker
+sees a second client.`,
+		Example: `  mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload 21.5
+  echo 21.5 | mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload - -o csv
+  mqttetl transform try -c mqttetl.yaml --live --count 3
+  mqttetl transform try -c mqttetl.yaml --archive --since 1h --limit 5`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(cmd); err != nil {
+				return usageError{err, cmd}
+			}
+			return f.run(cmd, std)
+		},
+	}
+	f.selectionFlags.add(cmd)
+	flags := cmd.Flags()
+	archived := flags.Lookup("archive")
+	archived.NoOptDefVal, archived.Usage = configured, "try the messages in the archive; =FILE: in that one"
+	archived.DefValue = ""
+	flags.StringVar(&f.payload, "payload", "", "try one message with this payload and --topic; - is standard input")
+	flags.BoolVar(&f.live, "live", false, "try the messages that arrive from now on")
+	flags.IntVar(&f.count, "count", 0, "with --live, end after so many messages; 0: go on")
+	flags.StringVar(&f.route, "route", "", "only this route")
+	outputFlag(cmd, &f.output)
+	return cmd
+}
+
+// check wants one of the three ways.
+func (f *tryFlags) check(cmd *cobra.Command) error {
+	one := cmd.Flags().Changed("payload")
+	ways := 0
+	for _, on := range []bool{one, f.live, f.archive != ""} {
+		if on {
+			ways++
+		}
+	}
+	switch {
+	case ways != 1:
+		return errors.New("which messages? one of --topic with --payload, --live, --archive")
+	case one && len(f.topics) != 1:
+		return errors.New("--payload needs one --topic")
+	case one && strings.ContainsAny(f.topics[0], "+#"):
+		return fmt.Errorf("--topic %s: a message has a topic without + and #", f.topics[0])
+	case f.count < 0 || f.count > 0 && !f.live:
+		return errors.New("--count goes with --live, and must not be negative")
+	case f.live && (f.since != "" || f.until != "" || f.seq != "" || f.limit > 0):
+		return errors.New("--live begins now: --since, --until, --seq and --limit go with --archive")
+	}
+	return nil
+}
+
+// tried applies the routes and prints what they make.
+type tried struct {
+	applier *transform.Applier
+	rows    *rowPrinter
+	err     io.Writer
+	failed  int
+}
+
+func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
+	cfg, err := loadStores(f.config)
+	if err != nil {
+		return err
+	}
+	routes := cfg.Routes
+	if f.route != "" {
+		r, err := findRoute(cfg, f.route)
+		if err != nil {
+			return usageError{err, cmd}
+		}
+		routes = []transform.Route{*r}
+	}
+	if len(routes) == 0 {
+		return configError{fmt.Errorf("%s has no routes", f.config)}
+	}
+	set, err := transform.Compile(routes)
+	if err != nil {
+		return configError{err}
+	}
+	o := transform.Options{}
+	if f.live && set.HasBirths() {
+		o.Births = knownBirths(cmd.Context(), cfg)
+	}
+	t := &tried{rows: &rowPrinter{kind: f.output, w: std.out, streaming: f.live}, err: std.err}
+	if t.applier, err = set.Applier(o); err != nil {
+		return configError{err}
+	}
+	switch {
+	case f.live:
+		err = f.follow(cmd, std, cfg, t)
+	case f.archive != "":
+		err = f.past(cmd, set, t)
+	default:
+		return f.one(std, set, t)
+	}
+	return errors.Join(err, t.rows.end())
+}
+
+// knownBirths are those that the archive has, if it can be asked.
+func knownBirths(ctx context.Context, cfg *config.Config) (list []mqttetl.Birth) {
+	if cfg.Archive == nil {
+		return nil
+	}
+	err := archive.Query(ctx, cfg.Archive.Path, `SELECT route, key, value FROM births`, func(_ []string, v []any) error {
+		list = append(list, mqttetl.Birth{Route: v[0].(string), Key: v[1].(string), Value: v[2].(string)})
+		return nil
+	})
+	if err != nil {
+		return nil // the service has not learned any yet
+	}
+	return list
+}
+
+// one tries one message. That a route cannot use it is the exit code, too.
+func (f *tryFlags) one(std streams, set *transform.Set, t *tried) error {
+	payload := []byte(f.payload)
+	if f.payload == "-" {
+		var err error
+		if payload, err = io.ReadAll(io.LimitReader(std.in, 256<<20)); err != nil {
+			return err
+		}
+		payload = bytes.TrimSuffix(payload, []byte("\n"))
+	}
+	topic := []byte(f.topics[0])
+	t.apply(&mqttetl.Record{Seq: 1, Time: time.Now().UnixNano(), Source: "try", Message: mqttetl.Message{Topic: topic, Payload: payload}})
+	if err := t.rows.end(); err != nil {
+		return err
+	}
+	switch {
+	case t.failed > 0:
+		return fmt.Errorf("%s could not use the message", plural(t.failed, "route"))
+	case !t.applier.Takes(topic):
+		return mqttetl.WithHint(fmt.Errorf("no route takes the topic %s", visibleText(f.topics[0])), "the routes take "+strings.Join(patterns(set), ", "))
+	case t.rows.printed == 0:
+		fmt.Fprintln(std.err, "the routes make no row of it")
+	}
+	return nil
+}
+
+func patterns(set *transform.Set) (list []string) {
+	for _, r := range set.Routes() {
+		list = append(list, r.Topic)
+	}
+	return list
+}
+
+// apply prints what the routes make of a record.
+func (t *tried) apply(rec *mqttetl.Record) {
+	t.applier.Reset()
+	t.applier.Apply(rec)
+	t.show(rec)
+}
+
+func (t *tried) show(rec *mqttetl.Record) {
+	for i := range t.applier.Rows {
+		t.rows.add(&t.applier.Rows[i])
+	}
+	for i := range t.applier.Failures {
+		fail := &t.applier.Failures[i]
+		t.failed++
+		fmt.Fprintf(t.err, "record %d, %s: route %s: %s\n", rec.Seq, visibleText(string(rec.Topic)), fail.Route, visibleText(fail.DeadLetter().Reason))
+	}
+}
+
+// follow tries what arrives.
+func (f *tryFlags) follow(cmd *cobra.Command, std streams, cfg *config.Config, t *tried) error {
+	tail := tailFlags{topics: f.topics, sources: f.sources, count: f.count}
+	follower, err := tail.follower(std)
+	if err != nil {
+		return usageError{err, cmd}
+	}
+	places := history.Places{LogDir: cfg.Log.Dir}
+	if cfg.Archive != nil {
+		places.Archive = cfg.Archive.Path
+	}
+	if follower.history, err = history.Open(places); err != nil {
+		return err
+	}
+	defer follower.history.Close()
+	if !serviceRuns(cfg) {
+		fmt.Fprintln(std.err, "the service does not run: waiting for what it will record")
+	}
+	follower.append = func(dst []byte, r *mqttetl.Record) ([]byte, error) {
+		t.apply(r)
+		return dst, t.rows.flush()
+	}
+	err = follower.run(cmd.Context())
+	if cmd.Context().Err() != nil {
+		return nil // interrupted, as it is meant to be
+	}
+	return err
+}
+
+// past tries what was recorded. Sparkplug needs all that came before.
+func (f *tryFlags) past(cmd *cobra.Command, set *transform.Set, t *tried) error {
+	if f.archive == configured {
+		f.archive = ""
+	}
+	h, sel, err := f.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	read := sel
+	if set.HasBirths() {
+		read = mqttetl.Selection{To: sel.To, Topics: sel.Topics, Sources: sel.Sources}
+	}
+	n := uint64(0)
+	for c := h.Select(read); ; {
+		recs, err := c.Next(cmd.Context())
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for i := range recs {
+			t.applier.Reset()
+			t.applier.Apply(&recs[i])
+			if !sel.Matches(&recs[i]) {
+				continue
+			}
+			if n++; sel.Limit > 0 && n > sel.Limit {
+				return nil
+			}
+			t.show(&recs[i])
+		}
+		if err := t.rows.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// rowPrinter prints rows of typed tables: NDJSON a line each, CSV and tables for
+// people one typed table after the other.
+type rowPrinter struct {
+	kind      outputFormat
+	w         io.Writer
+	streaming bool // nobody knows when it ends: print what there is
+
+	line    []byte
+	printed int
+	reports []*report
+	names   []string // of the reports' tables
+	err     error
+}
+
+func (p *rowPrinter) format() outputFormat {
+	switch {
+	case p.kind != "":
+		return p.kind
+	case isTerminal(p.w):
+		return "table"
+	}
+	return "ndjson"
+}
+
+func (p *rowPrinter) add(rows *mqttetl.Rows) {
+	columns := append([]string{"table"}, columnNames(rows.Table)...)
+	for i := range rows.Len() {
+		p.printed++
+		values := []any{rows.Table.Name}
+		for k, v := range rows.Row(i) {
+			if k == 1 && v.Kind == mqttetl.Int {
+				values = append(values, valueText(v, true))
+				continue
+			}
+			values = append(values, v.Interface())
+		}
+		if p.format() == "ndjson" {
+			p.line = append(appendRow(p.line, columns, values), '\n')
+			continue
+		}
+		r := p.report(rows.Table.Name, columns)
+		cells := make([]string, len(values))
+		for k, v := range values {
+			cells[k] = cell(v)
+		}
+		r.rows = append(r.rows, cells)
+		r.document = append(r.document.([]json.RawMessage), appendRow(nil, columns, values))
+	}
+}
+
+func (p *rowPrinter) report(table string, columns []string) *report {
+	i := slices.Index(p.names, table)
+	if i < 0 {
+		i = len(p.names)
+		p.names = append(p.names, table)
+		p.reports = append(p.reports, &report{header: columns, document: []json.RawMessage{}})
+	}
+	return p.reports[i]
+}
+
+// flush prints what can be printed already.
+func (p *rowPrinter) flush() error {
+	if len(p.line) > 0 && p.err == nil {
+		_, p.err = p.w.Write(p.line)
+		p.line = p.line[:0]
+	}
+	if !p.streaming {
+		return p.err
+	}
+	return p.end()
+}
+
+// end prints the rest.
+func (p *rowPrinter) end() error {
+	if len(p.line) > 0 && p.err == nil {
+		_, p.err = p.w.Write(p.line)
+		p.line = p.line[:0]
+	}
+	all := []json.RawMessage{}
+	for _, r := range p.reports {
+		if len(r.rows) == 0 || p.err != nil {
+			continue
+		}
+		if p.format() == "json" {
+			all = append(all, r.document.([]json.RawMessage)...)
+		} else {
+			p.err = p.format().write(p.w, *r)
+		}
+		r.rows, r.document = nil, []json.RawMessage{}
+	}
+	if p.format() == "json" && (len(all) > 0 || !p.streaming) && p.err == nil {
+		p.err = p.format().write(p.w, report{document: all})
+	}
+	return p.err
+}

@@ -1,0 +1,553 @@
+package archive
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Rebuild makes a typed table anew from the archived messages, beside the
+// program that goes on filling the archive. The rows gather in a table of their
+// own, with the position up to which they reach, in transactions of a few
+// milliseconds; Swap puts the table into the place of the old one.
+//
+// It belongs to one goroutine, and there is one of an archive at a time. What a
+// crash leaves is found by the next one.
+type Rebuild struct {
+	a     *Archive // the connection, which writes nothing of messages
+	table mqttetl.Table
+	lock  *os.File
+	rows  *typed
+	inTx  bool // Swap's
+
+	State RebuildState
+	Found bool // State is that of a rebuild that was interrupted
+}
+
+// RebuildState is how far a rebuild has come.
+type RebuildState struct {
+	Routes string      // the caller's description of what makes the rows
+	First  mqttetl.Seq // rows of earlier records are kept as they are
+	Next   mqttetl.Seq // the record that comes next
+
+	kept int64 // rowid of the old table up to which those rows are copied
+}
+
+const rebuildSchema = `
+CREATE TABLE IF NOT EXISTS mqttetl_rerun(
+  name TEXT PRIMARY KEY,                           -- of the typed table
+  routes TEXT NOT NULL,
+  first INTEGER NOT NULL,
+  next INTEGER NOT NULL,
+  kept INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS mqttetl_rerun_letters(
+  name TEXT, seq INTEGER, stage TEXT, reason TEXT, time INTEGER, UNIQUE(name, seq, stage)
+) STRICT;
+`
+
+// rebuildSuffix is that of the file which is locked while a Rebuild is open.
+const rebuildSuffix = "-rerun"
+
+// lockTime is how long a Rebuild waits for its locks: those of a transaction of
+// the service, which leaves gaps (see Rebuilding), and of another look at the
+// lock file.
+const lockTime = 30 * time.Second
+
+// OpenRebuild opens the archive at path, to build the table. Errors are those of
+// OpenReader, and mqttetl.ErrLocked while another Rebuild is open.
+func OpenRebuild(ctx context.Context, path string, t mqttetl.Table) (*Rebuild, error) {
+	r := &Rebuild{a: &Archive{path: path}, table: t}
+	err := r.open(ctx)
+	if err != nil {
+		_ = r.Close() // the first error is the one that says why
+		return nil, failed(path, "rebuild table "+t.Name, err)
+	}
+	return r, nil
+}
+
+func (r *Rebuild) open(ctx context.Context) error {
+	if err := r.takeLock(ctx); err != nil {
+		return err
+	}
+	a := r.a
+	if err := a.connect(); err != nil {
+		return err
+	}
+	id, err := readIdentity(a.conn)
+	switch {
+	case err != nil:
+		return err
+	case id.empty():
+		return ErrEmpty
+	}
+	if err := id.check(); err != nil {
+		return err
+	}
+	// Positions and rows that a power cut takes back are made again. Swap syncs.
+	// legacy_alter_table: views of the table stay views of its name.
+	if _, err := a.conn.ExecContext(ctx, `PRAGMA busy_timeout=0; PRAGMA synchronous=NORMAL; PRAGMA legacy_alter_table=ON`); err != nil {
+		return err
+	}
+	for to, text := range map[**sql.Stmt]string{&a.stmt.begin: `BEGIN IMMEDIATE`, &a.stmt.commit: `COMMIT`, &a.stmt.rollback: `ROLLBACK`} {
+		if *to, err = a.prepareOne(text); err != nil {
+			return err
+		}
+	}
+	if err := r.transaction(ctx, func() error { return r.exec(rebuildSchema) }); err != nil {
+		return err
+	}
+	s := &r.State
+	err = a.conn.QueryRowContext(ctx, `SELECT routes, first, next, kept FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)).
+		Scan(&s.Routes, &s.First, &s.Next, &s.kept)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	r.Found = err == nil
+	return err
+}
+
+// lower is the name under which tables are known here: SQLite ignores case.
+func lower(name string) string { return strings.ToLower(name) }
+
+func (r *Rebuild) newName() string { return "mqttetl_new_" + lower(r.table.Name) }
+func (r *Rebuild) oldName() string { return "mqttetl_old_" + lower(r.table.Name) }
+
+// takeLock makes sure that there is no other Rebuild, and tells the service.
+func (r *Rebuild) takeLock(ctx context.Context) error {
+	if _, err := os.Stat(r.a.path); err != nil {
+		return err
+	}
+	path := r.a.path + rebuildSuffix
+	for until := time.Now().Add(time.Second); ; {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		info, serr := f.Stat()
+		if err == nil && serr == nil && sameFile(path, info) {
+			r.lock = f
+			return nil
+		}
+		_ = f.Close() // nothing was written
+		if time.Now().After(until) {
+			return fmt.Errorf("%w: another rerun is under way", mqttetl.ErrLocked)
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// pause is a moment between two attempts.
+func pause(ctx context.Context) error {
+	t := time.NewTimer(time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// Rebuilding says that a Rebuild is under way in some process. Its transactions
+// are short, and need gaps between those of the archive.
+func (a *Archive) Rebuilding() bool {
+	f, err := os.Open(a.path + rebuildSuffix)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// Close ends the rebuild; what was not committed is undone.
+func (r *Rebuild) Close() error {
+	err := r.a.Close()
+	if r.lock != nil {
+		_ = os.Remove(r.a.path + rebuildSuffix) // one that stays does no harm
+		err = errors.Join(err, r.lock.Close())
+		r.lock = nil
+	}
+	return err
+}
+
+func (r *Rebuild) exec(text string, args ...any) error {
+	_, err := r.a.conn.ExecContext(background, text, args...)
+	return err
+}
+
+// transaction calls f in a transaction, for which it waits.
+func (r *Rebuild) transaction(ctx context.Context, f func() error) error {
+	a := r.a
+	if err := a.checkpoint(); err != nil {
+		return err
+	}
+	for until := time.Now().Add(lockTime); ; {
+		err := run(a.stmt.begin)
+		if err == nil {
+			break
+		}
+		if code(err) != codeBusy || time.Now().After(until) {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+	a.txBytes = txOverhead
+	err := f()
+	if err == nil {
+		err = run(a.stmt.commit)
+	}
+	if err != nil {
+		_ = run(a.stmt.rollback) // the first error is the one that says why
+		return err
+	}
+	a.walGrowth += a.txBytes
+	return nil
+}
+
+// Changed are the columns of the table that is there whose types will be others,
+// and whether there is a table.
+func (r *Rebuild) Changed() (columns []string, exists bool, err error) {
+	have, err := tableColumns(r.a.conn, r.table.Name)
+	if err != nil || have == nil {
+		return nil, false, err
+	}
+	for _, c := range r.table.Columns {
+		if kind, ok := have[strings.ToLower(c.Name)]; ok && kind != c.Type.String() {
+			columns = append(columns, c.Name)
+		}
+	}
+	return columns, true, nil
+}
+
+// Indexes is the SQL of the old table's indexes that are not its own. They go
+// with it.
+func (r *Rebuild) Indexes() (list []string, err error) {
+	rows, err := r.a.conn.QueryContext(background, `SELECT sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND lower(tbl_name) = ?1
+		AND sql IS NOT NULL AND lower(name) NOT IN (?1 || '_time', ?1 || '_time_2', ?1 || '_time_3')`, lower(r.table.Name))
+	if err != nil {
+		return nil, err
+	}
+	err = eachRow(rows, func() error {
+		var s string
+		err := rows.Scan(&s)
+		list = append(list, s)
+		return err
+	})
+	return list, err
+}
+
+// Begin begins anew, with the rows of the old table that belong to records
+// before s.First.
+func (r *Rebuild) Begin(ctx context.Context, s RebuildState) error {
+	r.Found = false
+	if err := r.Discard(ctx); err != nil {
+		return err
+	}
+	s.Next, s.kept = s.First, 0
+	free, err := r.freeIndex()
+	if err != nil {
+		return err
+	}
+	err = r.transaction(ctx, func() error {
+		create, _, _ := strings.Cut(CreateTable(r.newName(), &r.table), "CREATE INDEX")
+		return errors.Join(r.exec(create),
+			r.exec(fmt.Sprintf(`CREATE INDEX %s ON %s(time)`, quote(free), quote(r.newName()))),
+			r.exec(`INSERT INTO mqttetl_rerun(name, routes, first, next, kept) VALUES(?, ?, ?, ?, 0)`, lower(r.table.Name), s.Routes, int64(s.First), int64(s.Next)))
+	})
+	if err != nil {
+		return failed(r.a.path, "begin to rebuild table "+r.table.Name, err)
+	}
+	r.State = s
+	return r.Resume()
+}
+
+// freeIndex is a name for the index on time: that of the old table's is taken
+// until the old table is gone, and an index cannot be renamed.
+func (r *Rebuild) freeIndex() (string, error) {
+	for _, suffix := range []string{"_time", "_time_2", "_time_3"} {
+		name, n := r.table.Name+suffix, 0
+		if err := r.a.conn.QueryRowContext(background, `SELECT count(*) FROM sqlite_schema WHERE lower(name) = lower(?)`, name).Scan(&n); err != nil || n == 0 {
+			return name, err
+		}
+	}
+	return "", fmt.Errorf("%w: the names %s_time, _time_2 and _time_3 are all taken", ErrTable, r.table.Name)
+}
+
+// Resume goes on from State.
+func (r *Rebuild) Resume() error {
+	t := r.table
+	t.Name = r.newName()
+	r.a.options.Tables = []mqttetl.Table{t}
+	if err := r.a.prepareTyped(); err != nil {
+		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+	}
+	r.rows = r.a.typed[0]
+	return nil
+}
+
+// rebuildRows is how many rows are moved or deleted in one transaction.
+const rebuildRows = 10_000
+
+// Keep copies the rows that are kept, if it has not been done. It tells how
+// many there were each time.
+func (r *Rebuild) Keep(ctx context.Context, copied func(rows int64)) error {
+	have, err := tableColumns(r.a.conn, r.table.Name)
+	if err != nil || have == nil || r.State.First <= 1 {
+		return err
+	}
+	columns := []string{"seq", "time"}
+	for _, c := range r.table.Columns {
+		if have[strings.ToLower(c.Name)] != "" {
+			columns = append(columns, quote(c.Name))
+		}
+	}
+	list := strings.Join(columns, ",")
+	move := fmt.Sprintf(`INSERT INTO %s(%s) SELECT %s FROM %s WHERE rowid > ? AND rowid <= ? AND seq < ? ORDER BY rowid`,
+		quote(r.newName()), list, list, quote(r.table.Name))
+	ahead := fmt.Sprintf(`SELECT max(rowid) FROM (SELECT rowid FROM %s WHERE rowid > ? ORDER BY rowid LIMIT %d)`, quote(r.table.Name), rebuildRows)
+	for {
+		var to sql.NullInt64
+		err := r.transaction(ctx, func() error {
+			if err := r.a.conn.QueryRowContext(background, ahead, r.State.kept).Scan(&to); err != nil || !to.Valid {
+				return err
+			}
+			res, err := r.a.conn.ExecContext(background, move, r.State.kept, to.Int64, int64(r.State.First))
+			if err != nil {
+				return err
+			}
+			n, err := res.RowsAffected()
+			r.a.txBytes += n * 4 * rowOverhead
+			copied(n)
+			return errors.Join(err, r.exec(`UPDATE mqttetl_rerun SET kept = ? WHERE name = ?`, to.Int64, lower(r.table.Name)))
+		})
+		if err != nil {
+			return failed(r.a.path, "keep rows of table "+r.table.Name, err)
+		}
+		if !to.Valid {
+			return nil
+		}
+		r.State.kept = to.Int64
+	}
+}
+
+// Append adds rows and dead letters of the records up to next, and moves the
+// position there, in one transaction; in that of Swap if it is called there.
+func (r *Rebuild) Append(ctx context.Context, rows *mqttetl.Rows, letters []mqttetl.DeadLetter, next mqttetl.Seq) error {
+	f := func() error {
+		if rows != nil && rows.Len() > 0 {
+			if err := r.a.insertRows(r.rows, rows); err != nil {
+				return err
+			}
+		}
+		for i := range letters {
+			l := &letters[i]
+			if err := r.exec(`INSERT INTO mqttetl_rerun_letters VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+				lower(r.table.Name), int64(l.Seq), l.Stage, l.Reason, l.Time); err != nil {
+				return err
+			}
+		}
+		return r.exec(`UPDATE mqttetl_rerun SET next = ? WHERE name = ?`, int64(next), lower(r.table.Name))
+	}
+	var err error
+	if r.inTx {
+		err = f()
+	} else {
+		err = r.transaction(ctx, f)
+	}
+	if err != nil {
+		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+	}
+	r.State.Next = next
+	return nil
+}
+
+// Letters are up to max of the dead letters of a stage that were appended, from
+// a record on.
+func (r *Rebuild) Letters(stage string, from mqttetl.Seq, max int) (list []mqttetl.DeadLetter, err error) {
+	rows, err := r.a.conn.QueryContext(background, `SELECT seq, stage, reason, time FROM mqttetl_rerun_letters
+		WHERE name = ? AND seq >= ? AND stage = ? ORDER BY seq LIMIT ?`, lower(r.table.Name), int64(from), stage, max)
+	if err != nil {
+		return nil, failed(r.a.path, "read dead letters", err)
+	}
+	err = eachRow(rows, func() error {
+		var l mqttetl.DeadLetter
+		err := rows.Scan(&l.Seq, &l.Stage, &l.Reason, &l.Time)
+		list = append(list, l)
+		return err
+	})
+	return list, err
+}
+
+// Redeem adds the rows of a dead letter, which goes.
+func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.DeadLetter) error {
+	err := r.transaction(ctx, func() error {
+		if err := r.a.insertRows(r.rows, rows); err != nil {
+			return err
+		}
+		return r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ? AND seq = ? AND stage = ?`, lower(r.table.Name), int64(l.Seq), l.Stage)
+	})
+	if err != nil {
+		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+	}
+	return nil
+}
+
+// Memory is what Sparkplug routes remember when all records are applied.
+type Memory struct {
+	Routes []string // of the table
+	Births []mqttetl.Birth
+}
+
+// Swap has catchUp append what is missing up to the archive's cursor, and puts
+// the new table, the dead letters of the stages and the memory of the routes into
+// the place of the old ones, in one transaction: the service, which fills the old
+// table before it, fills the new one behind it. It returns the number of dead
+// letters that went and that are there now.
+func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor mqttetl.Seq) (Memory, error)) (was, are int64, err error) {
+	if err := r.exec(`PRAGMA synchronous=FULL`); err != nil {
+		return 0, 0, failed(r.a.path, "rebuild table "+r.table.Name, err)
+	}
+	err = r.transaction(ctx, func() error {
+		r.inTx = true
+		defer func() { r.inTx = false }()
+		m, err := readMeta(r.a.conn)
+		if err != nil {
+			return err
+		}
+		memory, err := catchUp(m.cursor)
+		if err != nil {
+			return err
+		}
+		if was, are, err = r.swapLetters(stages, m.cursor); err != nil {
+			return err
+		}
+		return errors.Join(r.swapBirths(memory), r.rename())
+	})
+	if err != nil {
+		return 0, 0, failed(r.a.path, "replace table "+r.table.Name, err)
+	}
+	r.Found = false
+	return was, are, nil
+}
+
+func (r *Rebuild) swapLetters(stages []string, cursor mqttetl.Seq) (was, are int64, err error) {
+	for _, stage := range stages {
+		res, err := r.a.conn.ExecContext(background, `DELETE FROM dead_letters WHERE stage = ? AND seq BETWEEN ? AND ?`, stage, int64(r.State.First), int64(cursor))
+		if err != nil {
+			return 0, 0, err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return 0, 0, err
+		}
+		was += n
+	}
+	res, err := r.a.conn.ExecContext(background, `INSERT INTO dead_letters(seq, stage, reason, time)
+		SELECT seq, stage, reason, time FROM mqttetl_rerun_letters WHERE name = ? ORDER BY seq ON CONFLICT DO NOTHING`, lower(r.table.Name))
+	if err != nil {
+		return 0, 0, err
+	}
+	are, err = res.RowsAffected()
+	return was, are, errors.Join(err, r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ?`, lower(r.table.Name)),
+		r.exec(`DELETE FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)))
+}
+
+func (r *Rebuild) swapBirths(m Memory) error {
+	have, err := tableColumns(r.a.conn, "births")
+	if err != nil || have == nil && len(m.Births) == 0 {
+		return err
+	}
+	if have == nil {
+		if err := r.exec(birthsSchema); err != nil {
+			return err
+		}
+	}
+	for _, route := range m.Routes {
+		if err := r.exec(`DELETE FROM births WHERE route = ?`, route); err != nil {
+			return err
+		}
+	}
+	for _, b := range m.Births {
+		if b.Value == "" {
+			continue
+		}
+		if err := r.exec(`INSERT INTO births(route, key, value) VALUES(?, ?, ?)`, b.Route, b.Key, b.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rebuild) rename() error {
+	have, err := tableColumns(r.a.conn, r.table.Name)
+	if err != nil {
+		return err
+	}
+	if have != nil {
+		if err := r.exec(fmt.Sprintf(`ALTER TABLE %s RENAME TO %s`, quote(r.table.Name), quote(r.oldName()))); err != nil {
+			return err
+		}
+	}
+	return r.exec(fmt.Sprintf(`ALTER TABLE %s RENAME TO %s`, quote(r.newName()), quote(r.table.Name)))
+}
+
+// Leftover says that there is an old table that Discard removes.
+func (r *Rebuild) Leftover() (bool, error) {
+	have, err := tableColumns(r.a.conn, r.oldName())
+	return have != nil, err
+}
+
+// Discard removes what an earlier rebuild has left, and the table that Swap has
+// replaced, a part at a time.
+func (r *Rebuild) Discard(ctx context.Context) error {
+	for _, name := range []string{r.newName(), r.oldName()} {
+		if err := r.drop(ctx, name); err != nil {
+			return failed(r.a.path, "remove table "+name, err)
+		}
+	}
+	err := r.transaction(ctx, func() error {
+		return errors.Join(r.exec(`DELETE FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)),
+			r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ?`, lower(r.table.Name)))
+	})
+	if err != nil {
+		return failed(r.a.path, "remove what a rerun has left", err)
+	}
+	return nil
+}
+
+func (r *Rebuild) drop(ctx context.Context, name string) error {
+	have, err := tableColumns(r.a.conn, name)
+	if err != nil || have == nil {
+		return err
+	}
+	for left := int64(1); left > 0; {
+		err := r.transaction(ctx, func() error {
+			res, err := r.a.conn.ExecContext(background, fmt.Sprintf(`DELETE FROM %s WHERE rowid <= (SELECT max(rowid) FROM (SELECT rowid FROM %s ORDER BY rowid LIMIT %d))`,
+				quote(name), quote(name), rebuildRows))
+			if err != nil {
+				return err
+			}
+			left, err = res.RowsAffected()
+			r.a.txBytes += left * 4 * rowOverhead
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.transaction(ctx, func() error { return r.exec(`DROP TABLE ` + quote(name)) })
+}
