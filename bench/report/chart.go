@@ -182,7 +182,7 @@ func curves(id, what string, g *group, of func(*compare.Summary) compare.Curve) 
 		return nil
 	}
 	c := &curveChart{What: what, chart: chart{
-		ID: id, Title: what + ": " + g.Title() + ", " + g.How(), Width: chartWidth, Left: 64, Right: chartWidth - 16, Top: 12, Bottom: curveHeight,
+		ID: id, Title: what + ": " + g.Title() + ", " + g.How(), Width: chartWidth, Left: 64, Right: chartWidth - 36, Top: 12, Bottom: curveHeight,
 	}}
 	bottom, top := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high*1.001))
 	x := func(q float64) float64 { return c.Left + nineCount(q, nines)/nines*(c.Right-c.Left) }

@@ -40,6 +40,7 @@ func bad(t *testing.T) *compare.Report {
 	gone.Rounds, gone.Summary, gone.Incomplete, gone.Error = nil, compare.Summary{}, true, "no JetStream </pre><script>alert(2)</script>\x1b[2J"
 	short := find(r, "mqtt/qos1")
 	short.Rounds, short.Incomplete = short.Rounds[:1], true
+	find(r, "nats/core/rate=1000").Summary.EndToEnd.Count = 1e6 // the last label of the axis is at its end
 	r.Interrupted, r.Machine.InMemory = true, true
 	return r
 }
