@@ -61,7 +61,7 @@ func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, rec
 	r.Reset()
 	for n < len(records) {
 		r.Apply(&records[n])
-		if n++; (r.jq || n%64 == 0) && (time.Now().After(due) || ctx.Err() != nil) {
+		if n++; r.Full() || (r.jq || n%64 == 0) && (time.Now().After(due) || ctx.Err() != nil) {
 			break
 		}
 	}

@@ -40,6 +40,8 @@ type Applier struct {
 	o      Options
 	routes []working
 	topics map[string][]match
+	known  int // bytes of topics
+	load   int // bytes gathered, about
 	limit  *deadline
 	walk   walker
 }
@@ -110,8 +112,11 @@ type working struct {
 	until     time.Time // suspended
 }
 
-// maxTopics bounds the memory of which routes a topic has.
-const maxTopics = 100_000
+// Bounds of the memory of which routes a topic has.
+const (
+	maxTopics     = 100_000
+	maxTopicBytes = 16 << 20
+)
 
 // Applier makes one. The error is that of a decoder whose files have changed
 // since Compile.
@@ -187,7 +192,14 @@ func (a *Applier) Reset() {
 	clear(a.Failures)
 	a.Objects, a.Readings, a.Failures = a.Objects[:0], a.Readings[:0], a.Failures[:0]
 	a.walk.reset()
+	a.load = 0
 }
+
+// fullLoad is more than a few thousand usual messages make.
+const fullLoad = 16 << 20
+
+// Full says that so much has been gathered that it should be taken, and Reset.
+func (a *Applier) Full() bool { return a.load > fullLoad }
 
 // Stats are those of all routes, in their order.
 func (a *Applier) Stats() []Stats {
@@ -211,7 +223,9 @@ func (a *Applier) Apply(rec *mqttetl.Record) {
 		}
 	}
 	if a.o.Readings {
+		before := len(a.Readings)
 		a.readings(rec)
+		a.load += 128 * (len(a.Readings) - before)
 	}
 }
 
@@ -225,8 +239,9 @@ func (a *Applier) match(topic string) []match {
 		}
 		list = append(list, match{w, names, w.subject.fill(names, a.o.Escape)})
 	}
-	if len(a.topics) >= maxTopics {
+	if a.known += len(topic); len(a.topics) >= maxTopics || a.known > maxTopicBytes {
 		clear(a.topics)
+		a.known = len(topic)
 	}
 	a.topics[topic] = list
 	return list
@@ -257,6 +272,7 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	rows, objects := w.rows.Len(), len(a.Objects)
 	j := job{a: a, match: m, rec: rec, row0: rows}
 	err := j.run()
+	a.load += j.size + 32*w.rows.Width()*(w.rows.Len()-rows)
 	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop, no strike to forget
 		w.stats.Rows += uint64(w.rows.Len() - rows)
 		j.finish(objects)

@@ -177,6 +177,25 @@ func TestResultsAreLimited(t *testing.T) {
 	}
 }
 
+// What is gathered is bounded, if whoever gathers heeds Full.
+func TestFull(t *testing.T) {
+	for name, payload := range map[string]string{"rows": `[range(10000)]`, "text": `["x" * 1000000]`} {
+		r := values("TEXT .")
+		r.Map = payload + "[]"
+		a := applier(t, Options{}, r)
+		n := 0
+		for ; !a.Full() && n < 1000; n++ {
+			a.Apply(record("t", "1"))
+		}
+		if n < 2 || n > 100 || len(a.Failures) > 0 {
+			t.Errorf("%s: full after %d records, %v", name, n, a.Failures)
+		}
+		if a.Reset(); a.Full() {
+			t.Errorf("%s: full after Reset", name)
+		}
+	}
+}
+
 // The program sees nothing but the message.
 func TestProgramsSeeOnlyTheMessage(t *testing.T) {
 	t.Setenv("SECRET", "s")
