@@ -64,7 +64,7 @@ usage, the reason code of another refused CONNECT of MQTT 5.`,
 	f.BoolVarP(&p.null, "null-message", "n", false, "publish an empty message")
 	f.Uint8VarP(&p.qos, "qos", "q", 0, "QoS")
 	f.BoolVarP(&p.retain, "retain", "r", false, "the broker keeps the message for later subscribers")
-	f.IntVarP(&p.window, "max-inflight", "M", client.DefaultWindow, "messages unacknowledged at once")
+	f.IntVarP(&p.window, "max-inflight", "M", client.DefaultWindow, "messages unacknowledged at once; with -q 2 and MQTT 3.1.1 20 unless it is given")
 	f.IntVar(&p.repeat, "repeat", 1, "publish it so many times")
 	f.Float64Var(&p.repeatDelay, "repeat-delay", 0, "seconds between them")
 	return cmd
@@ -115,6 +115,11 @@ func (p *publisher) run(ctx context.Context) error {
 	}
 	if err := m.Check(); err != nil {
 		return usageError{err, p.cmd}
+	}
+	// MQTT 3.1.1 has no receive maximum to go by, and Mosquitto with
+	// max_queued_messages 0 ends a connection that has more under way.
+	if p.qos == 2 && p.version == client.Version311 && !p.changed("max-inflight") {
+		p.window = 20
 	}
 	begun := time.Now()
 	c, err := p.connect(ctx, u, client.Options{Window: p.window, Acknowledged: p.acknowledged})

@@ -85,3 +85,20 @@ func refusing(t *testing.T, v5 bool, code byte, reason string) (url string) {
 	t.Cleanup(func() { l.Close(); <-ended })
 	return fmt.Sprintf("mqtt://%s", l.Addr())
 }
+
+// TestPubWithinMosquittosWindow: Mosquitto without a limit of its queue takes no
+// more QoS 2 messages at once than it sends, and MQTT 3.1.1 cannot say how many.
+func TestPubWithinMosquittosWindow(t *testing.T) {
+	m, err := servers.StartMosquitto(t.TempDir(), "max_queued_messages 0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	host, port, _ := net.SplitHostPort(m.Addr)
+	for _, version := range []string{"311", "5"} {
+		r := callWith(t, strings.Repeat("a line\n", 5000), "pub", "-h", host, "-p", port, "-t", "lines", "-q", "2", "-l", "-V", version)
+		if r.code != 0 || !strings.Contains(r.err, "5000") {
+			t.Errorf("MQTT %s: exit %d: %s", version, r.code, r.err)
+		}
+	}
+}
