@@ -122,8 +122,10 @@ func (t *trial) exportBacklog() (m measurement, err error) {
 	for err == nil {
 		var n int
 		n, err = out.Read(piece)
-		lines += bytes.Count(piece[:n], []byte("\n"))
-		course = append(course, reach{time.Now(), lines})
+		if n > 0 {
+			lines += bytes.Count(piece[:n], []byte("\n"))
+			course = append(course, reach{time.Now(), lines})
+		}
 	}
 	m.Peak = float64(memory.end())
 	if err := cmd.Wait(); err != nil {

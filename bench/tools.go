@@ -59,7 +59,7 @@ func (b *bench) tools(r results) error {
 	if err := errors.Join(recordArchive(t.db, t.n), b.settle()); err != nil {
 		return err
 	}
-	for _, step := range []func() error{t.export, t.replay, t.pace, t.importing, t.publish} {
+	for _, step := range []func() error{t.export, t.replay, t.settle, t.pace, t.importing, t.publish} {
 		if err := step(); err != nil {
 			return err
 		}
