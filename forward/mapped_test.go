@@ -107,7 +107,7 @@ func TestMappedObjectsAreEachThereOnce(t *testing.T) {
 	n := startProcess(t)
 	log := newMemLog()
 	log.grow(20_000)
-	p, said, stop := mapped(t, n.URL(), log, pairs{"out"}, "out.*")
+	_, said, stop := mapped(t, n.URL(), log, pairs{"out"}, "out.*")
 	log.await(t, 5000)
 	if err := n.Kill(); err != nil { // in mid-stream
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestMappedObjectsAreEachThereOnce(t *testing.T) {
 	}
 	log.await(t, 12_000)
 	stop()
-	p, _, _ = mapped(t, n.URL(), log, pairs{"out"}, "out.*") // as after a crash
+	p, _, _ := mapped(t, n.URL(), log, pairs{"out"}, "out.*") // as after a crash
 	log.await(t, 20_000)
 	wantPairs(t, n.URL(), "TELEMETRY_MAPPED", "out", 20_000)
 	if got := len(log.deadLetters()); got != 200 {

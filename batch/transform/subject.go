@@ -15,10 +15,6 @@ type piece struct {
 	name int // -1: text
 }
 
-// maxSubject is what a server takes with default settings, less the rest of
-// the line.
-const maxSubject = 1024
-
 func parseSubject(s string, names []string) (list subject, err error) {
 	for token := range strings.SplitSeq(s, ".") {
 		if len(list) > 0 {
