@@ -40,7 +40,8 @@ var examples = map[string]example{
 	"mqttetl status": {
 		service: true,
 	},
-	"mqttetl tail": {service: true, until: map[string]string{"mqttetl tail -t": "factory/1/temp ", "mqttetl tail -F": "Z factory/1/temp "}},
+	"mqttetl transform try": {service: true},
+	"mqttetl tail":          {service: true, until: map[string]string{"mqttetl tail -t": "factory/1/temp ", "mqttetl tail -F": "Z factory/1/temp "}},
 	"mqttetl sub": {until: map[string]string{
 		"mqttetl sub -t 'factory/#' -v": "factory/1/temp 2", "mqttetl sub -t 'factory/#' -q": `"topic":"factory/1/temp"`, "mqttetl sub -L": "21.5",
 	}},
@@ -156,6 +157,8 @@ func (w *exampleWorld) fill(t *testing.T) {
 log: {dir: log, max_size: 64MiB}
 archive: {path: telemetry.db, batch: {period: 20ms}}
 http: {listen: "127.0.0.1:9641"}
+routes:
+  - {name: temperatures, topic: "factory/{line}/temp", decode: number, table: temperatures, columns: {celsius: REAL .}}
 `, w.broker.URL)
 	writeFile(t, config, text)
 	d := &exampleDir{exampleWorld: w, path: w.stock, listen: freeAddress(t)}

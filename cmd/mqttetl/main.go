@@ -80,7 +80,7 @@ From its log it fills an SQLite archive and a NATS JetStream stream.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newRun(std), newDemo(std), newStatus(std), newVerify(std), newVerifyRead(std),
-		newConfig(std), newTransform(std), newVersion(std), newExport(std), newReplay(std), newImport(std), newQuery(std), newTail(std),
+		newConfig(std), newTransform(std), newDeadLetters(std), newVersion(std), newExport(std), newReplay(std), newImport(std), newQuery(std), newTail(std),
 		newBench(std), newSimulate(std), newPub(std), newSub(std), newTest(std), newDoctor(std),
 	)
 	return root

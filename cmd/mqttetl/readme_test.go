@@ -97,6 +97,10 @@ func TestReadmeCommandsWork(t *testing.T) {
 			line = strings.ReplaceAll(strings.TrimSpace(line), "127.0.0.1:9641", listen)
 			switch {
 			case strings.HasPrefix(line, "make "):
+			case strings.HasPrefix(line, "sqlite3 demo/"): // the end of an example: it must have found something
+				if out, err := inShell(dir, line).CombinedOutput(); err != nil || strings.Count(string(out), "\n") != 5 {
+					t.Errorf("%s: %v\n%s", line, err, out)
+				}
 			case strings.HasPrefix(line, "bin/mqttetl run "):
 				ownAddresses(t, filepath.Join(dir, "mqttetl.yaml"), listen)
 				service = inShell(dir, "exec "+line)
