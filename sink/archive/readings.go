@@ -1,9 +1,11 @@
 package archive
 
 import (
+	"cmp"
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -30,6 +32,7 @@ type readings struct {
 	insert *sql.Stmt
 	in     []mqttetl.Reading
 	ids    []driver.Value // of the series, of the same index
+	order  []int          // of the rows: by series, which spares the index much of its searching
 	series series
 	cells
 }
@@ -39,6 +42,7 @@ func (r *readings) rows() int           { return len(r.in) }
 func (r *readings) rowid(row int) int64 { return int64(row) }
 
 func (r *readings) column(row, col int) driver.Value {
+	row = r.order[row]
 	switch col {
 	case 0:
 		return r.ids[row]
@@ -105,15 +109,16 @@ func (a *Archive) AppendReadings(list []mqttetl.Reading) error {
 
 func (a *Archive) insertReadings(list []mqttetl.Reading) error {
 	r := &a.readings
-	r.in, r.ids = list, r.ids[:0]
+	r.in, r.ids, r.order = list, r.ids[:0], r.order[:0]
 	defer func() { r.in = nil }()
 	for i := range list {
 		id, err := r.series.id(list[i].Topic, list[i].Path)
 		if err != nil {
 			return err
 		}
-		r.ids = append(r.ids, id)
+		r.ids, r.order = append(r.ids, id), append(r.order, i)
 	}
+	slices.SortStableFunc(r.order, func(a, b int) int { return cmp.Compare(r.ids[a].(int64), r.ids[b].(int64)) })
 	a.txBytes += int64(len(list)) * rowOverhead
 	_, err := r.insert.ExecContext(background)
 	return err
