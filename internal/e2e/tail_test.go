@@ -38,8 +38,10 @@ func TestTailFollowsTheRunningService(t *testing.T) {
 		got = append(got, lines.Text())
 		return true
 	}
-	if !read() || !read() { // it follows from here on
-		t.Fatalf("tail ended after %q: %v", got, cmd.Wait())
+	for range 2 { // it follows from here on
+		if !read() {
+			t.Fatalf("tail ended after %q: %v", got, cmd.Wait())
+		}
 	}
 	recordAll(w, messages(before, before+more))
 	for read() {
