@@ -308,13 +308,19 @@ func TestSeveralArchivesAtOnce(t *testing.T) {
 	}
 }
 
-// A schema change by somebody else makes SQLite set up the virtual table anew.
+// A schema change by somebody else is noticed before anything is written, and
+// the archive opened anew goes on.
 func TestIndexAddedByAnotherProgram(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	a := mustOpen(t, path)
 	must(t, a.Append(records(1, 10)))
 	must(t, a.Commit())
 	shell(t, path, "create index by_topic on messages(topic_id, time)")
+	if err := a.Append(records(11, 20)); !errors.Is(err, ErrChanged) {
+		t.Fatalf("Append: %v, want ErrChanged", err)
+	}
+	must(t, a.Close())
+	a = mustOpen(t, path)
 	must(t, a.Append(records(11, 20)))
 	must(t, a.Commit())
 	sound(t, path, 20)
