@@ -83,14 +83,13 @@ vulncheck:
 	fi; \
 	exit $$code
 
-# go test fuzzes one target at a time.
+# go test fuzzes one target at a time: two of them on two processors each finish sooner than in a row.
 fuzz:
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "fuzz $$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
-		done; \
-	done
+	@set -e; targets=$$(for pkg in $$($(GO) list ./...); do \
+		$(GO) test -list '^Fuzz' $$pkg | sed -n "s,^Fuzz.*,$$pkg &,p"; \
+	done); \
+	echo "$$targets" | xargs -P 2 -n 2 sh -ec 'echo "fuzz $$0 $$1"; \
+		exec $(GO) test -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 2 "$$0"'
 
 # Commands and the Debian packages that hold them.
 NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server \
