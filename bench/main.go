@@ -69,7 +69,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.BoolVar(&o.short, "short", false, "a tenth of the messages, one round, no file")
-	f.StringVar(&match, "run", "", "only groups whose name matches this `expression`: stages/<payload>/<window>, mosquitto, latency, tools, drain, start")
+	f.StringVar(&match, "run", "", "only groups whose name matches this `expression`: stages/<payload>/<window>, mosquitto, latency, tools, routes, drain, start")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds")
 	f.StringVar(&o.dir, "dir", "bench/work", "`directory` on a real disk for everything that is stored meanwhile")
 	f.StringVar(&o.out, "o", "bench/RESULTS.md", "`file` for the results of all groups; part of them only goes to standard output")

@@ -39,6 +39,7 @@ type settings struct {
 	Stream, Prefix string
 	HTTP           string
 	Profile        string // file for a CPU profile; empty: none
+	Routes         string // section routes; empty: none
 }
 
 var configuration = template.Must(template.New("").Parse(`sources:
@@ -61,7 +62,7 @@ nats:
 {{- end}}
 http:
   listen: {{.HTTP}}
-`))
+{{.Routes}}`))
 
 // startProgram starts mqttetl run with a configuration made from s.
 func startProgram(ctx context.Context, binary string, s settings) (*program, error) {

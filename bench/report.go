@@ -27,6 +27,7 @@ func (p *report) write() {
 	p.broker()
 	p.latency()
 	p.commands()
+	p.routes()
 	p.backlog()
 	p.method()
 }
@@ -171,6 +172,26 @@ func (p *report) commands() {
 	worst := p.r.of(toolPoint(replayPace), func(m *measurement) float64 { return m.Latency.Max.Seconds() * 1e3 })
 	p.printf("\n%s, recorded at %d messages a second: half of them reach a subscriber within %s of their offset, the worst within %s.\n\n",
 		replayPace, toolPace, bracket("%.2f ms", d), bracket("%.2f ms", worst))
+}
+
+func (p *report) routes() {
+	if len(p.r[toolPoint(noRoutes)]) == 0 {
+		return
+	}
+	p.printf("## Routes\n\nThe archive stage reads %d messages of %d bytes of JSON from memory (the jq map fewer); rerun is a process from its start to its end. The slow route takes a tenth of the messages and longer for them than there is time.\n\n",
+		p.r[toolPoint(noRoutes)][0].Messages, targetShape.Payload)
+	p.printf("| what | messages/s | CPU µs/msg | / without routes |\n|---|---|---|---|\n")
+	for _, s := range []subject{noRoutes, threeColumns, hundredRoutes, jqMap, rerunColumns} {
+		at := toolPoint(s)
+		p.printf("| %s | %s | %s | %s |\n", s, bracket("%.0f", p.r.of(at, rate)),
+			bracket("%.2f", p.r.of(at, func(m *measurement) float64 { return m.CPU * 1e6 })), bracket("%.2f", p.r.ratio(at, toolPoint(noRoutes), cpu)))
+	}
+	p.printf("\n| beside | acknowledged/s | in NATS/s | the archive is behind |\n|---|---|---|---|\n")
+	for _, s := range []subject{withoutSlow, withSlow} {
+		at := toolPoint(s)
+		p.printf("| %s | %s | %s | %s |\n", s, bracket("%.0f", p.r.of(at, acked)), bracket("%.0f", p.r.of(at, rate)), bracket("%.1f s", p.r.of(at, drained)))
+	}
+	p.printf("\n")
 }
 
 func (p *report) backlog() {

@@ -68,7 +68,8 @@ type trial struct {
 	stage  stage
 	shape  shape
 	n      int
-	rate   int // open loop; 0: as fast as the window allows
+	rate   int    // open loop; 0: as fast as the window allows
+	routes string // a section of the configuration
 	dir    string
 	stream string
 	broker bool // a real broker is between: the sender's PUBACKs are not ours
@@ -134,7 +135,7 @@ func (t *trial) start() error {
 func (t *trial) settings(broker string) settings {
 	s := settings{
 		Dir: t.dir, Broker: broker, Version: t.shape.version(), ReceiveMaximum: t.shape.Window,
-		Archive: t.stage.archive, Stream: t.stream, Prefix: streamPrefix, Profile: t.profilePath(),
+		Archive: t.stage.archive, Stream: t.stream, Prefix: streamPrefix, Profile: t.profilePath(), Routes: t.routes,
 	}
 	if t.stage.nats {
 		s.NATS = t.bench.server.URL()

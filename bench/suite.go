@@ -28,6 +28,7 @@ func groups() (all []group) {
 		group{name: "mosquitto", run: (*bench).atBroker},
 		group{name: "latency", run: (*bench).paced},
 		group{name: "tools", run: (*bench).tools},
+		group{name: "routes", run: (*bench).routes},
 		group{name: "drain", rounds: 1, run: (*bench).drain},
 		group{name: "start", rounds: 1, run: (*bench).startLarge},
 	)

@@ -92,6 +92,16 @@ var targets = []target{
 		value: func(r results) spread { return r.of(toolPoint(importJSON), rate) }},
 	{what: "pub -l at QoS 1: rate / mosquitto_pub -l", bound: 1, format: "%.2f",
 		value: func(r results) spread { return r.ratio(toolPoint(pubLines), toolPoint(mosquitto), rate) }},
+	{what: "routes: CPU of the archive stage with three columns of a JSON / without routes", atMost: true, bound: 2.5, format: "%.2f",
+		value: func(r results) spread { return r.ratio(toolPoint(threeColumns), toolPoint(noRoutes), cpu) }},
+	{what: "… 100 routes of which one matches / one route", atMost: true, bound: 1.1, format: "%.2f",
+		value: func(r results) spread { return r.ratio(toolPoint(hundredRoutes), toolPoint(threeColumns), cpu) }},
+	{what: "transform rerun with three columns, messages a second", bound: 200_000, format: "%.0f",
+		value: func(r results) spread { return r.of(toolPoint(rerunColumns), rate) }, limit: rerunLimit},
+	{what: "ingest beside a slow jq route / without it, 10,000 msg/s", bound: 0.98, format: "%.3f",
+		value: func(r results) spread { return r.ratio(toolPoint(withSlow), toolPoint(withoutSlow), acked) }},
+	{what: "… in NATS", bound: 0.98, format: "%.3f",
+		value: func(r results) spread { return r.ratio(toolPoint(withSlow), toolPoint(withoutSlow), rate) }},
 }
 
 func drained(m *measurement) float64   { return m.Drain }
