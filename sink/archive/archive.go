@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -217,7 +218,7 @@ func (a *Archive) begin() error {
 	if err := a.checkpoint(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := run(a.stmt.begin); err != nil {
+	if err := a.beginBeside(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	a.inTx, a.next, a.txBytes = true, a.cursor+1, txOverhead
@@ -230,6 +231,18 @@ func (a *Archive) begin() error {
 	}
 	a.follows = last == a.cursor
 	return nil
+}
+
+// besideTime is how long a transaction waits for those of a Rebuild, which are
+// many and short: that one of them is in the way is no outage.
+const besideTime = 5 * time.Second
+
+func (a *Archive) beginBeside() error {
+	err := run(a.stmt.begin)
+	for until := time.Now().Add(besideTime); code(err) == codeBusy && a.Rebuilding() && time.Now().Before(until); {
+		err = run(a.stmt.begin)
+	}
+	return err
 }
 
 // ErrChanged: another program has changed the schema since the archive was

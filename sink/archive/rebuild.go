@@ -28,6 +28,9 @@ type Rebuild struct {
 	rows  *typed
 	inTx  bool // Swap's
 
+	ended time.Time     // the last transaction
+	spent time.Duration // in it
+
 	State RebuildState
 	Found bool // State is that of a rebuild that was interrupted
 }
@@ -193,6 +196,11 @@ func (r *Rebuild) transaction(ctx context.Context, f func() error) error {
 	if err := a.checkpoint(); err != nil {
 		return err
 	}
+	for time.Since(r.ended) < r.spent/2 { // a gap for the service, unless the caller has left one
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
 	for until := time.Now().Add(lockTime); ; {
 		err := run(a.stmt.begin)
 		if err == nil {
@@ -206,6 +214,8 @@ func (r *Rebuild) transaction(ctx context.Context, f func() error) error {
 		}
 	}
 	a.txBytes = txOverhead
+	begun := time.Now()
+	defer func() { r.ended = time.Now(); r.spent = r.ended.Sub(begun) }()
 	err := f()
 	if err == nil {
 		err = run(a.stmt.commit)
