@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/sink/archive"
@@ -131,6 +132,16 @@ func TestRerunRefuses(t *testing.T) {
 	if o := call(t, "transform", "rerun", "-c", s.config, "--route", "numbers", "--resume"); o.code != 0 || !strings.HasPrefix(o.err, "no rerun of table numbers was interrupted: beginning anew\n") {
 		t.Errorf("%+v", o)
 	}
+	// Killed behind the swap, it has left the old table.
+	if out, err := inShell(s.dir, "sqlite3 telemetry.db 'create table mqttetl_old_numbers(x)'").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if o := call(t, "transform", "rerun", "-c", s.config, "--route", "numbers", "--resume"); o.code != 0 || o.err != "table numbers has been replaced already\n" {
+		t.Errorf("%+v", o)
+	}
+	if left := s.ask(t, `SELECT name FROM sqlite_schema WHERE name LIKE 'mqttetl_old%'`); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
 	if got := s.ask(t, lettersHave); len(got) != 1 {
 		t.Errorf("dead letters %v", got)
 	}
@@ -157,5 +168,36 @@ func TestRerunRefuses(t *testing.T) {
 		if o := call(t, append(strings.Fields(args), "-c", s.config)...); o.code != exitDamaged || !strings.Contains(o.err, "schema version 99") {
 			t.Errorf("%s: %+v", args, o)
 		}
+	}
+}
+
+func TestRerunProgress(t *testing.T) {
+	if got := rerunProgress(1000, 3000, 9000, 2*time.Second); got != "record 3000 of 9000  1000/s  6s to go" {
+		t.Error(got)
+	}
+	if got := rerunProgress(5, 5, 5, 0); got != "record 5 of 5  0/s" {
+		t.Error(got)
+	}
+}
+
+// What was interrupted is not resumed by other routes; without --resume it
+// begins anew.
+func TestRerunResumesOnlyTheSameRoutes(t *testing.T) {
+	s := trySite(t)
+	r, err := archive.OpenRebuild(t.Context(), s.archive(), mqttetl.Table{Name: "numbers", Columns: []mqttetl.Column{{Name: "part", Type: mqttetl.Text}, {Name: "n", Type: mqttetl.Real}}})
+	if err == nil {
+		err = r.Begin(t.Context(), archive.RebuildState{Routes: "others", First: 1})
+	}
+	if err == nil {
+		err = r.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := call(t, "transform", "rerun", "-c", s.config, "--route", "numbers", "--resume"); o.code != exitFailed || !strings.Contains(o.err, "the routes have changed") {
+		t.Errorf("%+v", o)
+	}
+	if o := call(t, "transform", "rerun", "-c", s.config, "--route", "numbers"); o.code != 0 || !strings.HasPrefix(o.err, "table numbers: 4 rows of 5 messages, records 1 to 5; dead letters: 1, before 1\n") {
+		t.Errorf("%+v", o)
 	}
 }
