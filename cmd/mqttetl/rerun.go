@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -352,75 +350,4 @@ func (r *rerun) apply(recs []mqttetl.Record) {
 			r.letters = append(r.letters, f.DeadLetter())
 		}
 	}
-}
-
-// retry tries again what failed in its turn, with all births that are known
-// now.
-func (r *rerun) retry(ctx context.Context) error {
-	for i := range r.names {
-		if r.routes[i].Decode != "sparkplug_b" {
-			continue
-		}
-		alone := slices.Clone(r.routes) // in the same table, but no other route takes a message
-		for k := range alone {
-			if k != i {
-				alone[k].Exclude = append(slices.Clone(alone[k].Exclude), "#", "$SYS/#")
-			}
-		}
-		set, err := transform.Compile(alone)
-		if err != nil {
-			return err
-		}
-		applier, err := set.Applier(transform.Options{Births: r.memory().Births, Retry: true})
-		if err != nil {
-			return err
-		}
-		if err := r.retryRoute(ctx, r.stages[i], applier); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform.Applier) error {
-	var all mqttetl.Selection
-	for from := mqttetl.Seq(1); ; {
-		letters, err := r.rebuild.Letters(stage, from, 1000)
-		if err != nil || len(letters) == 0 {
-			return err
-		}
-		for _, l := range letters {
-			from = l.Seq + 1
-			recs, _, err := r.reader.Scan(ctx, &all, l.Seq, l.Seq)
-			if err != nil && !errors.Is(err, io.EOF) {
-				return err
-			}
-			applier.Reset()
-			for i := range recs {
-				applier.Apply(&recs[i])
-			}
-			if len(recs) == 0 || len(applier.Failures) > 0 {
-				continue
-			}
-			if err := r.rebuild.Redeem(ctx, &applier.Rows[0], l); err != nil {
-				return err
-			}
-			r.rows += uint64(applier.Rows[0].Len())
-		}
-	}
-}
-
-// memory is all that the routes remember.
-func (r *rerun) memory() archive.Memory {
-	for _, b := range r.applier.Births() {
-		r.births[b.Route+" "+b.Key] = b
-	}
-	return archive.Memory{Routes: r.names, Births: slices.Collect(maps.Values(r.births))}
-}
-
-func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
-	return r.rebuild.Swap(ctx, r.stages, func(cursor mqttetl.Seq) (archive.Memory, error) {
-		err := r.upTo(ctx, cursor)
-		return r.memory(), err
-	})
 }

@@ -1,0 +1,186 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Letters are up to max of the dead letters of a stage that were appended, from
+// a record on.
+func (r *Rebuild) Letters(stage string, from mqttetl.Seq, max int) (list []mqttetl.DeadLetter, err error) {
+	rows, err := r.a.conn.QueryContext(background, `SELECT seq, stage, reason, time FROM mqttetl_rerun_letters
+		WHERE name = ? AND seq >= ? AND stage = ? ORDER BY seq LIMIT ?`, lower(r.table.Name), int64(from), stage, max)
+	if err != nil {
+		return nil, failed(r.a.path, "read dead letters", err)
+	}
+	err = eachRow(rows, func() error {
+		var l mqttetl.DeadLetter
+		err := rows.Scan(&l.Seq, &l.Stage, &l.Reason, &l.Time)
+		list = append(list, l)
+		return err
+	})
+	return list, err
+}
+
+// Redeem adds the rows of a dead letter, which goes.
+func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.DeadLetter) error {
+	err := r.transaction(ctx, func() error {
+		if err := r.a.insertRows(r.rows, rows); err != nil {
+			return err
+		}
+		return r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ? AND seq = ? AND stage = ?`, lower(r.table.Name), int64(l.Seq), l.Stage)
+	})
+	if err != nil {
+		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+	}
+	return nil
+}
+
+// Memory is what Sparkplug routes remember when all records are applied.
+type Memory struct {
+	Routes []string // of the table
+	Births []mqttetl.Birth
+}
+
+// Swap has catchUp append what is missing up to the archive's cursor, and puts
+// the new table, the dead letters of the stages and the memory of the routes into
+// the place of the old ones, in one transaction: the service, which fills the old
+// table before it, fills the new one behind it. It returns the number of dead
+// letters that went and that are there now.
+func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor mqttetl.Seq) (Memory, error)) (was, are int64, err error) {
+	if err := r.exec(`PRAGMA synchronous=FULL`); err != nil {
+		return 0, 0, failed(r.a.path, "rebuild table "+r.table.Name, err)
+	}
+	err = r.transaction(ctx, func() error {
+		r.inTx = true
+		defer func() { r.inTx = false }()
+		m, err := readMeta(r.a.conn)
+		if err != nil {
+			return err
+		}
+		memory, err := catchUp(m.cursor)
+		if err != nil {
+			return err
+		}
+		if was, are, err = r.swapLetters(stages, m.cursor); err != nil {
+			return err
+		}
+		return errors.Join(r.swapBirths(memory), r.rename())
+	})
+	if err != nil {
+		return 0, 0, failed(r.a.path, "replace table "+r.table.Name, err)
+	}
+	r.Found = false
+	return was, are, nil
+}
+
+func (r *Rebuild) swapLetters(stages []string, cursor mqttetl.Seq) (was, are int64, err error) {
+	for _, stage := range stages {
+		res, err := r.a.conn.ExecContext(background, `DELETE FROM dead_letters WHERE stage = ? AND seq BETWEEN ? AND ?`, stage, int64(r.State.First), int64(cursor))
+		if err != nil {
+			return 0, 0, err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return 0, 0, err
+		}
+		was += n
+	}
+	res, err := r.a.conn.ExecContext(background, `INSERT INTO dead_letters(seq, stage, reason, time)
+		SELECT seq, stage, reason, time FROM mqttetl_rerun_letters WHERE name = ? ORDER BY seq ON CONFLICT DO NOTHING`, lower(r.table.Name))
+	if err != nil {
+		return 0, 0, err
+	}
+	are, err = res.RowsAffected()
+	return was, are, errors.Join(err, r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ?`, lower(r.table.Name)),
+		r.exec(`DELETE FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)))
+}
+
+func (r *Rebuild) swapBirths(m Memory) error {
+	have, err := tableColumns(r.a.conn, "births")
+	if err != nil || have == nil && len(m.Births) == 0 {
+		return err
+	}
+	if have == nil {
+		if err := r.exec(birthsSchema); err != nil {
+			return err
+		}
+	}
+	for _, route := range m.Routes {
+		if err := r.exec(`DELETE FROM births WHERE route = ?`, route); err != nil {
+			return err
+		}
+	}
+	for _, b := range m.Births {
+		if b.Value == "" {
+			continue
+		}
+		if err := r.exec(`INSERT INTO births(route, key, value) VALUES(?, ?, ?)`, b.Route, b.Key, b.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rebuild) rename() error {
+	have, err := tableColumns(r.a.conn, r.table.Name)
+	if err != nil {
+		return err
+	}
+	if have != nil {
+		if err := r.exec(fmt.Sprintf(`ALTER TABLE %s RENAME TO %s`, quote(r.table.Name), quote(r.oldName()))); err != nil {
+			return err
+		}
+	}
+	return r.exec(fmt.Sprintf(`ALTER TABLE %s RENAME TO %s`, quote(r.newName()), quote(r.table.Name)))
+}
+
+// Leftover says that there is an old table that Discard removes.
+func (r *Rebuild) Leftover() (bool, error) {
+	have, err := tableColumns(r.a.conn, r.oldName())
+	return have != nil, err
+}
+
+// Discard removes what an earlier rebuild has left, and the table that Swap has
+// replaced, a part at a time.
+func (r *Rebuild) Discard(ctx context.Context) error {
+	for _, name := range []string{r.newName(), r.oldName()} {
+		if err := r.drop(ctx, name); err != nil {
+			return failed(r.a.path, "remove table "+name, err)
+		}
+	}
+	err := r.transaction(ctx, func() error {
+		return errors.Join(r.exec(`DELETE FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)),
+			r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ?`, lower(r.table.Name)))
+	})
+	if err != nil {
+		return failed(r.a.path, "remove what a rerun has left", err)
+	}
+	return nil
+}
+
+func (r *Rebuild) drop(ctx context.Context, name string) error {
+	have, err := tableColumns(r.a.conn, name)
+	if err != nil || have == nil {
+		return err
+	}
+	for left := int64(1); left > 0; {
+		err := r.transaction(ctx, func() error {
+			res, err := r.a.conn.ExecContext(background, fmt.Sprintf(`DELETE FROM %s WHERE rowid <= (SELECT max(rowid) FROM (SELECT rowid FROM %s ORDER BY rowid LIMIT %d))`,
+				quote(name), quote(name), rebuildRows))
+			if err != nil {
+				return err
+			}
+			left, err = res.RowsAffected()
+			r.a.txBytes += left * 4 * rowOverhead
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.transaction(ctx, func() error { return r.exec(`DROP TABLE ` + quote(name)) })
+}
