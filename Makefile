@@ -35,7 +35,7 @@ demo: build
 
 # One package at a time: many of them are several processes already.
 test: deps
-	$(GO) test -race -p 1 -timeout $(TESTTIME) ./...
+	$(GO) test -race -p 1 -parallel 4 -timeout $(TESTTIME) ./...
 
 # Packages of npm, into an ignored directory.
 NPM_BROKERS := aedes@1.2.0 ws@8.23.0
