@@ -139,10 +139,13 @@ func (s site) write(t *testing.T, config string) {
 	}
 }
 
-// freeAddress is a loopback address that nobody listens at.
-func freeAddress(t *testing.T) string {
+// freeAddress is a loopback address that nobody listens at. Connections of other
+// tests leave from 127.0.0.1 and so take no port of it.
+func freeAddress(t *testing.T) string { return freeAddressOf(t, "127.0.0.2") }
+
+func freeAddressOf(t *testing.T, host string) string {
 	t.Helper()
-	l, err := listen("127.0.0.1:0")
+	l, err := listen(host + ":0")
 	if err != nil {
 		t.Fatal(err)
 	}

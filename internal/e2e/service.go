@@ -128,7 +128,7 @@ type Settings struct {
 
 // NewService writes a configuration for a service in dir and picks its port.
 func NewService(bin, dir string, s Settings) (*Service, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.2:0") // connections, which leave from 127.0.0.1, take no port there
 	if err != nil {
 		return nil, err
 	}
