@@ -18,12 +18,20 @@ type pending struct {
 }
 
 // settle completes the rounds before on brokers that tell their counters now
-// and then, before this one sends them anything.
+// and then, before this one sends them anything. A broker that does not tell
+// them any more is not asked again: what is measured stands without.
 func (t *trial) settle() error {
 	for _, h := range t.hosts() {
-		if err := h.settle(t.ctx); err != nil {
+		err := h.settle(t.ctx)
+		if err == nil {
+			continue
+		}
+		if t.ctx.Err() != nil {
 			return err
 		}
+		t.note("%v: the counters of %s are not compared from here on (mosquitto: sys_interval 1)", err, h.Kind)
+		h.sys.c.Close()
+		h.sys, h.pending = nil, nil
 	}
 	return nil
 }

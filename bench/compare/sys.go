@@ -76,8 +76,10 @@ func (w *sysWatch) receive(m *client.Received) error {
 	text := string(m.Payload)
 	switch topic := string(m.Topic); topic {
 	case sysUptime:
-		w.ticks++
-		w.tick = time.Now()
+		if !m.Flags.Retain() { // which is of an update before we came
+			w.ticks++
+			w.tick = time.Now()
+		}
 	case sysVersion:
 		w.version = text
 	default:
