@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
@@ -48,7 +49,7 @@ func (d *decoder) route(n ast.Node) routeNode {
 		{"columns", func(n ast.Node) { d.columns(n, &r) }},
 		{"time", func(n ast.Node) { d.time(n, &r) }},
 		{"publish", d.text(&r.Publish, "publish", nil)},
-		{"on_error", d.choice(&r.OnError, "on_error", transform.OnErrorDeadLetter, transform.OnErrorNull)},
+		{"on_error", func(n ast.Node) { d.onError(n, &r) }},
 	})
 	d.require(n, seen, "the route", "name", "topic")
 	if isMapping(d.resolve(n)) && seen["table"] == nil && seen["publish"] == nil {
@@ -63,6 +64,16 @@ func (d *decoder) route(n ast.Node) routeNode {
 		r.Name = "" // it is not compiled: what it would be told follows from these
 	}
 	return r
+}
+
+// onError reads a word. Without quotes YAML takes null for nothing: it is meant
+// where it is written, not where the value is missing.
+func (d *decoder) onError(n ast.Node, r *routeNode) {
+	if v := d.resolve(n); v != nil && v.GetToken().Type == token.NullType {
+		r.OnError = transform.OnErrorNull
+		return
+	}
+	d.choice(&r.OnError, "on_error", transform.OnErrorDeadLetter, transform.OnErrorNull)(n)
 }
 
 func checkRouteName(s string) error {

@@ -54,6 +54,16 @@ tests:
 	}
 }
 
+// A null without quotes is what README shows; a value that is missing is none.
+func TestOnErrorNull(t *testing.T) {
+	for _, word := range []string{"null", `"null"`, "null # each column", "&n null"} {
+		c := parse(t, withRoutes(oneRoute("topic: t", "table: a", "columns: {a: REAL}", "on_error: "+word)))
+		if got := c.Routes[0].OnError; got != transform.OnErrorNull {
+			t.Errorf("on_error: %s is %q", word, got)
+		}
+	}
+}
+
 // oneRoute is a route with these lines, the first of which is line 3.
 func oneRoute(lines ...string) string {
 	return "routes:\n  - name: r\n    " + strings.Join(lines, "\n    ") + "\n"
@@ -97,6 +107,7 @@ func TestRouteProblems(t *testing.T) {
 		"time fallback":        {oneRoute("topic: t", "table: a", "time: {path: .t, fallback: never}", "columns: {a: REAL}"), `5:32: time.fallback: must be one of received, none`},
 		"time path":            {oneRoute("topic: t", "table: a", "time: .t |", "columns: {a: REAL}"), `5:15: time.path: unexpected EOF`},
 		"on_error":             {oneRoute("topic: t", "table: a", "on_error: drop", "columns: {a: REAL}"), `5:15: on_error must be one of dead_letter, null, not "drop"`},
+		"on_error missing":     {oneRoute("topic: t", "table: a", "columns: {a: REAL}", "on_error:"), "6:14: on_error must be a single value, not nothing"},
 		"subject's name":       {oneRoute("topic: t/{a}", "publish: x.{b}", "columns: {c: REAL}"), `4:14: publish: "x.{b}": the topic has no {b}`},
 		"subject of the raw":   {oneRoute("topic: t/{a}", "publish: mqtt.x", "columns: {c: REAL}"), `4:14: publish: subjects below nats.subject_prefix, mqtt,`},
 		"two of a name":        {oneRoute("topic: t", "table: a", "columns: {a: REAL}") + "  - {name: r, topic: t, table: b, columns: {a: REAL}}\n", `6:12: name: a second route named "r"`},
