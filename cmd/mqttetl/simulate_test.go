@@ -78,7 +78,7 @@ func TestSimulateUsage(t *testing.T) {
 	}{
 		"":                                {exitUsage, "where to? --to names"},
 		"--to http://x":                   {exitUsage, `--to "http://x": must be`},
-		"--to mqtt://x --profile toaster": {exitUsage, `--no profile "toaster"`},
+		"--to mqtt://x --profile toaster": {exitUsage, `--profile "toaster" is not known, there are zigbee2mqtt,`},
 		"--to mqtt://x --devices 0":       {exitUsage, "--devices must be from 1 to"},
 		"--to mqtt://x --rate -1":         {exitUsage, "--rate must be from 0 to"},
 		"--to mqtt://x --jitter 2":        {exitUsage, "--jitter must be from 0 to 1"},
@@ -87,7 +87,8 @@ func TestSimulateUsage(t *testing.T) {
 		"--to nats://x --qos 1":           {exitUsage, "--qos is for MQTT, --to is nats://x"},
 		"--to nats://x --scenario " + file + " --rate 1": {exitUsage, "--rate: with --scenario"},
 		"--to mqtt://x --start noon":                     {exitUsage, `--start must be a time as 2026-01-02T15:04:05Z, not "noon"`},
-		"--to mqtt://x --prefix a/#":                     {exitUsage, "--"},
+		"--to mqtt://x --prefix a/#":                     {exitUsage, `--prefix: topic "a/#" contains + or #`},
+		"--to mqtt://x --prefix /a":                      {exitUsage, `--prefix "/a" must not begin or end with /`},
 		"--to mqtt://x --duration -1s":                   {exitUsage, "--duration must not be negative"},
 		"--to mqtt://x --cert c":                         {exitUsage, "--cert and --key belong together"},
 		"--to mqtt://x --scenario " + file:               {exitConfig, file + `:1:17: rate must be a number, not "fast"`},

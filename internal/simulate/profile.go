@@ -48,7 +48,7 @@ func find(list string) (found []profile, err error) {
 			}
 		}
 		if len(found) == before {
-			return nil, fmt.Errorf("no profile %q, there are %s and %s", name, strings.Join(names, ", "), All)
+			return nil, fmt.Errorf("profile %q is not known, there are %s and %s", name, strings.Join(names, ", "), All)
 		}
 	}
 	return found, nil

@@ -101,7 +101,10 @@ func CheckPrefix(p string) error {
 	if strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") {
 		return fmt.Errorf("prefix %q must not begin or end with /", p)
 	}
-	return client.CheckTopic(p)
+	if err := client.CheckTopic(p); err != nil {
+		return fmt.Errorf("prefix: %w", err)
+	}
+	return nil
 }
 
 // Load reads a scenario file. Its errors are config.Problems, but for a file

@@ -44,7 +44,7 @@ func TestScenarioProblems(t *testing.T) {
 		"- a":                                `1:1: the scenario must be a mapping of keys to values`,
 		"groups: [a]":                        `1:10: a group must be a mapping of keys to values`,
 		"groups:\n  - profil: x":             `2:5: unknown key "profil" in a group, which knows profile, devices,`,
-		"groups:\n  - profile: x":            `2:14: no profile "x", there are zigbee2mqtt,`,
+		"groups:\n  - profile: x":            `2:14: profile "x" is not known, there are zigbee2mqtt,`,
 		"groups:\n  - devices: many":         `2:14: devices must be a whole number, not "many"`,
 		"groups:\n  - devices: 0":            `2:14: devices must be from 1 to 1000000, not 0`,
 		"groups:\n  - devices: 1.5":          `2:14: devices must be a whole number, not "1.5"`,
