@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
 	benchreport "github.com/mqttetl/mqttetl/bench/report"
@@ -65,8 +66,20 @@ Exit codes: 0 every case was measured, 1 one was not or Ctrl-C ended it early.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), std) },
 	}
 	f.add(cmd)
+	cmd.SetFlagErrorFunc(benchFlagError)
 	cmd.AddCommand(newBenchServe(std))
 	return cmd
+}
+
+// benchFlagError is flagError, which knows the lists of bench too.
+func benchFlagError(cmd *cobra.Command, err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		wants := map[string]string{"intSlice": "whole numbers", "float64Slice": "numbers"}
+		if want := wants[invalid.GetFlag().Value.Type()]; want != "" {
+			return fmt.Errorf("--%s must be %s with commas, not %q", invalid.GetFlag().Name, want, invalid.GetValue())
+		}
+	}
+	return flagError(cmd, err)
 }
 
 func (f *benchFlags) add(cmd *cobra.Command) {

@@ -67,6 +67,10 @@ func TestBenchRefuses(t *testing.T) {
 		want string
 	}{
 		{"--size 15", exitUsage, "--size must be from 16"},
+		{"--size 16,abc", exitUsage, `--size must be whole numbers with commas, not "16,abc"`},
+		{"--clients 1.5", exitUsage, `--clients must be whole numbers with commas, not "1.5"`},
+		{"--throughput 1.5,x", exitUsage, `--throughput must be numbers with commas, not "1.5,x"`},
+		{"--rounds x", exitUsage, `--rounds must be a whole number, not "x"`},
 		{"--rounds 0", exitUsage, "--rounds must be at least 1"},
 		{"--duration 1ms", exitUsage, "--duration must be at least 100ms"},
 		{"--case (", exitUsage, "--case: "},
