@@ -156,8 +156,8 @@ const messageColumns = 7
 // decodeRow reads a row of messages (file format §2.1).
 func decodeRow(p []byte) (c columns, err error) {
 	header, n := varint(p)
-	if n == 0 || header > uint64(len(p)) {
-		return c, errPage("a row's header is cut short")
+	if n == 0 || header < uint64(n) || header > uint64(len(p)) {
+		return c, errPage("a row's header of %d bytes", header)
 	}
 	types, body := p[n:header:header], p[header:]
 	ints := [messageColumns]*int64{1: &c.time, 2: &c.topic, 3: &c.source, 4: &c.flags}
