@@ -62,7 +62,7 @@ func TestRoutes(t *testing.T) {
 	for query, want := range map[string]string{
 		"select seq, time, room, t from temps":                                                "1|1000|hall|1.5\n2|2000|attic|2.0",
 		"select seq, room, t from n":                                                          "1|hall|1.5\n2|attic|2.0\n4|hall|\n5|hall|",
-		"select seq, stage, reason from dead_letters":                                         `4|transform:temps|column t: .t: looks for "t" in a string` + "\n5|transform:temps|column t: there is no .t",
+		"select seq, stage, reason from dead_letters":                                         `4|transform:temps|payload is not JSON: it ends too early, at byte 5` + "\n5|transform:temps|column t: there is no .t",
 		"select topic, seq, payload from latest order by topic":                               `else|3|{"t":3}` + "\n" + `home/attic|2|{"t":2}` + "\n" + `home/hall|5|{"u":true}`,
 		"select topic, path, value from readings join series on id = series_id order by 1, 2": "else|.t|3.0\nhome/attic|.t|2.0\nhome/hall|.t|1.5\nhome/hall|.u|1.0",
 	} {

@@ -60,7 +60,9 @@ func TestFormats(t *testing.T) {
 		{"auto", `OFF`, []any{false}, ""},
 		{"auto", `007`, []any{7}, ""},
 		{"auto", `unknown`, []any{"unknown"}, ""},
-		{"auto", `{"a":`, []any{`{"a":`}, ""},
+		{"auto", `{"a":`, nil, "payload is not JSON: it ends too early, at byte 5"},
+		{"auto", " [1 2]", nil, "payload is not JSON: unexpected '2' at byte 4"},
+		{"auto", `a {"a":`, []any{`a {"a":`}, ""},
 		{"auto", ``, []any{""}, ""},
 		{"auto", "0xff00", []any{Bytes{255, 0}}, ""},
 

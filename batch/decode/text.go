@@ -115,13 +115,22 @@ func newAuto(o Options) (Decoder, error) {
 	return decoderFunc(func(p []byte) (any, error) { return decodeAuto(p, o.MaxDepth) }), nil
 }
 
-// decodeAuto tries JSON, then numbers and the words for booleans, then text. A
-// word for nothing stays text here: nobody has said that a number is expected.
+// NotJSON is the error of the format auto for a payload that begins as JSON's
+// objects and arrays do, and is none: it says what is wrong with the JSON.
+type NotJSON struct{ error }
+
+// decodeAuto tries JSON, then numbers and the words for booleans, then text;
+// what begins with { or [ must be JSON. A word for nothing stays text here:
+// nobody has said that a number is expected.
 func decodeAuto(p []byte, maxDepth int) (any, error) {
-	if doc, err := parseJSON(p, maxDepth); err == nil {
+	doc, err := parseJSON(p, maxDepth)
+	if err == nil {
 		return doc, nil
 	}
 	if t := bytes.TrimSpace(p); len(t) > 0 {
+		if t[0] == '{' || t[0] == '[' {
+			return nil, NotJSON{err}
+		}
 		if v, ok := looseNumber(t); ok {
 			return v, nil
 		}

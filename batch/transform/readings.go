@@ -2,6 +2,7 @@ package transform
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -46,10 +47,14 @@ func (a *Applier) readings(rec *mqttetl.Record) {
 
 func (a *Applier) numbers(rec *mqttetl.Record, before int) (err error) {
 	defer recovered(&err)
-	return a.walk.decoder.Decode("", rec.Payload, func(doc any) error {
+	err = a.walk.decoder.Decode("", rec.Payload, func(doc any) error {
 		a.walk.path = a.walk.path[:0]
 		return a.leaves(rec, doc, before+MaxReadings)
 	})
+	if errors.As(err, new(decode.NotJSON)) {
+		return nil
+	}
+	return err
 }
 
 func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {
