@@ -23,9 +23,9 @@ type router struct {
 	*transform.Applier
 	jq      bool
 	letters []mqttetl.DeadLetter
-	counted []transform.Stats // those that are in the metrics
-	dead    int               // dead letters of the open transaction
-	failed  *transform.Failure
+	counted []transform.Stats            // those that are in the metrics
+	dead    int                          // dead letters of the open transaction
+	failed  map[string]transform.Failure // the first of each route in the open transaction
 }
 
 // router returns nil where there is nothing to apply.
@@ -44,7 +44,7 @@ func (b *Batcher) router(a *archive.Archive) (*router, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &router{Applier: applier, jq: b.Routes.HasJQ(), counted: applier.Stats()}, nil
+	return &router{Applier: applier, jq: b.Routes.HasJQ(), counted: applier.Stats(), failed: map[string]transform.Failure{}}, nil
 }
 
 // piece is how many records go into one statement: enough to make its cost
@@ -90,14 +90,16 @@ func (r *router) insert(a *archive.Archive) error {
 		if !f.Nulls {
 			r.letters = append(r.letters, f.DeadLetter())
 		}
-		if r.failed == nil {
-			first := *f
-			r.failed = &first
+		if _, ok := r.failed[f.Route]; !ok {
+			r.failed[f.Route] = *f
 		}
 	}
 	r.dead += len(r.letters)
 	return a.AppendDeadLetters(r.letters)
 }
+
+// repeatFailed is how often it is said again that a route fails.
+const repeatFailed = time.Minute
 
 // routed counts what is in the archive now, and says so if routes fail.
 func (b *Batcher) routed(r *router) {
@@ -115,12 +117,15 @@ func (b *Batcher) routed(r *router) {
 	r.counted = now
 	b.Metrics.deadLetters.Add(float64(r.dead))
 	r.dead = 0
-	if f := r.failed; f != nil && time.Since(b.saidFailed[f.Route]) > repeat {
+	for _, f := range r.failed {
+		if time.Since(b.saidFailed[f.Route]) < repeatFailed {
+			continue
+		}
 		b.saidFailed[f.Route] = time.Now()
 		b.Logger.Log(context.Background(), slog.LevelWarn, "a route cannot use some messages; mqttetl dead-letters lists them, mqttetl_route_errors_total counts them",
 			"route", f.Route, "seq", f.Seq, "reason", f.DeadLetter().Reason, "on_error", choose(f.Nulls, transform.OnErrorNull, transform.OnErrorDeadLetter))
 	}
-	r.failed = nil
+	clear(r.failed)
 }
 
 func choose(first bool, a, b string) string {

@@ -77,7 +77,8 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	b.lines.await(t, "level=WARN", "a route cannot use some messages", "route=temps", "seq=4")
-	if n := strings.Count(b.lines.String(), "a route cannot use"); n != 1 {
+	b.lines.await(t, "level=WARN", "a route cannot use some messages", "route=nulls", "seq=4", "on_error=null")
+	if n := strings.Count(b.lines.String(), "a route cannot use"); n != 2 { // each route once
 		t.Errorf("said %d times", n)
 	}
 }
@@ -160,6 +161,33 @@ func TestTableThatDoesNotFit(t *testing.T) {
 	err := startRoutes(t, path, newMemoryLog(), route).result()
 	if err == nil || !strings.Contains(err.Error(), "column v of table x is REAL") || !strings.Contains(mqttetl.Hint(err), "rerun") {
 		t.Errorf("Run: %v, %q", err, mqttetl.Hint(err))
+	}
+}
+
+// A table that another program changes while the service runs is an outage: it
+// holds up neither ingest nor NATS, and ends when the table fits again.
+func TestTableChangedWhileRunning(t *testing.T) {
+	route := transform.Route{Name: "r", Topic: "a", Table: "x", Columns: []transform.Column{{Name: "v", Type: mqttetl.Real, Path: "."}}}
+	for name, sql := range map[string]struct{ change, mend string }{
+		"types":  {"alter table x rename to y; create table x(seq integer, time integer, v text)", "drop table x; alter table y rename to x"},
+		"unique": {"create unique index u on x(v)", "drop index u"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "a.db")
+			log := newMemoryLog()
+			b := startRoutes(t, path, log, route)
+			log.send("a", "1")
+			log.archived(t)
+			shell(t, path, sql.change)
+			log.send("a", "1")
+			b.lines.await(t, "level=ERROR", "table x")
+			shell(t, path, sql.mend)
+			log.archived(t)
+			b.stop()
+			if got := shell(t, path, "select seq, v from x"); got != "1|1.0\n2|1.0" {
+				t.Errorf("rows %s", got)
+			}
+		})
 	}
 }
 
