@@ -137,7 +137,7 @@ func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, r
 		r.stages = append(r.stages, transform.Stage(route.Name))
 	}
 	r.sel.Topics = set.Filters()
-	if r.applier, err = set.Applier(transform.Options{}); err != nil {
+	if r.applier, err = set.Applier(transform.Options{NoSuspend: true}); err != nil {
 		return configError{err}
 	}
 	if r.reader, err = archive.OpenReader(cfg.Archive.Path); err != nil {
@@ -193,10 +193,22 @@ func fingerprint(routes []transform.Route) string {
 	return string(p)
 }
 
-// begin finds out where to begin, and says what should be known. done: an
-// interrupted rerun had only its old table left to remove.
+// begin finds out where to begin, and says what should be known. done: no
+// message is meant, or an interrupted rerun had only its old table left to remove.
 func (f *rerunFlags) begin(ctx context.Context, w io.Writer, cfg *config.Config, r *rerun, routes []transform.Route, since time.Time) (done bool, err error) {
 	table := r.set.Tables()[0].Name
+	if !f.resume && !since.IsZero() {
+		first, err := firstSince(ctx, r.reader, since)
+		if err != nil {
+			return false, err
+		}
+		if cursor, err := r.reader.Cursor(); err != nil || first > cursor {
+			if err == nil {
+				fmt.Fprintf(w, "no archived message was received since %s: table %s stays as it is\n", f.since, table)
+			}
+			return true, err
+		}
+	}
 	if err := f.checkTable(w, cfg, r, table, since); err != nil {
 		return false, err
 	}

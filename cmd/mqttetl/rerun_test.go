@@ -197,6 +197,9 @@ func TestRerunTakesWhatHasChanged(t *testing.T) {
 	if r := rerun("--since", "2026-01-05T20:20:00Z"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
+	if r := rerun("--since", "2100-01-01T00:00:00Z"); r.code != 0 || r.err != "no archived message was received since 2100-01-01T00:00:00Z: table numbers stays as it is\n" {
+		t.Errorf("%+v", r)
+	}
 	first := w.ask(t, `SELECT min(seq) FROM messages WHERE time >= 1767644400000000000`)[0]
 	if got := w.ask(t, `SELECT sum(n <> CAST(payload AS INTEGER) AND m.seq < `+first+`), sum(n = CAST(payload AS INTEGER) AND m.seq >= `+first+` AND part IS NOT NULL), count(*)
 		FROM numbers n JOIN messages m ON m.seq = n.seq`); got[0] != "0|0|3017" {
