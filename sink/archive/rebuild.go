@@ -243,11 +243,12 @@ func (r *Rebuild) Changed() (columns []string, exists bool, err error) {
 	return columns, true, nil
 }
 
-// Indexes is the SQL of the old table's indexes that are not its own. They go
-// with it.
+// Indexes is the SQL of the old table's indexes and triggers, without a plain
+// index on time, which the new one has. They go with it.
 func (r *Rebuild) Indexes() (list []string, err error) {
-	rows, err := r.a.conn.QueryContext(background, `SELECT sql FROM sqlite_schema WHERE type IN ('index', 'trigger') AND lower(tbl_name) = ?1
-		AND sql IS NOT NULL AND lower(name) NOT IN (?1 || '_time', ?1 || '_time_2', ?1 || '_time_3')`, lower(r.table.Name))
+	rows, err := r.a.conn.QueryContext(background, `SELECT sql FROM main.sqlite_schema WHERE lower(tbl_name) = ?1 AND sql IS NOT NULL
+		AND (type = 'trigger' OR type = 'index' AND name NOT IN (SELECT i.name FROM pragma_index_list(?1, 'main') i WHERE NOT i."unique" AND NOT i.partial
+			AND (SELECT group_concat(coalesce(lower(name), '')) FROM pragma_index_info(i.name, 'main')) = 'time'))`, lower(r.table.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -268,14 +269,14 @@ func (r *Rebuild) Begin(ctx context.Context, s RebuildState) error {
 		return err
 	}
 	s.Next, s.kept = s.First, 0
-	free, err := r.freeIndex()
+	// The old table's index keeps its name until the old table is gone. The
+	// reserved one is in the way of no table, whenever this is interrupted.
+	index, err := freeIndex(r.a.conn, "mqttetl_time_"+lower(r.table.Name), nil)
 	if err != nil {
 		return err
 	}
 	err = r.transaction(ctx, func() error {
-		create, _, _ := strings.Cut(CreateTable(r.newName(), &r.table), "CREATE INDEX")
-		return errors.Join(r.exec(create),
-			r.exec(fmt.Sprintf(`CREATE INDEX %s ON %s(time)`, quote(free), quote(r.newName()))),
+		return errors.Join(r.exec(createTable(r.newName(), index, &r.table)),
 			r.exec(`INSERT INTO mqttetl_rerun(name, routes, first, next, kept) VALUES(?, ?, ?, ?, 0)`, lower(r.table.Name), s.Routes, int64(s.First), int64(s.Next)))
 	})
 	if err != nil {
@@ -283,18 +284,6 @@ func (r *Rebuild) Begin(ctx context.Context, s RebuildState) error {
 	}
 	r.State = s
 	return r.Resume()
-}
-
-// freeIndex is a name for the index on time: that of the old table's is taken
-// until the old table is gone, and an index cannot be renamed.
-func (r *Rebuild) freeIndex() (string, error) {
-	for _, suffix := range []string{"_time", "_time_2", "_time_3"} {
-		name, n := r.table.Name+suffix, 0
-		if err := r.a.conn.QueryRowContext(background, `SELECT count(*) FROM sqlite_schema WHERE lower(name) = lower(?)`, name).Scan(&n); err != nil || n == 0 {
-			return name, err
-		}
-	}
-	return "", fmt.Errorf("%w: the names %s_time, _time_2 and _time_3 are all taken", ErrTable, r.table.Name)
 }
 
 // Resume goes on from State.

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
@@ -16,33 +17,55 @@ var ErrTable = errors.New("the table does not fit its routes")
 // quote makes any text an SQL identifier.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// CreateTable is the SQL that makes a typed table under the given name, which
+// createTable is the SQL that makes a typed table under the given name, which
 // may differ from that of t, and its index.
 //
 // The rows have no key of their own: one message may have several, and exactly
 // once comes from the transaction, not from a constraint. Rows of one message
 // stand in the order of rowid.
-func CreateTable(name string, t *mqttetl.Table) string {
+func createTable(name, index string, t *mqttetl.Table) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s(\n  seq INTEGER NOT NULL,\n  time INTEGER", quote(name))
 	for _, c := range t.Columns {
 		fmt.Fprintf(&b, ",\n  %s %s", quote(c.Name), c.Type)
 	}
-	fmt.Fprintf(&b, "\n) STRICT;\nCREATE INDEX %s ON %s(time);", quote(name+"_time"), quote(name))
+	fmt.Fprintf(&b, "\n) STRICT;\nCREATE INDEX %s ON %s(time);", quote(index), quote(name))
 	return b.String()
+}
+
+// freeIndex is a name for an index on time: name itself, or with a number behind
+// it where that is taken. Indexes and tables share one space of names, and an
+// index keeps its name when its table is renamed.
+func freeIndex(c *sql.Conn, name string, tables []mqttetl.Table) (string, error) {
+	free := name
+	for i := 2; ; i++ {
+		var n int
+		if err := c.QueryRowContext(background, `SELECT count(*) FROM main.sqlite_schema WHERE lower(name) = lower(?)`, free).Scan(&n); err != nil {
+			return "", err
+		}
+		if n == 0 && !slices.ContainsFunc(tables, func(t mqttetl.Table) bool { return strings.EqualFold(t.Name, free) }) {
+			return free, nil
+		}
+		free = fmt.Sprintf("%s_%d", name, i)
+	}
 }
 
 // extend adds to the schema what the options ask for and the file lacks, in
 // one transaction, none if nothing is missing.
 func (a *Archive) extend() error {
 	missing, err := a.missing()
-	if err != nil || missing == "" {
+	if err != nil || len(missing) == 0 {
 		return err
 	}
 	if _, err := a.conn.ExecContext(background, `BEGIN IMMEDIATE`); err != nil {
 		return err
 	}
-	_, err = a.conn.ExecContext(background, missing)
+	for _, m := range missing {
+		if _, err = a.conn.ExecContext(background, m.sql); err != nil {
+			err = ofTable(m.table, err)
+			break
+		}
+	}
 	if err == nil {
 		_, err = a.conn.ExecContext(background, `COMMIT`)
 	}
@@ -52,9 +75,21 @@ func (a *Archive) extend() error {
 	return err
 }
 
-// missing is the SQL that adds what the file lacks.
-func (a *Archive) missing() (string, error) {
-	var b strings.Builder
+// ofTable says of which typed table an error is. What SQLite refuses there is no
+// damage of the archive.
+func ofTable(table string, err error) error {
+	if c := code(err); c != codeError && c != codeConstraint {
+		return fmt.Errorf("table %s: %w", table, err)
+	}
+	return mqttetl.WithHint(fmt.Errorf("%w: table %s: %w", ErrTable, table, err),
+		"drop the index, view, trigger or table of another program that is in the way, or give the route another table")
+}
+
+// addition is SQL that adds something to the table.
+type addition struct{ table, sql string }
+
+// missing is what the file lacks.
+func (a *Archive) missing() (list []addition, err error) {
 	for _, part := range []struct {
 		on            bool
 		table, schema string
@@ -64,29 +99,35 @@ func (a *Archive) missing() (string, error) {
 		}
 		have, err := tableColumns(a.conn, part.table)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if have == nil {
-			b.WriteString(part.schema)
+			list = append(list, addition{part.table, part.schema})
 		}
 	}
 	for i := range a.options.Tables {
 		t := &a.options.Tables[i]
 		have, err := tableColumns(a.conn, t.Name)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
+		var text string
 		if have == nil {
-			b.WriteString(CreateTable(t.Name, t))
-			continue
+			var index string
+			if index, err = freeIndex(a.conn, t.Name+"_time", a.options.Tables); err == nil {
+				text = createTable(t.Name, index, t)
+			}
+		} else {
+			text, err = addedColumns(t, have)
 		}
-		added, err := addedColumns(t, have)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		b.WriteString(added)
+		if text != "" {
+			list = append(list, addition{t.Name, text})
+		}
 	}
-	return b.String(), nil
+	return list, nil
 }
 
 // tableColumns are the columns of a table, by their names in lower case, with
@@ -180,7 +221,7 @@ func (c *cells) value(v *mqttetl.Value) driver.Value {
 func (a *Archive) prepareTyped() error {
 	for i := range a.options.Tables {
 		t := &typed{Table: a.options.Tables[i], cells: newCells()}
-		shown := fmt.Sprintf("rows_%d", i)
+		shown := fmt.Sprintf("mqttetl_rows_%d", i) // a name that no table of main has
 		if err := a.show(shown, t); err != nil {
 			return err
 		}
@@ -192,7 +233,7 @@ func (a *Archive) prepareTyped() error {
 		t.insert, err = a.prepareOne(`INSERT INTO main.` + quote(t.Name) + `(` + strings.Join(columns, ",") + `) SELECT ` +
 			strings.Join(numbered("c%d", len(columns)), ",") + ` FROM temp.` + shown)
 		if err != nil {
-			return fmt.Errorf("table %s: %w", t.Name, err)
+			return ofTable(t.Name, err)
 		}
 		a.typed = append(a.typed, t)
 	}
@@ -228,7 +269,7 @@ func (a *Archive) insertRows(t *typed, rows *mqttetl.Rows) error {
 	defer func() { t.in = nil }()
 	res, err := t.insert.ExecContext(background)
 	if err != nil {
-		return err
+		return ofTable(t.Name, err)
 	}
 	if n, err := res.RowsAffected(); err != nil || int(n) != rows.Len() {
 		return errors.Join(fmt.Errorf("%w: %d of %d rows inserted", mqttetl.ErrDamaged, n, rows.Len()), err)
