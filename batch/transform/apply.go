@@ -20,6 +20,9 @@ type Options struct {
 	// Retry: records that failed in their turn are tried again. Sparkplug takes
 	// the births known now, and Births does not change.
 	Retry bool
+	// NoSuspend: no route is suspended, however long its jq programs take. For
+	// what must try every record, and may take its time.
+	NoSuspend bool
 
 	TimeLimit time.Duration // 0: TimeLimit
 	// Escape makes one or more levels of a topic tokens of a subject.
@@ -108,8 +111,10 @@ type working struct {
 	rows      *mqttetl.Rows // where its rows go
 	stats     Stats
 	memory    *memory
-	strikes   int       // records in a row that took too long
-	until     time.Time // suspended
+	strikes   int           // records in a row that took too long
+	slow      time.Duration // of slow records, less what time has forgiven
+	slowAt    time.Time     // when that was
+	until     time.Time     // suspended
 }
 
 // Bounds of the memory of which routes a topic has.
@@ -225,7 +230,7 @@ func (a *Applier) Apply(rec *mqttetl.Record) {
 	if a.o.Readings {
 		before := len(a.Readings)
 		a.readings(rec)
-		a.load += 128 * (len(a.Readings) - before)
+		a.load += 128*(len(a.Readings)-before) + len(a.walk.paths) - a.walk.start
 	}
 }
 
@@ -262,7 +267,11 @@ func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 	}
 	begun := time.Now()
 	a.route(m, rec)
-	w.stats.Time += factor * time.Since(begun)
+	took := time.Since(begun)
+	w.stats.Time += factor * took
+	if !w.plain && took >= slowRecord && !a.o.NoSuspend {
+		w.spend(min(took, TimeLimit), begun.Add(took))
+	}
 }
 
 // route applies one route. After an error nothing of what it has made of the
@@ -279,7 +288,9 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 		return
 	}
 	a.limit.end()
-	w.strike(err)
+	if !a.o.NoSuspend {
+		w.strike(err)
+	}
 	if err != nil {
 		w.rows.Truncate(rows)
 		a.Objects = a.Objects[:objects]
@@ -298,11 +309,14 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	}
 }
 
-// A route whose jq programs take too long for so many records in a row is
-// suspended for a while: its records become failures at once, so that the
-// other routes and the cursor go on.
+// A route whose jq programs take too long, for so many records in a row or for
+// so much of the last minute, is suspended for a while: its records become
+// failures at once, so that the other routes and the cursor go on. Only slow
+// records count for the minute: many fast ones are load, and no mistake.
 const (
 	maxStrikes = 3
+	slowRecord = 100 * time.Millisecond
+	slowLimit  = 10 * time.Second // that slow records may take in a suspension's time
 	suspension = time.Minute
 )
 
@@ -319,10 +333,19 @@ func (w *working) strike(err error) {
 	}
 }
 
+// spend notes a slow record that ended then. What was spent before is forgiven
+// at the rate at which it may be spent.
+func (w *working) spend(took time.Duration, then time.Time) {
+	forgiven := then.Sub(w.slowAt) / time.Duration(suspension/slowLimit)
+	w.slow, w.slowAt = max(0, w.slow-forgiven)+took, then
+	if w.slow > slowLimit {
+		w.until = then.Add(suspension)
+	}
+}
+
 // errSuspended is the failure of a record that was not looked at.
-var errSuspended = fmt.Errorf("not tried: the route is suspended for %v, because its jq programs took too long for %d records in a row",
-	suspension, maxStrikes)
+var errSuspended = fmt.Errorf("not tried: the route is suspended for %v, because its jq programs took too long", suspension)
 
 func (w *working) isSuspended() bool {
-	return w.strikes >= maxStrikes && time.Now().Before(w.until)
+	return !w.until.IsZero() && time.Now().Before(w.until)
 }

@@ -95,6 +95,17 @@ func (j *job) plain() error {
 			continue
 		}
 		row[c.place] = v
+		if err := j.count(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count adds to the size of the results.
+func (j *job) count(v mqttetl.Value) error {
+	if j.size += len(v.Text()); j.size > SizeLimit {
+		return fmt.Errorf("the results are larger than %d bytes", SizeLimit)
 	}
 	return nil
 }
@@ -204,8 +215,8 @@ func (j *job) item(doc, item any) error {
 			}
 			row[c.place] = mqttetl.Value{}
 		}
-		if j.size += len(row[c.place].Text()); j.size > SizeLimit {
-			return fmt.Errorf("the results are larger than %d bytes", SizeLimit)
+		if err := j.count(row[c.place]); err != nil {
+			return err
 		}
 	}
 	if w.mapper != nil && j.a.o.Objects {

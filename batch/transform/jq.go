@@ -18,6 +18,11 @@ const (
 	TimeLimit   = 2 * time.Second // of all jq programs of a route together; of the clock, so that a busy machine has room
 	OutputLimit = 10_000          // rows or objects
 	SizeLimit   = 16 << 20        // bytes of text in them
+	DepthLimit  = 10_000          // of arrays and objects in what jq makes; of messages decode has a lower one
+	// treeLimit is how many values and bytes of text all results of a program
+	// may have. What a program makes can hold the same array many times, so it
+	// may be small in memory and endless as JSON.
+	treeLimit = 4 * SizeLimit
 )
 
 // banned are functions whose result is not made of the message alone: the rows
@@ -118,11 +123,14 @@ func objectKeys(q *gojq.Query) []string {
 var (
 	errTime    = errors.New("the jq programs of the route took too long")
 	errOutputs = fmt.Errorf("more than %d results", OutputLimit)
+	errDepth   = fmt.Errorf("jq: the result is nested more than %d deep", DepthLimit)
+	errTree    = fmt.Errorf("jq: the results have more than %d values and bytes of text", treeLimit)
 )
 
 // run calls emit with each result. The input is not changed.
 func (p *program) run(ctx context.Context, input any, emit func(any) error) error {
 	iter := p.code.RunWithContext(ctx, input)
+	left := treeLimit
 	for n := 0; ; n++ {
 		v, ok := iter.Next()
 		if !ok {
@@ -134,10 +142,47 @@ func (p *program) run(ctx context.Context, input any, emit func(any) error) erro
 		if n == OutputLimit {
 			return errOutputs
 		}
+		if err := measure(v, DepthLimit, &left); err != nil {
+			return err
+		}
 		if err := emit(v); err != nil {
 			return err
 		}
 	}
+}
+
+// measure makes sure that what jq has made can be written: too deep, it would
+// overflow the stack, which cannot be recovered from. It takes the size of v
+// from left.
+func measure(v any, depth int, left *int) error {
+	*left--
+	switch v := v.(type) {
+	case string:
+		*left -= len(v)
+	case []any:
+		if depth == 0 {
+			return errDepth
+		}
+		for _, e := range v {
+			if err := measure(e, depth-1, left); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		if depth == 0 {
+			return errDepth
+		}
+		for k, e := range v {
+			*left -= len(k)
+			if err := measure(e, depth-1, left); err != nil {
+				return err
+			}
+		}
+	}
+	if *left < 0 {
+		return errTree
+	}
+	return nil
 }
 
 func (p *program) failed(ctx context.Context, err error) error {

@@ -12,10 +12,14 @@ import (
 	"github.com/mqttetl/mqttetl/batch/decode"
 )
 
-// MaxReadings is how many numbers of one message become readings.
-const MaxReadings = 10_000
+// Bounds of the readings of one message.
+const (
+	MaxReadings  = 10_000
+	MaxPathBytes = 4 << 10 // of one path
+	maxPathsSize = 1 << 20 // bytes of all its paths
+)
 
-// ReadingsRoute is the name under which messages with more than that fail.
+// ReadingsRoute is the name under which messages beyond them fail.
 const ReadingsRoute = "readings"
 
 // walker finds the numbers of a document.
@@ -23,6 +27,7 @@ type walker struct {
 	decoder decode.Decoder
 	path    []byte
 	paths   []byte // those that readings have, one behind the other
+	start   int    // of those of the present message
 }
 
 func newWalker() walker {
@@ -39,8 +44,10 @@ func (w *walker) reset() { w.paths = w.paths[:0] }
 // nor a number has none, and that is no failure.
 func (a *Applier) readings(rec *mqttetl.Record) {
 	before := len(a.Readings)
+	a.walk.start = len(a.walk.paths)
 	if err := a.numbers(rec, before); err != nil {
 		a.Readings = a.Readings[:before]
+		a.walk.paths = a.walk.paths[:a.walk.start]
 		a.Failures = append(a.Failures, Failure{ReadingsRoute, rec.Seq, err, false})
 	}
 }
@@ -84,8 +91,13 @@ func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {
 		if !ok {
 			return nil
 		}
-		if len(a.Readings) == limit {
+		switch {
+		case len(a.Readings) == limit:
 			return fmt.Errorf("more than %d numbers in one message", MaxReadings)
+		case at > MaxPathBytes:
+			return fmt.Errorf("the path of a number is longer than %d bytes: %.40s…", MaxPathBytes, a.walk.path)
+		case len(a.walk.paths)-a.walk.start+at > maxPathsSize:
+			return fmt.Errorf("the paths of the numbers of one message are longer than %d bytes", maxPathsSize)
 		}
 		a.Readings = append(a.Readings, mqttetl.Reading{Topic: rec.Topic, Path: a.walk.keep(), Time: rec.Time, Value: value})
 	}

@@ -29,7 +29,7 @@ func (r *rerun) retry(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		applier, err := set.Applier(transform.Options{Births: r.memory().Births, Retry: true})
+		applier, err := set.Applier(transform.Options{Births: r.memory().Births, Retry: true, NoSuspend: true})
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,129 @@
+package transform
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The paths of readings are bounded: one, those of a message, and those of
+// many messages, by Full.
+func TestPathsOfReadingsAreBounded(t *testing.T) {
+	numbers := strings.TrimSuffix(strings.Repeat("0,", MaxReadings), ",")
+	named := func(n int) string { return `{"` + strings.Repeat("k", n) + `":[` + numbers + `]}` }
+	for payload, want := range map[string]string{
+		named(50_000): "readings: the path of a number is longer than 4096 bytes: .[\"kkk",
+		named(1000):   "readings: the paths of the numbers of one message are longer than 1048576 bytes",
+	} {
+		a := applier(t, Options{Readings: true})
+		a.Apply(record("t", payload))
+		if got := show(a); !strings.HasPrefix(got, want) || len(a.Readings) > 0 || len(a.walk.paths) > 0 {
+			t.Errorf("%d readings, %d bytes of paths, %s", len(a.Readings), len(a.walk.paths), got)
+		}
+		a.Apply(record("t", `{"`+strings.Repeat("k", 50_000)+`":"text","a":1}`))
+		if len(a.Readings) != 1 || string(a.Readings[0].Path) != ".a" {
+			t.Errorf("a long name without a number: %v", a.Failures)
+		}
+	}
+	a := applier(t, Options{Readings: true})
+	few := `{"` + strings.Repeat("k", 4000) + `":[0,0,0,0,0]}`
+	for n := 0; !a.Full(); n++ {
+		if a.Apply(record("t", few)); n > 1000 {
+			t.Fatal("not full after 20 MB of paths")
+		}
+	}
+	if len(a.Failures) > 0 {
+		t.Error(a.Failures[0].Err)
+	}
+}
+
+// What jq makes of a small message must not overflow the stack, nor fill the
+// memory when it is written.
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	nested := func(n int) string { return fmt.Sprintf("reduce range(%d) as $i (0; [.])", n) }
+	many := "reduce range(60) as $i (0; [., .])" // 2^60 values in 60 arrays
+	for program, want := range map[string]string{
+		nested(DepthLimit):                       "",
+		nested(1_000_000):                        "jq: the result is nested more than 10000 deep",
+		"reduce range(100000) as $i (0; {a: .})": "jq: the result is nested more than 10000 deep",
+		many:                                     "jq: the results have more than",
+	} {
+		inColumn := values("TEXT " + program)
+		inMap := values("TEXT .")
+		inMap.Map = program
+		published := inMap
+		published.Publish = "s"
+		for _, r := range []Route{inColumn, inMap, published} {
+			got := apply(t, Options{Objects: r.Publish != ""}, r, "t", `{"a":1}`)
+			if failed := strings.HasPrefix(got, "r: "); failed != (want != "") || !strings.Contains(got, want) {
+				t.Errorf("%s: got %.200s", program, got)
+			}
+		}
+	}
+}
+
+// A row without jq has the same bound.
+func TestRowsAreLimited(t *testing.T) {
+	r := values("TEXT .a", "TEXT .a", "TEXT .a", "TEXT .a", "TEXT .a", "TEXT .a")
+	for _, r := range []Route{r, withJQ(r)} {
+		if got := apply(t, Options{}, r, "t", `{"a":"`+strings.Repeat("x", 3<<20)+`"}`); got != "r: the results are larger than 16777216 bytes" {
+			t.Errorf("got %.200s", got)
+		}
+	}
+	a := applier(t, Options{}, values("TEXT .a"))
+	n := 0
+	for ; !a.Full() && n < 1000; n++ {
+		a.Apply(record("t", `{"a":"`+strings.Repeat("x", 1<<20)+`"}`))
+	}
+	if n > 100 || len(a.Failures) > 0 {
+		t.Errorf("full after %d records, %v", n, a.Failures)
+	}
+}
+
+// Slow records suspend a route although others come between them, or none of
+// them takes too long alone.
+func TestSlowRecordsSuspend(t *testing.T) {
+	r := values("REAL .")
+	r.Map = `if . == 1 then last(repeat(1)) else . end`
+	a := applier(t, Options{TimeLimit: limit}, r)
+	w := &a.routes[0]
+	w.slow, w.slowAt = slowLimit-3*limit, time.Now() // as if there had been many
+	for n := range 30 {
+		a.Apply(record("t", []string{"1", "2"}[n%2]))
+	}
+	if last := a.Failures[len(a.Failures)-1].Err; last != errSuspended {
+		t.Errorf("%d failures, the last one %v", len(a.Failures), last)
+	}
+
+	now := time.Now()
+	after := func(every, took time.Duration) (n int) {
+		w := working{}
+		for ; w.until.IsZero() && n < 1000; n++ {
+			now = now.Add(every)
+			w.spend(took, now)
+		}
+		return n
+	}
+	if n := after(2*time.Second, 1900*time.Millisecond); n < 5 || n > 10 {
+		t.Errorf("suspended after %d records of 1.9 s", n)
+	}
+	if n := after(10*time.Second, 1500*time.Millisecond); n != 1000 {
+		t.Errorf("suspended after %d records of 1.5 s, one in 10 s", n)
+	}
+}
+
+// With NoSuspend every record is tried.
+func TestNoSuspend(t *testing.T) {
+	r := values("REAL .")
+	r.Map = `if . == 1 then last(repeat(1)) else . end`
+	a := applier(t, Options{TimeLimit: limit, NoSuspend: true}, r)
+	a.routes[0].slow, a.routes[0].slowAt = slowLimit, time.Now()
+	for range maxStrikes + 1 {
+		a.Apply(record("t", "1"))
+	}
+	a.Apply(record("t", "2"))
+	if a.Rows[0].Len() != 1 || len(a.Failures) != maxStrikes+1 {
+		t.Errorf("%d rows, %d failures", a.Rows[0].Len(), len(a.Failures))
+	}
+}
