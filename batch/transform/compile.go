@@ -3,6 +3,7 @@ package transform
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -95,7 +96,13 @@ func Compile(routes []Route) (*Set, error) {
 }
 
 // reserved are the tables that the archive has for itself.
-var reserved = []string{"topics", "sources", "messages", "msg", "dead_letters", "gaps", "meta", "readings", "series", "latest", "births", "incoming"}
+var reserved = []string{"topics", "sources", "messages", "msg", "dead_letters", "gaps", "meta", "readings", "readings_by_series", "series", "latest", "births", "incoming"}
+
+// shownRows are what the archive calls its tables' rows while it inserts them.
+var shownRows = regexp.MustCompile(`^rows_[0-9]+$`)
+
+// maxColumns is how many columns a table may have; SQLite has 2,000 at most.
+const maxColumns = 500
 
 // CheckTable says why a table cannot have the name.
 func CheckTable(name string) error {
@@ -103,7 +110,7 @@ func CheckTable(name string) error {
 		return err
 	}
 	lower := strings.ToLower(name)
-	if slices.Contains(reserved, lower) || strings.HasPrefix(lower, "sqlite_") || strings.HasPrefix(lower, "mqttetl_") {
+	if slices.Contains(reserved, lower) || strings.HasPrefix(lower, "sqlite_") || strings.HasPrefix(lower, "mqttetl_") || shownRows.MatchString(lower) {
 		return fmt.Errorf("table %s belongs to the archive itself", name)
 	}
 	return nil
@@ -364,6 +371,9 @@ func (s *Set) place(r *route) (problems []Problem) {
 	for i := range r.columns {
 		c := &r.columns[i]
 		c.place = put("columns."+c.Name, c.Name, c.Type)
+	}
+	if r.Table != "" && len(t.Columns) > maxColumns {
+		problems = append(problems, Problem{"columns", -1, fmt.Sprintf("table %s would have %d columns, more than %d", t.Name, len(t.Columns), maxColumns)})
 	}
 	return problems
 }

@@ -127,3 +127,28 @@ func TestNoSuspend(t *testing.T) {
 		t.Errorf("%d rows, %d failures", a.Rows[0].Len(), len(a.Failures))
 	}
 }
+
+func TestTablesAreLimited(t *testing.T) {
+	wide := func(n int) Route {
+		return values(strings.Split(strings.TrimSuffix(strings.Repeat("REAL .a,", n), ","), ",")...)
+	}
+	second := wide(2)
+	second.Name, second.Columns[1].Name = "second", "another"
+	for _, c := range []struct {
+		want   string
+		routes []Route
+	}{
+		{"", []Route{wide(maxColumns)}},
+		{"table x would have 501 columns, more than 500", []Route{wide(maxColumns + 1)}},
+		{"table x would have 501 columns, more than 500", []Route{wide(maxColumns), second}},
+	} {
+		if _, err := Compile(c.routes); (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %q", err, c.want)
+		}
+	}
+	for name, free := range map[string]bool{"readings_by_series": false, "mqttetl_x": false, "rows_0": false, "Rows_12": false, "rows_of_x": true, "rows": true} {
+		if err := CheckTable(name); (err == nil) != free {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
