@@ -92,6 +92,7 @@ type Batcher struct {
 
 	state   state
 	letters time.Time // when dead letters were last looked for
+	used    bool      // the archive was open
 	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
 
 	routeLimit time.Duration        // of jq, for tests; 0: the default
@@ -122,11 +123,14 @@ func New(c Config, log Log) *Batcher {
 // has read. It opens the archive itself, and again after each failure. A damaged
 // archive is one of them: it must not hold up ingest and NATS, and the operator
 // can move it away while the log keeps what it lacks. Run returns an error when
-// trying again cannot help: one that wraps mqttetl.ErrForeign,
-// archive.ErrVersion or archive.ErrTable, or any error of the log. Run may be called once.
+// trying again cannot help: one that wraps mqttetl.ErrForeign or
+// archive.ErrVersion, or any error of the log. One that wraps archive.ErrTable is
+// such an error when Run opens the archive for the first time, since the
+// configuration is wrong; later another program has changed the table, which
+// is an outage. Run may be called once.
 func (b *Batcher) Run(ctx context.Context) error {
 	wait := newBackoff()
-	for {
+	for first := true; ; first = false {
 		err := b.session(ctx, wait)
 		if errors.Is(err, archive.ErrChanged) && ctx.Err() == nil {
 			b.Logger.Debug("archive opened anew: its schema was changed", "path", b.Path)
@@ -136,7 +140,7 @@ func (b *Batcher) Run(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if final(err) {
+		if final(err) || first && !b.used && errors.Is(err, archive.ErrTable) {
 			return fmt.Errorf("archive the log: %w", err)
 		}
 		b.Metrics.errors.Inc()
@@ -156,7 +160,7 @@ func final(err error) bool {
 	if _, ok := errors.AsType[logError](err); ok {
 		return true
 	}
-	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, archive.ErrVersion) || errors.Is(err, archive.ErrTable)
+	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, archive.ErrVersion)
 }
 
 // session is one use of the archive, from opening it to its first failure or
@@ -166,6 +170,7 @@ func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error
 	if err != nil {
 		return err
 	}
+	b.used = true
 	// Closing rolls back. Its own failure loses nothing, but is worth a retry.
 	defer func() { err = errors.Join(err, a.Close()) }()
 	if err := b.resume(a); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
 // Stats are the state of a Batcher at one moment.
@@ -91,7 +92,7 @@ func (b *Batcher) outage(err error) {
 		args = append(args, "hint", hint)
 	}
 	level := slog.LevelWarn
-	if errors.Is(err, mqttetl.ErrDamaged) { // does not pass until someone acts
+	if errors.Is(err, mqttetl.ErrDamaged) || errors.Is(err, archive.ErrTable) { // does not pass until someone acts
 		level = slog.LevelError
 	}
 	b.Logger.Log(context.Background(), level, "archive unavailable, records wait in the log", args...)
