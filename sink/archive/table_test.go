@@ -72,8 +72,15 @@ func TestTableAfterAnInterruptedRebuild(t *testing.T) {
 	if got := shell(t, path, "select group_concat(seq) from rows_0"); got != "1,2,3" {
 		t.Errorf("rows %s", got)
 	}
+	// Nor of a table that is named as an index.
+	r, err := OpenRebuild(t.Context(), path, tableOf("b"))
+	must(t, err)
+	must(t, r.Begin(t.Context(), RebuildState{First: 1}))
+	must(t, r.Close())
+	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{tableOf("b_time")}}).Close())
+
 	shell(t, path, "create index mine on rows_0(v); create unique index theirs on rows_0(time, seq)")
-	r, err := OpenRebuild(t.Context(), path, o.Tables[0])
+	r, err = OpenRebuild(t.Context(), path, o.Tables[0])
 	must(t, err)
 	defer r.Close()
 	if list, err := r.Indexes(); err != nil || len(list) != 2 {
