@@ -293,7 +293,7 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	}
 	if err != nil {
 		w.rows.Truncate(rows)
-		a.Objects = a.Objects[:objects]
+		a.Objects, j.outputs = a.Objects[:objects], nil // what the map has made before it failed is not the row of NULLs
 		if w.OnError == OnErrorNull && !j.undecided {
 			j.nulls()
 		}

@@ -119,3 +119,20 @@ func TestRoutesOfTheIssue(t *testing.T) {
 		t.Errorf("published %s", got)
 	}
 }
+
+// What a map has made before it fails is published as little as it is a row.
+// Where only a column fails, what is published is what the map made.
+func TestFailedMapPublishesNulls(t *testing.T) {
+	for program, want := range map[string]string{
+		`{power: .a}, {power: ("x" | error)}`: `energy.plug1 0: {"power":null}` + "\npower: map: jq: error: x",
+		`{power: .a}, {power: "x"}`: `energy.plug1 0: {"power":1}` + "\n" + `energy.plug1 1: {"power":"x"}` + "\n" +
+			`power: column power: the text "x" is no REAL`,
+	} {
+		r := power
+		r.Map, r.OnError, r.Time = program, OnErrorNull, Time{}
+		r.Columns = []Column{{"power", mqttetl.Real, ""}}
+		if got := apply(t, Options{Objects: true}, r, "tele/plug1/SENSOR", `{"a":1}`); got != want {
+			t.Errorf("%s:\ngot\n%s\nwant\n%s", program, got, want)
+		}
+	}
+}
