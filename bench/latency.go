@@ -38,7 +38,8 @@ func (b *bench) paced(r results) error {
 
 func (b *bench) noteLatency(r results, p point, m measurement) {
 	r.add(p, m)
-	b.logf("%-33s %6d msg/s  PUBACK p99 %v  row p99 %v  stream p99 %v", p.subject, p.rate, m.Latency.P99, m.Row.P99, m.Stream.P99)
+	b.logf("%-33s %6d msg/s  PUBACK p99 %v  in the program %v  commit %.2f ms  row p99 %v  stream p99 %v", p.subject, p.rate,
+		m.Latency.P99, m.Ack.P99, m.CommitP99*1e3, m.Row.P99, m.Stream.P99)
 }
 
 // measurePaced runs a stage in open loop and watches when messages appear in

@@ -46,6 +46,7 @@ type measurement struct {
 	Peak      float64 // RssAnon, bytes in all
 	CommitP50 float64 // seconds, of log transactions
 	CommitP99 float64
+	Ack       quantiles // from reading a message to writing its PUBACK, as the program counts it
 	FirstAck  float64   // seconds from the start of the program to its first PUBACK
 	Tenths    []float64 // messages a second in each tenth of a backlog
 	RowBytes  float64   // of the archive's file, less the payload
@@ -227,6 +228,10 @@ func (t *trial) fill(m *measurement, after use) {
 	m.Allocs = (after.metrics[mallocsTotal] - t.before.metrics[mallocsTotal]) / n
 	m.CommitP50 = after.metrics.quantile(0.50, commitSeconds, t.before.metrics)
 	m.CommitP99 = after.metrics.quantile(0.99, commitSeconds, t.before.metrics)
+	ack := func(q float64) time.Duration {
+		return time.Duration(after.metrics.quantile(q, ackSeconds, t.before.metrics) * float64(time.Second))
+	}
+	m.Ack = quantiles{P50: ack(0.5), P99: ack(0.99), P999: ack(0.999)}
 }
 
 // check counts every message in every store.

@@ -118,10 +118,11 @@ func (s series) quantile(q float64, histogram string, before series) float64 {
 	type bucket struct{ upTo, count float64 }
 	var buckets []bucket
 	for name := range s {
-		label, ok := strings.CutPrefix(name, histogram+`_bucket{le="`)
+		labels, ok := strings.CutPrefix(name, histogram+"_bucket{")
 		if !ok {
 			continue
 		}
+		_, label, _ := strings.Cut(labels, `le="`) // the last one
 		upTo, err := strconv.ParseFloat(strings.TrimSuffix(label, `"}`), 64)
 		if err != nil {
 			continue
@@ -150,4 +151,5 @@ func (s series) quantile(q float64, histogram string, before series) float64 {
 const (
 	mallocsTotal  = "go_memstats_mallocs_total"
 	commitSeconds = "mqttetl_log_commit_seconds"
+	ackSeconds    = "mqttetl_puback_seconds"
 )

@@ -6,18 +6,21 @@ import "sync"
 // ack writer, and the packet ids that are free again from there to the reader.
 type ackQueue struct {
 	mu       sync.Mutex
-	due      []byte // packets to write, in order of receipt
-	released []byte // packets written, whose ids the reader has not yet released
+	due      []byte  // packets to write, in order of receipt
+	came     []int64 // when what they acknowledge was read, Unix nanoseconds, for each batch
+	released []byte  // packets written, whose ids the reader has not yet released
 	signal   chan struct{}
 }
 
-// add queues the acknowledgements of one committed batch.
-func (q *ackQueue) add(acks []byte) {
+// add queues the acknowledgements of one committed batch, which was read at
+// came.
+func (q *ackQueue) add(acks []byte, came int64) {
 	if len(acks) == 0 {
 		return
 	}
 	q.mu.Lock()
 	q.due = append(q.due, acks...)
+	q.came = append(q.came, came)
 	q.mu.Unlock()
 	select {
 	case q.signal <- struct{}{}:
@@ -25,16 +28,16 @@ func (q *ackQueue) add(acks []byte) {
 	}
 }
 
-// take returns everything due and keeps buf for what comes next. The ids count
-// as released from here on, before the write: the broker may use one again as
-// soon as it has read the acknowledgement.
-func (q *ackQueue) take(buf []byte) []byte {
+// take returns everything due and keeps the two buffers for what comes next.
+// The ids count as released from here on, before the write: the broker may use
+// one again as soon as it has read the acknowledgement.
+func (q *ackQueue) take(buf []byte, times []int64) (acks []byte, came []int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	acks := q.due
-	q.due = buf[:0]
+	acks, came = q.due, q.came
+	q.due, q.came = buf[:0], times[:0]
 	q.released = append(q.released, acks...)
-	return acks
+	return acks, came
 }
 
 // writtenSince hands the acknowledgements taken since the last call to release.
@@ -64,7 +67,7 @@ func (c *conn) writeAcks() {
 func (c *conn) flushAcks() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ackBuf = c.acks.take(c.ackBuf)
+	c.ackBuf, c.ackCame = c.acks.take(c.ackBuf, c.ackCame)
 	if len(c.ackBuf) == 0 || c.isClosed() {
 		return
 	}
@@ -72,7 +75,7 @@ func (c *conn) flushAcks() {
 		c.fail(err)
 		return
 	}
-	c.link.counters.acknowledged(countAcks(c.ackBuf))
+	c.link.counters.acknowledged(countAcks(c.ackBuf), c.ackCame)
 }
 
 // countAcks counts the PUBACKs and PUBRECs in a run of acknowledgements.

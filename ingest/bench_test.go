@@ -76,7 +76,7 @@ func BenchmarkAckWriter(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for n := 0; n < b.N; n += batch {
-		c.acks.add(acks)
+		c.acks.add(acks, 1)
 		c.flushAcks()
 		c.acks.writtenSince(c.ids.release)
 	}

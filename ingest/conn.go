@@ -39,9 +39,10 @@ type conn struct {
 	connected bool      // CONNACK with success has come
 	ids       packetIDs
 
-	mu     sync.Mutex // Lock: one packet of the control plane, or one run of acks
-	out    []byte     // the control packet being written
-	ackBuf []byte
+	mu      sync.Mutex // Lock: one packet of the control plane, or one run of acks
+	out     []byte     // the control packet being written
+	ackBuf  []byte
+	ackCame []int64
 
 	acks  ackQueue
 	pings pings
@@ -177,7 +178,7 @@ func (c *conn) handOver() {
 		return
 	}
 	c.open = nil
-	d.cost = d.Cap() + cap(d.acks)
+	d.cost, d.came = d.Cap()+cap(d.acks), c.in.now
 	c.link.counters.handedOver(&d.tally)
 	c.link.window.take(d.cost)
 	c.link.log.Append(&d.Batch)

@@ -15,6 +15,7 @@ type delivery struct {
 	mqttetl.Batch
 	conn  *conn
 	acks  []byte // PUBACK, PUBREC and PUBCOMP packets in order of receipt, ready to write
+	came  int64  // when the end of what they acknowledge was read, Unix nanoseconds
 	tally tally
 	cost  int // what the window was charged, in bytes
 }
@@ -63,7 +64,7 @@ func (d *delivery) done(_ mqttetl.Seq, err error) {
 		c.link.logFailed(err)
 		c.fail(err)
 	} else {
-		c.acks.add(d.acks)
+		c.acks.add(d.acks, d.came)
 	}
 	d.recycle()
 	c.link.window.give(cost)

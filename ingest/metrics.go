@@ -3,6 +3,7 @@ package ingest
 import (
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -13,6 +14,7 @@ type Metrics struct {
 	received    *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	pubacks     *prometheus.CounterVec
+	ackSeconds  *prometheus.HistogramVec
 	redelivered *prometheus.CounterVec
 	reconnects  *prometheus.CounterVec
 	failed      *prometheus.CounterVec
@@ -25,10 +27,16 @@ type Metrics struct {
 // NewMetrics registers the metrics with r; nil leaves them unregistered.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		connected:   gauges("source_connected", "Connections to the broker that are up."),
-		received:    counters("received_messages_total", "Messages handed to the log.", "qos"),
-		bytes:       counters("received_bytes_total", "Bytes of the PUBLISH packets handed to the log."),
-		pubacks:     counters("pubacks_total", "PUBACK and PUBREC packets sent."),
+		connected: gauges("source_connected", "Connections to the broker that are up."),
+		received:  counters("received_messages_total", "Messages handed to the log.", "qos"),
+		bytes:     counters("received_bytes_total", "Bytes of the PUBLISH packets handed to the log."),
+		pubacks:   counters("pubacks_total", "PUBACK and PUBREC packets sent."),
+		ackSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mqttetl_puback_seconds",
+			Help: "Time from reading messages of QoS 1 and 2 to writing their PUBACKs or PUBRECs, the commit between them; one observation for each read.",
+			// Those of mqttetl_log_commit_seconds, to be compared with it.
+			Buckets: prometheus.ExponentialBuckets(0.0001, 1.25, 50),
+		}, []string{"source"}),
 		redelivered: counters("redelivered_messages_total", "Messages of QoS 1 and 2 that the broker marked as sent again."),
 		reconnects:  counters("reconnects_total", "Connections made after the first one."),
 		failed:      counters("connect_failures_total", "Attempts at a connection that failed, the broker's refusals among them."),
@@ -38,7 +46,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		dropped:     gauges("broker_dropped_messages", "Messages the broker says it has dropped since it started ($SYS/broker/publish/messages/dropped)."),
 	}
 	if r != nil {
-		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.redelivered, m.reconnects,
+		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.ackSeconds, m.redelivered, m.reconnects,
 			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped)
 	}
 	return m
@@ -64,6 +72,7 @@ type sourceCounters struct {
 	bytes, pubacks, redelivered, reconnections, sessionLost prometheus.Counter
 	failed, refused, lowered                                prometheus.Counter
 	dropped                                                 prometheus.Gauge
+	ackSeconds                                              prometheus.Observer
 }
 
 func newSourceCounters(m *Metrics, source string) *sourceCounters {
@@ -71,6 +80,7 @@ func newSourceCounters(m *Metrics, source string) *sourceCounters {
 		connected:     m.connected.WithLabelValues(source),
 		bytes:         m.bytes.WithLabelValues(source),
 		pubacks:       m.pubacks.WithLabelValues(source),
+		ackSeconds:    m.ackSeconds.WithLabelValues(source),
 		redelivered:   m.redelivered.WithLabelValues(source),
 		reconnections: m.reconnects.WithLabelValues(source),
 		failed:        m.failed.WithLabelValues(source),
@@ -100,10 +110,15 @@ func (c *sourceCounters) handedOver(t *tally) {
 	}
 }
 
-// acknowledged counts written PUBACKs and PUBRECs.
-func (c *sourceCounters) acknowledged(n int) {
+// acknowledged counts PUBACKs and PUBRECs that have just been written, for
+// messages that came at the given Unix nanoseconds.
+func (c *sourceCounters) acknowledged(n int, came []int64) {
 	c.acks.Add(uint64(n))
 	c.pubacks.Add(float64(n))
+	now := time.Now().UnixNano()
+	for _, at := range came {
+		c.ackSeconds.Observe(float64(now-at) / 1e9)
+	}
 }
 
 // connection counts a connection up (+1) or down (−1).

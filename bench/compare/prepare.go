@@ -90,7 +90,13 @@ func (t *trial) prepareNATS(url, stream string) error {
 		return err
 	}
 	for i := range t.c.Publishers {
-		p, err := newNATSPublisher(t, url, i)
+		var p publisher
+		var err error
+		if t.c.Inflight == 0 {
+			p, err = newCorePublisher(t, url, i)
+		} else {
+			p, err = newNATSPublisher(t, url, i)
+		}
 		if err != nil {
 			return err
 		}
