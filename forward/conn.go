@@ -195,14 +195,14 @@ func (p *natsPublisher) fill(m *wireMessage) {
 	h := p.msg.Header
 	clear(h)
 	p.values = p.values[:0]
-	for _, f := range m.fields {
-		if before, ok := h[f.name]; ok { // a user property given twice
-			h[f.name] = append(before, f.value)
+	for name, value := range m.fields() {
+		if before, ok := h[name]; ok { // a user property given twice
+			h[name] = append(before, value)
 			continue
 		}
 		n := len(p.values)
-		p.values = append(p.values, f.value)
-		h[f.name] = p.values[n : n+1 : n+1]
+		p.values = append(p.values, value)
+		h[name] = p.values[n : n+1 : n+1]
 	}
 	p.msg.Subject, p.msg.Data = m.subject, m.body
 }

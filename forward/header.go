@@ -3,6 +3,7 @@ package forward
 import (
 	"encoding/base64"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -32,31 +33,46 @@ const (
 	HeaderUser        = "Mqtt-User-"            // + name of a user property, MQTT 5 §3.3.2.3.7
 )
 
-// A field is one line of the header.
-type field struct{ name, value string }
-
-// wireMessage is a record as NATS gets it. Its strings are views into the
-// encoder's buffer and valid until the next call of encode.
+// wireMessage is a record as NATS gets it. It is a view into the encoder's
+// buffers and valid until the next call of encode.
 type wireMessage struct {
 	subject string
-	fields  []field
-	header  int // length of the header on the wire in bytes
+	header  string // as on the wire, with the empty line at its end
 	body    []byte
 }
 
 // size is what the server's max_payload and the stream's max_msg_size count.
-func (m *wireMessage) size() int { return m.header + len(m.body) }
+func (m *wireMessage) size() int { return len(m.header) + len(m.body) }
+
+// fields yields the names and values of the header's lines.
+func (m *wireMessage) fields() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		rest := m.header[len(headerLine):]
+		for {
+			line, behind, _ := strings.Cut(rest, "\r\n")
+			if line == "" {
+				return
+			}
+			name, value, _ := strings.Cut(line, ": ")
+			if !yield(name, value) {
+				return
+			}
+			rest = behind
+		}
+	}
+}
 
 // encoder turns records into messages without allocating once its buffers
 // have grown.
 type encoder struct {
-	prefix string
-	logID  string
-	buf    []byte
-	mark   int    // where in buf the value being written begins
-	second int64  // the Unix second that stamp was made for
-	stamp  []byte // the front of a time, up to its second; nil: none yet
-	msg    wireMessage
+	prefix  string
+	logID   string
+	front   []byte // every header up to the record's number
+	subject []byte
+	header  []byte
+	second  int64  // the Unix second that stamp was made for
+	stamp   []byte // the front of a time, up to its second; nil: none yet
+	msg     wireMessage
 }
 
 // A link is what a message must directly follow in the stream: the record
@@ -70,50 +86,51 @@ type link struct {
 func (c *encoder) encode(rec *mqttetl.Record, before link) *wireMessage {
 	short := c.begin(rec)
 	if before.record != 0 {
-		c.buf = appendMsgID(c.buf, c.logID, before.record)
-		c.end(headerLastID)
+		c.header = appendMsgID(c.name(headerLastID), c.logID, before.record)
 	} else {
-		c.buf = strconv.AppendUint(c.buf, before.stream, 10)
-		c.end(headerLastSeq)
+		c.header = strconv.AppendUint(c.name(headerLastSeq), before.stream, 10)
 	}
 	return c.describe(rec, short)
 }
 
 // begin makes subject and id of rec and says whether the subject is shortened.
+// The last line of the header has no end yet, here and in what follows.
 func (c *encoder) begin(rec *mqttetl.Record) (short bool) {
-	m := &c.msg
-	c.buf, m.fields, m.body = c.buf[:0], m.fields[:0], rec.Payload
-	m.header = len("NATS/1.0\r\n\r\n")
-	c.buf, short = AppendSubject(c.buf, c.prefix, rec.Topic)
-	m.subject = view(c.buf)
-	c.mark = len(c.buf)
-	c.buf = appendMsgID(c.buf, c.logID, rec.Seq)
-	c.end(headerMsgID)
+	if c.front == nil {
+		c.front = append(append([]byte(headerLine+headerMsgID+": "), c.logID...), '-')
+	}
+	c.subject, short = AppendSubject(c.subject[:0], c.prefix, rec.Topic)
+	c.header = strconv.AppendUint(append(c.header[:0], c.front...), uint64(rec.Seq), 10)
 	return short
 }
 
 // describe adds what else there is to say of rec.
 func (c *encoder) describe(rec *mqttetl.Record, short bool) *wireMessage {
+	c.header = append(c.header, "\r\n"+HeaderTime+": "...)
 	c.appendTime(rec.Time)
-	c.end(HeaderTime)
-	c.buf = appendEscaped(c.buf, rec.Source)
-	c.end(HeaderSource)
+	c.header = append(c.header, "\r\n"+HeaderSource+": "...)
+	c.header = appendEscaped(c.header, rec.Source)
 	if q := rec.Flags.QoS(); q != 0 {
-		c.buf = strconv.AppendInt(c.buf, int64(q), 10)
-		c.end(HeaderQoS)
+		c.header = append(c.header, "\r\n"+HeaderQoS+": "...)
+		c.header = append(c.header, '0'+byte(q))
 	}
 	if rec.Flags.Retain() {
-		c.buf = append(c.buf, '1')
-		c.end(HeaderRetain)
+		c.header = append(c.header, "\r\n"+HeaderRetain+": 1"...)
 	}
 	if short {
-		c.buf = appendEscaped(c.buf, view(rec.Topic))
-		c.end(HeaderTopic)
+		c.header = appendEscaped(c.name(HeaderTopic), view(rec.Topic))
 	}
 	for p := range rec.Properties.All() {
 		c.property(p)
 	}
+	c.header = append(c.header, "\r\n\r\n"...)
+	c.msg = wireMessage{view(c.subject), view(c.header), rec.Payload}
 	return &c.msg
+}
+
+// name returns the header with the name of its next line, for the value.
+func (c *encoder) name(name string) []byte {
+	return append(append(append(c.header, "\r\n"...), name...), ": "...)
 }
 
 // appendTime appends a time in RFC 3339 with all nine digits, so that times sort
@@ -126,11 +143,12 @@ func (c *encoder) appendTime(ns int64) {
 	if c.stamp == nil || second != c.second {
 		c.second, c.stamp = second, time.Unix(second, 0).UTC().AppendFormat(c.stamp[:0], "2006-01-02T15:04:05.")
 	}
-	c.buf = append(c.buf, c.stamp...)
-	for unit := int64(1e8); unit > 0; unit /= 10 {
-		c.buf = append(c.buf, '0'+byte(rest/unit%10))
+	digits := [10]byte{9: 'Z'}
+	for i := 8; i >= 0; i-- {
+		digits[i] = '0' + byte(rest%10)
+		rest /= 10
 	}
-	c.buf = append(c.buf, 'Z')
+	c.header = append(append(c.header, c.stamp...), digits[:]...)
 }
 
 // property adds the header of one property. Topic alias and subscription
@@ -139,37 +157,19 @@ func (c *encoder) appendTime(ns int64) {
 func (c *encoder) property(p mqttetl.Property) {
 	switch p.ID {
 	case mqttetl.PayloadFormat:
-		c.buf = strconv.AppendUint(c.buf, uint64(p.Number), 10)
-		c.end(HeaderFormat)
+		c.header = strconv.AppendUint(c.name(HeaderFormat), uint64(p.Number), 10)
 	case mqttetl.MessageExpiry:
-		c.buf = strconv.AppendUint(c.buf, uint64(p.Number), 10)
-		c.end(HeaderExpiry)
+		c.header = strconv.AppendUint(c.name(HeaderExpiry), uint64(p.Number), 10)
 	case mqttetl.ContentType:
-		c.buf = appendEscaped(c.buf, view(p.Value))
-		c.end(HeaderContentType)
+		c.header = appendEscaped(c.name(HeaderContentType), view(p.Value))
 	case mqttetl.ResponseTopic:
-		c.buf = appendEscaped(c.buf, view(p.Value))
-		c.end(HeaderResponse)
+		c.header = appendEscaped(c.name(HeaderResponse), view(p.Value))
 	case mqttetl.CorrelationData:
-		c.buf = base64.StdEncoding.AppendEncode(c.buf, p.Value)
-		c.end(HeaderCorrelation)
+		c.header = base64.StdEncoding.AppendEncode(c.name(HeaderCorrelation), p.Value)
 	case mqttetl.UserProperty:
-		c.buf = appendEscapedName(append(c.buf, HeaderUser...), view(p.Name))
-		name := view(c.buf[c.mark:])
-		c.mark = len(c.buf)
-		c.buf = appendEscaped(c.buf, view(p.Value))
-		c.end(name)
+		c.header = appendEscapedName(append(c.header, "\r\n"+HeaderUser...), view(p.Name))
+		c.header = appendEscaped(append(c.header, ": "...), view(p.Value))
 	}
-}
-
-// end makes what was appended to the buffer since the last end the value of a
-// header. When appending has moved the buffer, the older views keep the array
-// that they point into.
-func (c *encoder) end(name string) {
-	value := view(c.buf[c.mark:])
-	c.mark = len(c.buf)
-	c.msg.fields = append(c.msg.fields, field{name, value})
-	c.msg.header += len(name) + len(": ") + len(value) + len("\r\n")
 }
 
 // view is b as a string without a copy. b must not change while it is in use.

@@ -53,8 +53,8 @@ func wantUsers(t *testing.T, h nats.Header, p mqttetl.Properties) {
 
 func fieldsOf(m *wireMessage) map[string][]string {
 	h := map[string][]string{}
-	for _, f := range m.fields {
-		h[f.name] = append(h[f.name], f.value)
+	for name, value := range m.fields() {
+		h[name] = append(h[name], value)
 	}
 	return h
 }

@@ -19,6 +19,9 @@ type rawPublisher struct {
 	conn net.Conn
 	max  int64 // the server's max_payload
 	buf  []byte
+
+	header, total int // of the message before
+	end           []byte
 }
 
 const (
@@ -47,18 +50,24 @@ func (p *rawPublisher) publish(m *wireMessage, reply string) error {
 	if reply != "" {
 		b = append(append(b, ' '), reply...)
 	}
-	b = strconv.AppendInt(append(b, ' '), int64(m.header), 10)
-	b = strconv.AppendInt(append(b, ' '), int64(m.size()), 10)
-	b = append(append(b, "\r\n"...), headerLine...)
-	for _, f := range m.fields {
-		b = append(append(b, f.name...), ": "...)
-		b = append(append(b, f.value...), "\r\n"...)
-	}
-	b = append(append(append(b, "\r\n"...), m.body...), "\r\n"...)
+	b = append(p.sizes(b, len(m.header), m.size()), m.header...)
+	b = append(append(b, m.body...), "\r\n"...)
 	if p.buf = b; len(b) < rawBuffer {
 		return nil
 	}
 	return p.flush()
+}
+
+// sizes appends the end of the command's line. Most messages are as long as the
+// one before.
+func (p *rawPublisher) sizes(b []byte, header, total int) []byte {
+	if header != p.header || total != p.total {
+		p.header, p.total = header, total
+		p.end = strconv.AppendInt(append(p.end[:0], ' '), int64(header), 10)
+		p.end = strconv.AppendInt(append(p.end, ' '), int64(total), 10)
+		p.end = append(p.end, "\r\n"...)
+	}
+	return append(b, p.end...)
 }
 
 // flush writes what there is.

@@ -28,7 +28,7 @@ func TestWriteThatIsStuckEndsTheConnection(t *testing.T) {
 			io.ReadFull(far, make([]byte, 10)) // then no more
 			c.SetWriteDeadline(time.Time{})
 		}()
-		if err := p.publish(&wireMessage{subject: "a", header: len(headerLine) + 2, body: []byte("x")}, ""); err != nil {
+		if err := p.publish(&wireMessage{subject: "a", header: headerLine + "\r\n", body: []byte("x")}, ""); err != nil {
 			t.Fatal(err)
 		}
 		err := p.flush()
@@ -44,7 +44,7 @@ func TestWriteThatIsStuckEndsTheConnection(t *testing.T) {
 
 func TestRawRefusesWhatTheServerWouldNotTake(t *testing.T) {
 	p := &rawPublisher{max: 20}
-	m := &wireMessage{subject: "a", header: len(headerLine) + 2, body: make([]byte, 8)}
+	m := &wireMessage{subject: "a", header: headerLine + "\r\n", body: make([]byte, 8)}
 	if err := p.publish(m, ""); err != nil {
 		t.Error(err)
 	}

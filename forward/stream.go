@@ -214,8 +214,8 @@ func limitsOf(c *conn, sc *jetstream.StreamConfig) limits {
 func (l limits) exceeded(m *wireMessage) string {
 	size := int64(m.size())
 	switch {
-	case m.header > maxHeader:
-		return fmt.Sprintf("headers of %d bytes exceed the %d that NATS takes", m.header, maxHeader)
+	case len(m.header) > maxHeader:
+		return fmt.Sprintf("headers of %d bytes exceed the %d that NATS takes", len(m.header), maxHeader)
 	case size > l.payload:
 		return fmt.Sprintf("message of %d bytes exceeds the server's max_payload of %d", size, l.payload)
 	case l.message >= 0 && size > l.message:

@@ -45,6 +45,9 @@ func AppendSubject(dst []byte, prefix string, topic []byte) (subject []byte, sho
 	dst = append(dst, prefix...)
 	dst = append(dst, '.')
 	level := len(dst)
+	if dst, plain := appendPlain(dst, topic); plain && len(dst)-start <= maxSubject {
+		return dst, false
+	}
 	for i := 0; i < len(topic); {
 		c := topic[i]
 		switch {
@@ -74,6 +77,23 @@ func AppendSubject(dst []byte, prefix string, topic []byte) (subject []byte, sho
 		return shorten(dst, start, topic), true
 	}
 	return dst, false
+}
+
+// appendPlain appends a topic whose levels are all tokens as they stand, as
+// nearly all are. Otherwise plain is false.
+func appendPlain(dst, topic []byte) (subject []byte, plain bool) {
+	n := len(dst)
+	dst = append(dst, topic...)
+	before := byte('/')
+	for i, c := range dst[n:] {
+		if c == '/' && before != '/' {
+			dst[n+i] = '.'
+		} else if !tokenByte[c] {
+			return nil, false
+		}
+		before = c
+	}
+	return dst, before != '/'
 }
 
 // Subject is AppendSubject for callers that want a string.
