@@ -5,15 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
@@ -33,6 +31,11 @@ type Mapper interface {
 	// Map returns the objects, none for most records, and dead letters for what
 	// could not be made. Both are valid until the next call.
 	Map(*mqttetl.Record) ([]Object, []mqttetl.DeadLetter)
+	// Settled says that none of the records mapped so far comes again.
+	Settled()
+	// Rewind says that those mapped since Settled was called last come again, or
+	// never: what is remembered of them is to be forgotten.
+	Rewind() error
 }
 
 // MappedConfig says where to publish objects: Config's connection and log, and
@@ -43,6 +46,9 @@ type MappedConfig struct {
 	// those that no stream takes the stream MappedStream(Stream) is created.
 	Subjects []string
 	Metrics  *MappedMetrics // nil: not registered
+	// NoLetters: nobody takes dead letters out of the log. Objects that no stream
+	// takes are counted and not kept, since there may be one of every record.
+	NoLetters bool
 }
 
 // MappedStream is the name of the stream for objects beside the stream for messages.
@@ -54,18 +60,21 @@ func MappedStream(stream string) string { return stream + "_MAPPED" }
 // for it. Its position is that in the log, which moves when everything up to it
 // is acknowledged. After a crash or an error what was in flight is published
 // again with the same Nats-Msg-Id, <log id>-<seq>-<route>-<n>, by which the server
-// drops it within the stream's duplicate window: at least once, then.
+// drops it within the stream's duplicate window: at least once, then. An object
+// that no stream takes holds up those behind it for a while only, see refusals.
 type Mapped struct {
 	cfg     MappedConfig
 	records Log
 	mapper  Mapper
 	backoff backoff.Backoff
 	trouble trouble
+	refused refusals
 
 	mu        sync.Mutex
 	connected bool
 	cursor    mqttetl.Seq
 	err       error
+	untaken   error // what no stream takes
 }
 
 // NewMapped checks cfg; it does not connect.
@@ -79,14 +88,16 @@ func NewMapped(cfg MappedConfig, log Log, m Mapper) (*Mapped, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMappedMetrics(nil)
 	}
-	return &Mapped{cfg: cfg, records: log, mapper: m, backoff: newBackoff(), trouble: trouble{log: cfg.Logger}}, nil
+	return &Mapped{cfg: cfg, records: log, mapper: m, backoff: newBackoff(), trouble: trouble{log: cfg.Logger},
+		refused: refusals{patience: refusalPatience, routes: map[string]*refusedRoute{}}}, nil
 }
 
-// Stats returns the present state; nothing is ever in flight for long.
+// Stats returns the present state; nothing is ever in flight for long. What no
+// stream takes counts as not connected.
 func (p *Mapped) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{Connected: p.connected, Cursor: p.cursor, LastError: p.err}
+	return Stats{Connected: p.connected && p.untaken == nil, Cursor: p.cursor, LastError: cmp.Or(p.err, p.untaken)}
 }
 
 // Run publishes until ctx ends, and then returns nil. Errors of NATS are
@@ -101,6 +112,8 @@ func (p *Mapped) Run(ctx context.Context) error {
 			return nil
 		case errors.As(err, &end):
 			return end.error
+		case errors.Is(err, errRecheck):
+			continue
 		}
 		p.set(func() { p.connected, p.err = false, err })
 		p.cfg.Metrics.errors.Inc()
@@ -109,6 +122,22 @@ func (p *Mapped) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// Drain publishes until the log's Next returns io.EOF. Other than with Run the
+// first error ends it, and what no stream takes is a dead letter at once.
+func (p *Mapped) Drain(ctx context.Context) error {
+	p.set(func() { p.cursor = p.records.Stored() })
+	p.refused.patience = 0
+	err := p.session(ctx)
+	var end fatal
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &end) && errors.Is(end.error, io.EOF):
+		return nil
+	}
+	return err
 }
 
 func (p *Mapped) set(f func()) {
@@ -130,6 +159,9 @@ func (p *Mapped) session(ctx context.Context) error {
 	if err := p.streams(ctx, c); err != nil {
 		return err
 	}
+	if err := p.recheck(ctx, c); err != nil {
+		return err
+	}
 	if err := p.seek(); err != nil {
 		return err
 	}
@@ -140,7 +172,9 @@ func (p *Mapped) session(ctx context.Context) error {
 	}
 	defer sub.Unsubscribe()
 	p.set(func() { p.connected, p.err = true, nil })
-	p.trouble.over()
+	if !p.refused.waiting() {
+		p.trouble.over()
+	}
 	for {
 		if err := p.step(ctx, b); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
@@ -160,6 +194,9 @@ func (p *Mapped) seek() error {
 	if err != nil {
 		return fatal{fmt.Errorf("seek in the log: %w", err)}
 	}
+	if err := p.mapper.Rewind(); err != nil {
+		return fatal{fmt.Errorf("map records: %w", err)}
+	}
 	if next > after+1 && after > 0 {
 		p.cfg.Metrics.missing.Add(float64(next - after - 1))
 		p.cfg.Logger.Warn("records that the log no longer holds are not mapped and published", "from", after+1, "to", next-1)
@@ -170,12 +207,9 @@ func (p *Mapped) seek() error {
 // step publishes what is made of the next records and waits until it is
 // acknowledged.
 func (p *Mapped) step(ctx context.Context, b *burst) error {
-	records, err := p.records.Next(ctx, nextMax)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+	records, err := p.next(ctx)
 	if err != nil {
-		return fatal{fmt.Errorf("read the log: %w", err)}
+		return err
 	}
 	for i := range records {
 		if err := p.publish(ctx, b, &records[i]); err != nil {
@@ -184,7 +218,7 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if b.due() {
+		if b.due() || len(b.sent) > 0 && p.refused.waiting() { // what is sent behind one that is refused is sent again
 			if err := p.settle(ctx, b, records[i].Seq); err != nil {
 				return err
 			}
@@ -239,6 +273,7 @@ func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	}
 	b.letters = b.letters[:0]
 	p.commit(seq)
+	p.mapper.Settled()
 	p.backoff.Reset()
 	return nil
 }
@@ -252,107 +287,9 @@ func (p *Mapped) commit(seq mqttetl.Seq) {
 	}
 }
 
-// await waits for the acknowledgements of all that is sent.
-func (p *Mapped) await(ctx context.Context, b *burst) error {
-	if len(b.sent) == 0 {
-		return nil
-	}
-	late := time.NewTimer(ackWaitFirst)
-	defer late.Stop()
-	for left := len(b.sent); left > 0; left-- {
-		select {
-		case m := <-b.acks:
-			if err := b.answered(m); err != nil {
-				return err
-			}
-		case <-late.C:
-			return unavailable("publish objects", fmt.Errorf("%d of %d without acknowledgement within %v", left, len(b.sent), ackWaitFirst))
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	p.cfg.Metrics.published.Add(float64(len(b.sent) - b.buried))
-	b.sent, b.bytes, b.buried = b.sent[:0], 0, 0
-	return nil
-}
-
-// Bounds of what is unacknowledged at a time.
-const (
-	burstMessages = 1024
-	burstBytes    = 4 << 20
-)
-
-// burst is what is published and not acknowledged yet.
-type burst struct {
-	c       *conn
-	inbox   string
-	acks    chan *nats.Msg
-	max     int // payload, bytes
-	sent    []sent
-	bytes   int
-	buried  int
-	letters []mqttetl.DeadLetter
-}
-
-type sent struct {
-	seq            mqttetl.Seq
-	route, subject string
-}
-
-func (b *burst) due() bool { return len(b.sent) >= burstMessages/2 || b.bytes >= burstBytes }
-
-func (b *burst) bury(s sent, why string) {
-	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: "publish:" + s.route, Reason: why, Time: time.Now().UnixNano()})
-}
-
-// answered takes an acknowledgement or refusal.
-func (b *burst) answered(m *nats.Msg) error {
-	i, err := strconv.Atoi(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
-	if err != nil || i >= len(b.sent) {
-		return unavailable("publish objects", fmt.Errorf("an acknowledgement of nothing: %.100q", m.Subject))
-	}
-	s := b.sent[i]
-	switch _, err := parseAnswer(m); {
-	case err == nil:
-		return nil
-	case judge(err) == bury:
-		b.bury(s, err.Error())
-		b.buried++
-		return nil
-	case errors.Is(err, errNoStream):
-		return mqttetl.WithHint(unavailable("publish to "+s.subject, err), "create a JetStream stream that takes the subject")
-	default:
-		return unavailable("publish to "+s.subject, err)
-	}
-}
-
 // EscapeTopic makes one or more levels of a topic tokens of a subject, as
 // AppendSubject does.
 func EscapeTopic(levels string) string {
 	subject, _ := AppendSubject(nil, "x", []byte(levels))
 	return string(subject[len("x."):])
-}
-
-// MappedMetrics are the counters of one Mapped.
-type MappedMetrics struct {
-	published, deadLetters, errors, missing prometheus.Counter
-}
-
-// NewMappedMetrics registers the metrics with reg; with nil they are kept unregistered.
-func NewMappedMetrics(reg prometheus.Registerer) *MappedMetrics {
-	counter := func(name, help string, labels prometheus.Labels) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
-	}
-	consumer := prometheus.Labels{"consumer": "publish"}
-	m := &MappedMetrics{
-		published: counter("mqttetl_published_objects_total", "Mapped objects confirmed by JetStream.", nil),
-		deadLetters: counter("mqttetl_dead_letters_total", "Records that a stage could not process and will not try again.",
-			prometheus.Labels{"stage": "publish"}),
-		errors:  counter("mqttetl_consumer_errors_total", "Attempts of a consumer that ended with an error and were made again.", consumer),
-		missing: counter("mqttetl_missing_messages_total", "Records that the log no longer held when a consumer came to them.", consumer),
-	}
-	if reg != nil {
-		reg.MustRegister(m.published, m.deadLetters, m.errors, m.missing)
-	}
-	return m
 }

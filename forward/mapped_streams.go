@@ -32,17 +32,19 @@ func (p *Mapped) streams(ctx context.Context, c *conn) error {
 		}
 	}
 	if len(missing) == 0 {
+		p.lacksNothing()
 		return nil
 	}
 	name := MappedStream(p.cfg.Stream)
 	if s, err := js.Stream(ctx, name); err == nil {
 		have := s.CachedInfo().Config.Subjects
-		return mqttetl.WithHint(unavailable("stream "+name, fmt.Errorf("no stream takes %s", strings.Join(missing, ", "))),
-			fmt.Sprintf("nats stream edit %s --subjects '%s'", name, strings.Join(append(have, missing...), ",")))
+		return p.lacks(mqttetl.WithHint(unavailable("stream "+name, fmt.Errorf("no stream takes %s", strings.Join(missing, ", "))),
+			fmt.Sprintf("nats stream edit %s --subjects '%s'", name, strings.Join(append(have, missing...), ","))))
 	}
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: missing, Storage: jetstream.FileStorage}); err != nil {
 		return unavailable("create stream "+name, err)
 	}
+	p.lacksNothing()
 	p.cfg.Logger.Info("stream created", "stream", name, "subjects", strings.Join(missing, ","), "storage", "file")
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -33,12 +34,19 @@ func (p pairs) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadL
 // mapped starts a Mapped and returns what ends it.
 func mapped(t *testing.T, url string, log Log, m Mapper, subjects ...string) (p *Mapped, said *lines, stop func()) {
 	t.Helper()
+	return mappedWith(t, url, log, m, func(*Mapped) {}, subjects...)
+}
+
+// mappedWith lets change change it before it runs.
+func mappedWith(t *testing.T, url string, log Log, m Mapper, change func(*Mapped), subjects ...string) (p *Mapped, said *lines, stop func()) {
+	t.Helper()
 	said = newLines()
 	p, err := NewMapped(MappedConfig{Subjects: subjects, Config: Config{URL: url, Stream: "TELEMETRY", SubjectPrefix: "mqtt", LogID: testLogID,
 		Logger: slog.New(slog.NewTextHandler(said, nil))}}, log, m)
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(p)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
@@ -80,6 +88,9 @@ func bodies(t *testing.T, url, stream string) map[string]string {
 	}
 	return all
 }
+
+func (pairs) Settled()      {}
+func (pairs) Rewind() error { return nil }
 
 // wantPairs are the objects of the first n records.
 func wantPairs(t *testing.T, url, stream, subject string, n int) {
@@ -152,7 +163,7 @@ func TestMappedStreams(t *testing.T) {
 	log.grow(1000)
 	p, said, _ := mapped(t, n.URL(), log, pairs{"new"}, "new.*")
 	said.await(t, "nats stream edit TELEMETRY_MAPPED --subjects 'else,new.*'")
-	if s := p.Stats(); s.Connected || s.LastError == nil || !strings.Contains(s.LastError.Error(), "no stream takes new.*") || log.Stored() != 0 {
+	if s := p.Stats(); s.Connected || s.LastError == nil || !strings.Contains(s.LastError.Error(), "no stream takes new.*") || log.Stored() != 0 || len(log.deadLetters()) > 0 {
 		t.Errorf("stats %+v, log %d", s, log.Stored())
 	}
 	if _, err := js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"else", "new.*"}}); err != nil {
@@ -168,6 +179,9 @@ type large struct{}
 func (large) Map(r *mqttetl.Record) ([]Object, []mqttetl.DeadLetter) {
 	return []Object{{Subject: "out.a", Route: "r", Body: make([]byte, 2<<20)}, {Subject: "out.a", Route: "r", N: 1, Body: []byte("x")}}, nil
 }
+
+func (large) Settled()      {}
+func (large) Rewind() error { return nil }
 
 func TestMappedObjectTooLarge(t *testing.T) {
 	n := startNATS(t)
@@ -195,5 +209,87 @@ func TestDistinct(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%v: got %v, want %s", in, got, want)
 		}
+	}
+}
+
+func refusedSubjects(t *testing.T, p *Mapped) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := p.cfg.Metrics.refused.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetGauge().GetValue()
+}
+
+// split makes an object for each of two subjects of every record.
+type split struct{}
+
+func (split) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLetter) {
+	for n, subject := range []string{"out.a", "out.b"} {
+		objects = append(objects, Object{Subject: subject, Route: "r", N: n, Body: fmt.Append(nil, r.Seq)})
+	}
+	return objects, nil
+}
+func (split) Settled()      {}
+func (split) Rewind() error { return nil }
+
+// A stream that takes only some of the subjects holds up the log for a while
+// and no longer: what it does not take are dead letters, until it takes them.
+func TestMappedStreamTakesSome(t *testing.T) {
+	n := startNATS(t)
+	_, js := admin(t, n.URL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "MINE", Subjects: []string{"out.a"}}); err != nil {
+		t.Fatal(err)
+	}
+	log := newMemLog()
+	log.grow(2000)
+	p, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Mapped) { p.refused.patience = 3 * time.Second }, "out.*")
+	said.await(t, "create a JetStream stream that takes the subject")
+	if s := p.Stats(); s.Connected || s.LastError == nil || !strings.Contains(s.LastError.Error(), "out.b: no stream takes the subject") || log.Stored() != 0 {
+		t.Errorf("stats %+v, log %d", s, log.Stored())
+	}
+	log.await(t, 2000)
+	letters := log.deadLetters()
+	if len(letters) != 2000 || letters[0].Stage != "publish:r" || letters[0].Reason != "publish to out.b: no stream takes the subject" {
+		t.Errorf("%d dead letters, the first %+v", len(letters), letters[0])
+	}
+	said.await(t, "when one does\" route=r subject=out.b")
+	if s := p.Stats(); s.Connected || refusedSubjects(t, p) != 1 || count(t, p.cfg.Metrics.published) != 2000 {
+		t.Errorf("stats %+v, %v refused, %v published", s, refusedSubjects(t, p), count(t, p.cfg.Metrics.published))
+	}
+	if _, err := js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "MINE", Subjects: []string{"out.*"}}); err != nil {
+		t.Fatal(err)
+	}
+	log.grow(1000)
+	log.await(t, 3000)
+	said.await(t, "published again\" route=r subject=out.b")
+	if s := p.Stats(); !s.Connected || s.LastError != nil || len(log.deadLetters()) != 2000 {
+		t.Errorf("stats %+v, %d dead letters", s, len(log.deadLetters()))
+	}
+	if got := len(bodies(t, n.URL(), "MINE")); got != 4000 {
+		t.Errorf("%d objects", got)
+	}
+}
+
+// A stream without room takes the subject all the same: nothing becomes a dead
+// letter for it, whatever the patience.
+func TestMappedStreamFull(t *testing.T) {
+	n := startNATS(t)
+	_, js := admin(t, n.URL())
+	full := jetstream.StreamConfig{Name: "MINE", Subjects: []string{"out.*"}, MaxMsgs: 100, Discard: jetstream.DiscardNew}
+	if _, err := js.CreateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	log := newMemLog()
+	log.grow(100)
+	_, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Mapped) { p.refused.patience = 0 }, "out.*")
+	said.await(t, "maximum messages exceeded")
+	full.MaxMsgs = -1
+	if _, err := js.UpdateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	log.await(t, 100)
+	if got := len(bodies(t, n.URL(), "MINE")); got != 200 || len(log.deadLetters()) != 0 {
+		t.Errorf("%d objects, %d dead letters", got, len(log.deadLetters()))
 	}
 }

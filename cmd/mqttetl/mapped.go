@@ -56,3 +56,7 @@ func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLette
 	}
 	return m.objects, m.letters
 }
+
+func (m *mapper) Settled() {}
+
+func (m *mapper) Rewind() error { return nil }

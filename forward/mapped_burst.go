@@ -1,0 +1,122 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// Bounds of what is unacknowledged at a time.
+const (
+	burstMessages = 1024
+	burstBytes    = 4 << 20
+)
+
+// burst is what is published and not acknowledged yet.
+type burst struct {
+	c       *conn
+	inbox   string
+	acks    chan *nats.Msg
+	max     int // payload, bytes
+	sent    []sent
+	bytes   int
+	buried  int
+	refused []sent // no stream has taken them
+	letters []mqttetl.DeadLetter
+}
+
+type sent struct {
+	seq            mqttetl.Seq
+	route, subject string
+}
+
+func (b *burst) due() bool { return len(b.sent) >= burstMessages/2 || b.bytes >= burstBytes }
+
+func (b *burst) bury(s sent, why string) {
+	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: "publish:" + s.route, Reason: why, Time: time.Now().UnixNano()})
+}
+
+// answered takes an acknowledgement or refusal.
+func (p *Mapped) answered(b *burst, m *nats.Msg) error {
+	i, err := strconv.Atoi(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	if err != nil || i >= len(b.sent) {
+		return unavailable("publish objects", fmt.Errorf("an acknowledgement of nothing: %.100q", m.Subject))
+	}
+	s := b.sent[i]
+	switch _, err := parseAnswer(m); {
+	case err == nil:
+		p.taken(s)
+		return nil
+	case judge(err) == bury:
+		b.bury(s, err.Error())
+		b.buried++
+		return nil
+	case errors.Is(err, errNoStream):
+		b.refused = append(b.refused, s)
+		return nil
+	default:
+		return unavailable("publish to "+s.subject, err)
+	}
+}
+
+// await waits for the acknowledgements of all that is sent.
+func (p *Mapped) await(ctx context.Context, b *burst) error {
+	if len(b.sent) == 0 {
+		return nil
+	}
+	late := time.NewTimer(ackWaitFirst)
+	defer late.Stop()
+	for left := len(b.sent); left > 0; left-- {
+		select {
+		case m := <-b.acks:
+			if err := p.answered(b, m); err != nil {
+				return err
+			}
+		case <-late.C:
+			return unavailable("publish objects", fmt.Errorf("%d of %d without acknowledgement within %v", left, len(b.sent), ackWaitFirst))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err := p.refuse(ctx, b); err != nil {
+		return err
+	}
+	p.cfg.Metrics.published.Add(float64(len(b.sent) - b.buried))
+	b.sent, b.bytes, b.buried = b.sent[:0], 0, 0
+	return nil
+}
+
+// MappedMetrics are the counters of one Mapped.
+type MappedMetrics struct {
+	published, deadLetters, errors, missing prometheus.Counter
+	refused                                 prometheus.Gauge
+}
+
+// NewMappedMetrics registers the metrics with reg; with nil they are kept unregistered.
+func NewMappedMetrics(reg prometheus.Registerer) *MappedMetrics {
+	counter := func(name, help string, labels prometheus.Labels) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
+	}
+	consumer := prometheus.Labels{"consumer": "publish"}
+	m := &MappedMetrics{
+		published: counter("mqttetl_published_objects_total", "Mapped objects confirmed by JetStream.", nil),
+		deadLetters: counter("mqttetl_dead_letters_total", "Records that a stage could not process and will not try again.",
+			prometheus.Labels{"stage": "publish"}),
+		errors:  counter("mqttetl_consumer_errors_total", "Attempts of a consumer that ended with an error and were made again.", consumer),
+		missing: counter("mqttetl_missing_messages_total", "Records that the log no longer held when a consumer came to them.", consumer),
+		refused: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_publish_refused_subjects",
+			Help: "Subjects of mapped objects that no stream takes."}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.published, m.deadLetters, m.errors, m.missing, m.refused)
+	}
+	return m
+}
