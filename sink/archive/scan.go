@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -34,24 +33,16 @@ type Reader struct {
 	conn    *sql.Conn
 	pages   driver.Stmt // pgno → data
 	resting os.FileInfo // the file as opened if it was at rest, see read
+	file    *os.File    // then; nil otherwise
 
-	usable  int                           // bytes of a page
-	topics  map[int64]name                // as looked up
-	sources map[int64]name                //
+	size    int // of a page in bytes
+	usable  int // of them, what is not reserved at its end
+	topics  dictionary
+	sources dictionary
 	known   map[string]mqttetl.Properties // JSON → wire form
 	room    int                           // records that the last transaction has read
 	meant   *mqttetl.Selection            // for which names holds its answers
 }
-
-// name is an entry of a dictionary.
-type name struct {
-	bytes  []byte
-	text   string
-	wanted bool // by the selection
-}
-
-// maxProperties is how many different properties a Reader remembers.
-const maxProperties = 1024
 
 // ErrEmpty: a file in which no archive has been made yet.
 var ErrEmpty = fmt.Errorf("nothing has been archived yet: %w", mqttetl.ErrUnavailable)
@@ -81,6 +72,9 @@ func (r *Reader) open() (err error) {
 	query := "mode=ro"
 	if r.resting = nil; atRest(r.path) {
 		query, r.resting = "immutable=1&mode=ro", info
+		if r.file, err = os.Open(r.path); err != nil {
+			return err
+		}
 	}
 	if r.db, r.conn, err = connect(r.path, query); err != nil {
 		return err
@@ -111,12 +105,12 @@ func (r *Reader) identify() error {
 		if err != nil {
 			return err
 		}
-		first, err := r.raw(1)
+		first, err := r.ask(1)
 		if err != nil {
 			return err
 		}
 		const reserved = 20 // offset in the file's header
-		r.logID, r.usable = m.logID, len(first)-int(first[reserved])
+		r.logID, r.size, r.usable = m.logID, len(first), len(first)-int(first[reserved])
 		return nil
 	})
 }
@@ -149,7 +143,10 @@ func (r *Reader) Close() error {
 	if r.db != nil {
 		err = errors.Join(err, r.db.Close())
 	}
-	r.pages, r.conn, r.db = nil, nil, nil
+	if r.file != nil {
+		err = errors.Join(err, r.file.Close())
+	}
+	r.pages, r.conn, r.db, r.file = nil, nil, nil, nil
 	return err
 }
 
@@ -187,7 +184,7 @@ func (r *Reader) transaction(f func() error) error {
 // other returns is one snapshot, if to is not beyond the cursor.
 func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqttetl.Seq) (recs []mqttetl.Record, through mqttetl.Seq, err error) {
 	if r.meant != sel {
-		r.meant, r.topics, r.sources = sel, map[int64]name{}, map[int64]name{}
+		r.meant, r.topics, r.sources = sel, dictionary{}, dictionary{}
 	}
 	from = max(from, sel.From)
 	if sel.To != 0 {
@@ -312,14 +309,24 @@ func (s *scan) take(row leafCell) error {
 	if err != nil || c.time < s.earliest || c.time > s.latest {
 		return err
 	}
-	topic, err := s.r.lookUp(s.r.topics, `SELECT CAST(topic AS BLOB) FROM topics WHERE id = ?`, c.topic, s.sel.MatchesTopic)
-	if err != nil || !topic.wanted {
-		return err
+	topic := s.r.topics.known(c.topic)
+	if topic == nil {
+		if topic, err = s.r.lookUp(&s.r.topics, `SELECT CAST(topic AS BLOB) FROM topics WHERE id = ?`, c.topic, s.sel.MatchesTopic); err != nil {
+			return err
+		}
 	}
-	source, err := s.r.lookUp(s.r.sources, `SELECT CAST(name AS BLOB) FROM sources WHERE id = ?`, c.source,
-		func(b []byte) bool { return s.sel.MatchesSource(string(b)) })
-	if err != nil || !source.wanted {
-		return err
+	if !topic.wanted {
+		return nil
+	}
+	source := s.r.sources.known(c.source)
+	if source == nil {
+		if source, err = s.r.lookUp(&s.r.sources, `SELECT CAST(name AS BLOB) FROM sources WHERE id = ?`, c.source,
+			func(b []byte) bool { return s.sel.MatchesSource(string(b)) }); err != nil {
+			return err
+		}
+	}
+	if !source.wanted {
+		return nil
 	}
 	properties, err := s.r.properties(c.properties)
 	if err != nil {
@@ -328,100 +335,4 @@ func (s *scan) take(row leafCell) error {
 	s.recs = append(s.recs, mqttetl.Record{Seq: mqttetl.Seq(row.seq), Time: c.time, Source: source.text,
 		Message: mqttetl.Message{Topic: topic.bytes, Payload: c.payload, Properties: properties, Flags: mqttetl.Flags(c.flags)}})
 	return nil
-}
-
-// page fetches a page of the table's tree.
-func (r *Reader) page(number uint32) (page, error) {
-	p, err := r.raw(number)
-	if err != nil {
-		return nil, err
-	}
-	return page(p), page(p).check()
-}
-
-// raw fetches a page, without the bytes reserved at its end. It asks the driver
-// itself, whose copy of the page is the caller's: database/sql would make another.
-func (r *Reader) raw(number uint32) (p []byte, err error) {
-	err = r.conn.Raw(func(any) error {
-		rows, err := r.pages.(driver.StmtQueryContext).QueryContext(background, []driver.NamedValue{{Ordinal: 1, Value: int64(number)}})
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		var row [1]driver.Value
-		err = rows.Next(row[:])
-		p, _ = row[0].([]byte)
-		return err
-	})
-	if errors.Is(err, io.EOF) {
-		return nil, errPage("page %d does not exist", number)
-	}
-	if err == nil && len(p) < 480 {
-		err = errPage("page %d has %d bytes", number, len(p))
-	}
-	if err == nil && r.usable != 0 && r.usable < len(p) {
-		p = p[:r.usable]
-	}
-	return p, err
-}
-
-// assemble reads the rest of a row from its overflow pages.
-func (r *Reader) assemble(row leafCell) ([]byte, error) {
-	whole := make([]byte, 0, row.size)
-	whole = append(whole, row.local...)
-	for next := row.overflow; len(whole) < row.size; {
-		if next == 0 {
-			return nil, errPage("overflow pages end after %d of %d bytes", len(whole), row.size)
-		}
-		p, err := r.raw(next)
-		if err != nil {
-			return nil, err
-		}
-		next = binary.BigEndian.Uint32(p)
-		whole = append(whole, p[4:min(len(p), 4+row.size-len(whole))]...)
-	}
-	return whole, nil
-}
-
-// lookUp finds an entry of a dictionary by its id.
-func (r *Reader) lookUp(names map[int64]name, query string, id int64, wanted func([]byte) bool) (name, error) {
-	if n, ok := names[id]; ok {
-		return n, nil
-	}
-	var b []byte
-	if err := r.conn.QueryRowContext(background, query, id).Scan(&b); err != nil {
-		if errors.Is(err, sql.ErrNoRows) {
-			err = errPage("its topic or source %d is missing", id)
-		}
-		return name{}, err
-	}
-	if len(names) >= maxNames {
-		clear(names)
-	}
-	n := name{b, string(b), wanted(b)}
-	names[id] = n
-	return n, nil
-}
-
-// properties returns the wire form of what stands in the column. Devices tend
-// to send the same ones again and again.
-func (r *Reader) properties(text []byte) (mqttetl.Properties, error) {
-	if len(text) == 0 {
-		return nil, nil
-	}
-	if p, ok := r.known[string(text)]; ok {
-		return p, nil
-	}
-	p, err := mqttetl.ParsePropertiesJSON(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mqttetl.ErrDamaged, err)
-	}
-	if len(text) > 4096 {
-		return p, nil
-	}
-	if r.known == nil || len(r.known) >= maxProperties {
-		r.known = map[string]mqttetl.Properties{}
-	}
-	r.known[string(text)] = p
-	return p, nil
 }
