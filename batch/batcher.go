@@ -91,7 +91,7 @@ type Batcher struct {
 	log Log
 
 	state   state
-	letters time.Time // when dead letters were last looked for
+	letters time.Time // when dead letters are looked for again
 	used    bool      // the archive was open
 	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
 
@@ -196,7 +196,11 @@ func (b *Batcher) step(ctx context.Context, a *archive.Archive, r *router) error
 	if err := b.moveLetters(a); err != nil {
 		return err
 	}
-	records, err := b.next(ctx, idle, b.Count)
+	wait := idle
+	if d := time.Until(b.letters); d > 0 {
+		wait = min(d, idle)
+	}
+	records, err := b.next(ctx, wait, b.Count)
 	if err != nil {
 		return err
 	}
@@ -310,14 +314,18 @@ func bytesOf(records []mqttetl.Record) (n int) {
 
 // moveLetters moves dead letters from the log to the archive, at most once in
 // the idle time: the log may take a moment to forget those it was told to drop.
+// Where there are more of them it is shorter: every record may be one.
 func (b *Batcher) moveLetters(a *archive.Archive) error {
-	if time.Since(b.letters) < idle || !b.log.HasDeadLetters() {
+	if time.Now().Before(b.letters) || !b.log.HasDeadLetters() {
 		return nil
 	}
-	b.letters = time.Now()
 	letters, err := b.log.DeadLetters(maxLetters)
 	if err != nil {
 		return logError{err}
+	}
+	b.letters = time.Now().Add(idle)
+	if len(letters) == maxLetters {
+		b.letters = time.Now().Add(idle / 50)
 	}
 	if err := a.AppendDeadLetters(letters); err != nil {
 		return err

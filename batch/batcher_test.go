@@ -529,3 +529,24 @@ func TestMetricsShareARegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Where every record is a dead letter of a stage, they move at a rate that keeps
+// up with one.
+func TestManyDeadLettersMove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	var letters []mqttetl.DeadLetter
+	for seq := range mqttetl.Seq(20 * maxLetters) {
+		letters = append(letters, mqttetl.DeadLetter{Seq: seq + 1, Stage: "publish:r", Reason: "no stream"})
+	}
+	log.update(func() { log.letters = letters })
+	begun := time.Now()
+	start(t, path, log)
+	log.archived(t)
+	if took := time.Since(begun); took > 10*time.Second { // one look a second would be 20
+		t.Errorf("%d dead letters took %v", len(letters), took)
+	}
+	if got := shell(t, path, "SELECT count(*), max(seq) FROM dead_letters"); got != "20000|20000" {
+		t.Errorf("dead letters %s", got)
+	}
+}

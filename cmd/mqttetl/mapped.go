@@ -28,7 +28,7 @@ func (p *pipeline) addMapped(cfg *config.Config, reg *prometheus.Registry) error
 	}
 	c := natsConfig(cfg.NATS, p.log.ID())
 	c.Logger = p.logger.With("part", "publish")
-	p.mapped, err = forward.NewMapped(forward.MappedConfig{Config: c, Subjects: subjects, Metrics: forward.NewMappedMetrics(reg)},
+	p.mapped, err = forward.NewMapped(forward.MappedConfig{Config: c, Subjects: subjects, Metrics: forward.NewMappedMetrics(reg), NoLetters: cfg.Archive == nil},
 		p.log.Consumer(publishConsumer), &mapper{applier: applier})
 	return err
 }
