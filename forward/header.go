@@ -144,9 +144,8 @@ func (c *encoder) appendTime(ns int64) {
 		c.second, c.stamp = second, time.Unix(second, 0).UTC().AppendFormat(c.stamp[:0], "2006-01-02T15:04:05.")
 	}
 	digits := [10]byte{9: 'Z'}
-	for i := 8; i >= 0; i-- {
-		digits[i] = '0' + byte(rest%10)
-		rest /= 10
+	for i, group := range [3]uint32{uint32(rest) / 1e6, uint32(rest) / 1e3 % 1e3, uint32(rest) % 1e3} {
+		digits[3*i], digits[3*i+1], digits[3*i+2] = '0'+byte(group/100), '0'+byte(group/10%10), '0'+byte(group%10)
 	}
 	c.header = append(append(c.header, c.stamp...), digits[:]...)
 }

@@ -25,7 +25,7 @@ type rawPublisher struct {
 }
 
 const (
-	rawBuffer  = 64 << 10
+	rawBuffer  = 128 << 10 // bytes that leave in one write
 	headerLine = "NATS/1.0\r\n"
 )
 

@@ -46,11 +46,10 @@ func OpenCore(ctx context.Context, cfg forward.Config, confirmed Confirm, down f
 
 // Send implements Destination.
 func (c *Core) Send(ctx context.Context, r *mqttetl.Record) error {
-	err := c.out.Publish(r)
-	switch {
-	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrBadHeaderMsg):
-		return &Refusal{r.Seq, err}
-	case err != nil:
+	if err := c.out.Publish(r); err != nil {
+		if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, nats.ErrBadHeaderMsg) {
+			return &Refusal{r.Seq, err}
+		}
 		return unavailable("publish to NATS", err)
 	}
 	c.sent.last = r.Seq

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,14 +34,15 @@ type score struct {
 // sent; ok = false: at once. A clock that was set back while recording counts
 // as no time.
 func (s *score) due(recorded int64) (at time.Duration, ok bool) {
-	defer func() { s.n++; s.last = recorded }()
+	n, last := s.n, s.last
+	s.n, s.last = n+1, recorded
 	if s.pace.Rate > 0 {
-		return time.Duration(float64(s.n) / s.pace.Rate * float64(time.Second)), true
+		return time.Duration(float64(n) / s.pace.Rate * float64(time.Second)), true
 	}
 	if s.pace.Speed <= 0 {
 		return 0, false
 	}
-	if gap := time.Duration(recorded - s.last); s.n > 0 && gap > 0 {
+	if gap := time.Duration(recorded - last); n > 0 && gap > 0 {
 		if s.pace.MaxGap > 0 {
 			gap = min(gap, s.pace.MaxGap)
 		}
@@ -55,6 +57,7 @@ type beat struct {
 	start   time.Time     // moved by the pauses that there were
 	paused  time.Time     // since when, zero if it runs
 	changed chan struct{} // closed and made anew when paused changes
+	held    atomic.Bool   // paused is not zero
 }
 
 func newBeat() *beat { return &beat{start: time.Now(), changed: make(chan struct{})} }
@@ -72,7 +75,8 @@ func (b *beat) toggle() bool {
 	}
 	close(b.changed)
 	b.changed = make(chan struct{})
-	return !b.paused.IsZero()
+	b.held.Store(!b.paused.IsZero())
+	return b.held.Load()
 }
 
 // restart sets the clock to zero. It stays stopped if it was.
@@ -89,9 +93,6 @@ func (b *beat) restart() {
 func (b *beat) left(offset time.Duration) (d time.Duration, paused bool, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if offset <= 0 && b.paused.IsZero() {
-		return 0, false, nil // without a look at the clock, as for every record at full speed
-	}
 	return time.Until(b.start.Add(offset)), !b.paused.IsZero(), b.changed
 }
 

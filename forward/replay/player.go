@@ -51,6 +51,7 @@ type Player struct {
 
 	mu       sync.Mutex
 	account  Account
+	taken    uint64 // of those that were sent, refused afterwards
 	position Position
 	found    mqttetl.Seq   // what the destination had when the replay began
 	moved    chan struct{} // holds one token after the position has moved
@@ -67,11 +68,14 @@ func NewPlayer(cfg Config) *Player {
 	return p
 }
 
-// Account is what has been done so far.
+// Account is what has been done so far. While the replay runs, Selected and Sent
+// may be countEvery records behind.
 func (p *Player) Account() Account {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.account
+	a := p.account
+	a.Sent -= min(a.Sent, p.taken) // what was refused may not be counted as sent yet
+	return a
 }
 
 // Toggle pauses the replay or lets it go on, and says whether it is paused.
@@ -116,7 +120,7 @@ func (p *Player) Refused(r *Refusal) error {
 	err := p.refuse(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.account.Sent--
+	p.taken++
 	return err
 }
 
@@ -219,10 +223,8 @@ func (p *Player) pass(ctx context.Context, to Destination, from Source) error {
 		if c.err != nil {
 			return fmt.Errorf("read what was recorded: %w", c.err)
 		}
-		for i := range c.recs {
-			if err := p.one(ctx, to, &c.recs[i], &s); err != nil {
-				return err
-			}
+		if err := p.some(ctx, to, c.recs, &s); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
@@ -262,8 +264,50 @@ func readAhead(ctx context.Context, from Source) (chunks <-chan chunk, stop func
 	}
 }
 
+// countEvery is after how many records at full speed the account is brought up,
+// and ctx looked at.
+const countEvery = 256
+
+// some sends records, each when it is due.
+func (p *Player) some(ctx context.Context, to Destination, recs []mqttetl.Record, s *score) error {
+	var out sent
+	defer p.count(&out)
+	for i := range recs {
+		if out.n == countEvery {
+			p.count(&out)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		if err := p.one(ctx, to, &recs[i], s, &out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sent is what the account does not say yet.
+type sent struct {
+	n    uint64
+	at   mqttetl.Seq
+	time int64
+}
+
+// count adds to the account what was sent.
+func (p *Player) count(s *sent) {
+	if s.n == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.account.Selected += s.n
+	p.account.Sent += s.n
+	p.account.At, p.account.Time = s.at, s.time
+	s.n = 0
+}
+
 // one sends a record when it is due.
-func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *score) error {
+func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *score, out *sent) error {
 	if r.Seq <= p.found {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -276,18 +320,21 @@ func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *
 	if !timed {
 		at = 0 // but a pause holds it up
 	}
-	if err := p.beat.wait(ctx, at, func() error { return to.Flush(ctx) }); err != nil {
-		return err
+	if timed || p.beat.held.Load() {
+		err := p.beat.wait(ctx, at, func() error {
+			p.count(out)
+			return to.Flush(ctx)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	r.Topic = p.cfg.Rewrite.Topic(r.Topic)
 	if err := to.Send(ctx, r); err != nil {
 		return p.unsent(err)
 	}
-	p.mu.Lock()
-	p.account.Selected++
-	p.account.Sent++
-	p.account.At, p.account.Time = r.Seq, r.Time
-	p.mu.Unlock()
+	out.n++
+	out.at, out.time = r.Seq, r.Time
 	return nil
 }
 
