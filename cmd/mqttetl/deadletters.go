@@ -36,7 +36,8 @@ func newDeadLetters(std streams) *cobra.Command {
 payload of the message. The stage is transform:ROUTE, publish:ROUTE or forward.
 --since, --until and the other flags of export choose by the message.
 
-A mended route is tried again by mqttetl transform rerun.`,
+A mended route is tried again by mqttetl transform rerun, what could not be
+published by transform rerun --publish. The message itself is in the archive.`,
 		Example: `  mqttetl dead-letters -c mqttetl.yaml
   mqttetl dead-letters -c mqttetl.yaml --route temperatures --since 1d
   mqttetl dead-letters --archive backup.db --count`,

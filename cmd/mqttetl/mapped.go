@@ -50,7 +50,7 @@ func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLette
 	for i := range m.applier.Failures {
 		if f := &m.applier.Failures[i]; !f.Nulls {
 			l := f.DeadLetter()
-			l.Stage = "publish:" + f.Route
+			l.Stage = publishStage(f.Route)
 			m.letters = append(m.letters, l)
 		}
 	}

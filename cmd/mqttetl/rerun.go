@@ -22,6 +22,7 @@ import (
 type rerunFlags struct {
 	config, route, since string
 	resume, quiet        bool
+	publishes            bool
 }
 
 func newRerun(std streams) *cobra.Command {
@@ -40,9 +41,14 @@ Dead letters of the routes are tried again, and go when they succeed; Sparkplug
 messages that came before their birth certificate are tried with those that came
 later. With --since, rows of earlier messages stay as they are.
 
-Killed at any moment, it goes on with --resume. The old table stays until then.`,
+Killed at any moment, it goes on with --resume. The old table stays until then.
+
+With --publish no table is built: what the dead letters of stage publish:ROUTE
+could not be published as is made again and published, with the same Nats-Msg-Id,
+and those that the stream confirms go.`,
 		Example: `  mqttetl transform rerun -c mqttetl.yaml --route temperatures
-  mqttetl transform rerun -c mqttetl.yaml --route temperatures --since 7d`,
+  mqttetl transform rerun -c mqttetl.yaml --route temperatures --since 7d
+  mqttetl transform rerun -c mqttetl.yaml --route energy --publish`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			since, err := parseTime(f.since, time.Now())
@@ -52,6 +58,9 @@ Killed at any moment, it goes on with --resume. The old table stays until then.`
 			cfg, err := loadStores(f.config)
 			if err != nil {
 				return err
+			}
+			if f.publishes {
+				return f.publish(cmd, std, cfg, since)
 			}
 			routes, err := routesOfTable(cfg, f.route)
 			if err != nil {
@@ -65,6 +74,7 @@ Killed at any moment, it goes on with --resume. The old table stays until then.`
 	flags.StringVar(&f.route, "route", "", "name of the route")
 	flags.StringVar(&f.since, "since", "", "only messages from the first one on that was received then: "+timeForms)
 	flags.BoolVar(&f.resume, "resume", false, "go on where an interrupted rerun of the table has stopped")
+	flags.BoolVar(&f.publishes, "publish", false, "publish the route's dead letters of stage publish again")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
 	_ = cmd.MarkFlagRequired("route") // fails only for a flag that does not exist
 	return cmd
@@ -92,7 +102,7 @@ func routesOfTable(cfg *config.Config, name string) ([]transform.Route, error) {
 		return nil, err
 	}
 	if r.Table == "" {
-		return nil, fmt.Errorf("--route %s: the route has no table", name)
+		return nil, fmt.Errorf("--route %s: the route has no table; --publish publishes its dead letters again", name)
 	}
 	var list []transform.Route
 	for _, other := range cfg.Routes {

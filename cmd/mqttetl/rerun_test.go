@@ -207,10 +207,9 @@ func TestRerunTakesWhatHasChanged(t *testing.T) {
 	}
 }
 
-// A service that began behind the births cannot read the data; the archive has
-// the births.
-func TestRerunFindsBirths(t *testing.T) {
-	w := newWorld(t)
+// sparkplug writes three messages into the log: data, the birth that it needs, data.
+func (s site) sparkplug(t *testing.T) {
+	t.Helper()
 	lines := "ts,t,value\n"
 	for i, m := range []string{
 		"NDATA/press4,CNDU4P24MxIUEAIY0NTg/bgzIAppAAAAAACANEAYCQ==",
@@ -219,11 +218,18 @@ func TestRerunFindsBirths(t *testing.T) {
 	} {
 		lines += fmt.Sprintf("%d,spBv1.0/plant/%s\n", 1_767_642_776+i, m)
 	}
-	path := filepath.Join(w.dir, "sp.csv")
+	path := filepath.Join(s.dir, "sp.csv")
 	writeFile(t, path, lines)
-	if r := call(t, "import", "-c", w.config, "--columns", "time=ts,topic=t,payload_base64=value", path); r.code != 0 {
+	if r := call(t, "import", "-c", s.config, "--columns", "time=ts,topic=t,payload_base64=value", path); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
+}
+
+// A service that began behind the births cannot read the data; the archive has
+// the births.
+func TestRerunFindsBirths(t *testing.T) {
+	w := newWorld(t)
+	w.sparkplug(t)
 	w.archived(t)
 	w.routed(t, "routes:\n  - {name: metrics, topic: 'spBv1.0/#', decode: sparkplug_b, table: metrics, columns: {message: TEXT, metric: TEXT, value: ANY}}\n")
 	if r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics"); r.code != 0 {

@@ -78,6 +78,24 @@ func OpenRebuild(ctx context.Context, path string, t mqttetl.Table) (*Rebuild, e
 }
 
 func (r *Rebuild) open(ctx context.Context) error {
+	if err := r.openBeside(ctx); err != nil {
+		return err
+	}
+	if err := r.transaction(ctx, func() error { return r.exec(rebuildSchema) }); err != nil {
+		return err
+	}
+	s := &r.State
+	err := r.a.conn.QueryRowContext(ctx, `SELECT routes, first, next, kept FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)).
+		Scan(&s.Routes, &s.First, &s.Next, &s.kept)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	r.Found = err == nil
+	return err
+}
+
+// openBeside opens the archive for transactions beside those of the service.
+func (r *Rebuild) openBeside(ctx context.Context) error {
 	if err := r.takeLock(ctx); err != nil {
 		return err
 	}
@@ -105,17 +123,7 @@ func (r *Rebuild) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.transaction(ctx, func() error { return r.exec(rebuildSchema) }); err != nil {
-		return err
-	}
-	s := &r.State
-	err = a.conn.QueryRowContext(ctx, `SELECT routes, first, next, kept FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)).
-		Scan(&s.Routes, &s.First, &s.Next, &s.kept)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	r.Found = err == nil
-	return err
+	return nil
 }
 
 // lower is the name under which tables are known here: SQLite ignores case.

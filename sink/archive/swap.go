@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -13,9 +14,16 @@ import (
 func (r *Rebuild) Letters(stage string, from mqttetl.Seq, max int) (list []mqttetl.DeadLetter, err error) {
 	rows, err := r.a.conn.QueryContext(background, `SELECT seq, stage, reason, time FROM mqttetl_rerun_letters
 		WHERE name = ? AND seq >= ? AND stage = ? ORDER BY seq LIMIT ?`, lower(r.table.Name), int64(from), stage, max)
+	if err == nil {
+		list, err = scanLetters(rows)
+	}
 	if err != nil {
 		return nil, failed(r.a.path, "read dead letters", err)
 	}
+	return list, nil
+}
+
+func scanLetters(rows *sql.Rows) (list []mqttetl.DeadLetter, err error) {
 	err = eachRow(rows, func() error {
 		var l mqttetl.DeadLetter
 		err := rows.Scan(&l.Seq, &l.Stage, &l.Reason, &l.Time)

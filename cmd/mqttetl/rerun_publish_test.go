@@ -1,0 +1,129 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// objects are the messages of a stream: id without the log's, subject, body.
+func (w world) objects(t *testing.T, stream string) (list []string) {
+	t.Helper()
+	s, err := w.jetStream(t).Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := s.CachedInfo().State.FirstSeq; n <= s.CachedInfo().State.LastSeq; n++ {
+		m, err := s.GetMsg(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, id, _ := strings.Cut(m.Header.Get("Nats-Msg-Id"), "-")
+		list = append(list, id+" "+m.Subject+" "+string(m.Data))
+	}
+	return list
+}
+
+func (w world) jetStream(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	c, err := nats.Connect(w.nats.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	js, err := jetstream.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// publishes runs the service until all is archived and published.
+func (w world) publishes(t *testing.T) *process {
+	t.Helper()
+	service := start(t, nil, "run", "-c", w.config)
+	w.awaitReady(t)
+	eventually(t, "all is archived and published", func() bool {
+		s := w.asked(t)
+		return s.Archive.Cursor > 0 && s.Archive.Lag == 0 && s.Publish.Lag == 0
+	})
+	return service
+}
+
+// TestRerunPublishes: what could not be published is, when route and stream have
+// been mended, once and with the id that it would have had.
+func TestRerunPublishes(t *testing.T) {
+	w := newWorld(t)
+	w.imported(t, 3000)
+	w.routed(t, "routes:\n  - {name: numbers, topic: 'a/{part}', decode: json, publish: 'out.{part}', columns: {n: INTEGER .}}\n")
+	letters := `SELECT seq FROM dead_letters WHERE stage = 'publish:numbers' ORDER BY seq`
+	service := w.publishes(t)
+	eventually(t, "dead letters are in the archive", func() bool { return slices.Equal(w.ask(t, letters), []string{"1000", "2000", "3000"}) })
+	service.terminate(t)
+	rerun := func(more ...string) outcome {
+		return call(t, append([]string{"transform", "rerun", "-c", w.config, "--route", "numbers"}, more...)...)
+	}
+	if r := rerun(); r.code != exitUsage || !strings.Contains(r.err, "--publish publishes its dead letters again") {
+		t.Errorf("%+v", r)
+	}
+	if r := rerun("--publish", "--resume"); r.code != exitUsage {
+		t.Errorf("%+v", r)
+	}
+
+	w.routed(t, "routes:\n  - {name: numbers, topic: 'a/{part}', decode: text, publish: 'out.{part}', columns: {n: TEXT .}}\n")
+	mapped := jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"out.0"}}
+	if _, err := w.jetStream(t).UpdateStream(t.Context(), mapped); err != nil {
+		t.Fatal(err)
+	}
+	if r := rerun("--publish"); r.code != exitFailed || !strings.Contains(r.err, "1 dead letter published, 2 stay: publish to out.1: no stream takes the subject") {
+		t.Errorf("%+v", r)
+	}
+	if got := w.ask(t, letters); !slices.Equal(got, []string{"2000", "3000"}) {
+		t.Errorf("dead letters of records %v", got)
+	}
+	mapped.Subjects = []string{"out.*"}
+	if _, err := w.jetStream(t).UpdateStream(t.Context(), mapped); err != nil {
+		t.Fatal(err)
+	}
+	service = w.publishes(t)
+	if r := rerun("--publish"); r.code != 0 || r.err != "route numbers: 2 dead letters published\n" {
+		t.Errorf("%+v", r)
+	}
+	if r := rerun("--publish"); r.code != 0 || r.err != "route numbers: no dead letter of publish:numbers is meant\n" {
+		t.Errorf("%+v", r)
+	}
+	service.terminate(t)
+	if strings.Contains(service.err.String(), "archive unavailable") {
+		t.Errorf("the service was disturbed:\n%s", service.err.String())
+	}
+	objects := w.objects(t, "TELEMETRY_MAPPED")
+	if want := []string{`1000-numbers-0 out.0 {"n":"none"}`, `2000-numbers-0 out.1 {"n":"none"}`, `3000-numbers-0 out.2 {"n":"none"}`}; !slices.Equal(objects[2997:], want) {
+		t.Errorf("objects %v", objects[2997:])
+	}
+	if slices.Sort(objects); len(slices.Compact(objects)) != 3000 {
+		t.Errorf("%d objects", len(objects))
+	}
+}
+
+// Sparkplug data that came before its birth is published by the names of a later one.
+func TestRerunPublishesSparkplug(t *testing.T) {
+	w := newWorld(t)
+	w.sparkplug(t)
+	w.routed(t, "routes:\n  - {name: metrics, topic: 'spBv1.0/{group}/+/{edge}', decode: sparkplug_b, publish: 'sp.{edge}', columns: {message: TEXT, metric: TEXT, value: ANY}}\n")
+	service := w.publishes(t)
+	eventually(t, "the dead letter is in the archive", func() bool {
+		return slices.Equal(w.ask(t, `SELECT seq FROM dead_letters WHERE stage = 'publish:metrics'`), []string{"1"})
+	})
+	service.terminate(t)
+	before := w.objects(t, "TELEMETRY_MAPPED")
+	if r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics", "--publish"); r.code != 0 || r.err != "route metrics: 1 dead letter published\n" {
+		t.Fatalf("%+v", r)
+	}
+	want := append(before, `1-metrics-0 sp.press4 {"message":"NDATA","metric":"Inputs/Temperature","value":20.5}`)
+	if got := w.objects(t, "TELEMETRY_MAPPED"); len(before) == 0 || !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
