@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
@@ -42,7 +40,8 @@ type host struct {
 	Server
 	protocol Protocol // MQTT or NATSCore; "" for one that is not counted
 	url      string   // with password
-	broker   *url.URL // of an MQTT broker
+	broker   brokerAt // of an MQTT broker
+	nats     natsAt   // of a NATS server
 	child    *child
 	stop     func() error // nil: not ours
 
@@ -79,6 +78,7 @@ func (w *world) startHost(ctx context.Context, id string) (*host, error) {
 		err = errors.Join(w.startRole(h, roleNullMQTT, kindNull, dir), h.setBroker())
 	case hostNullNATS:
 		err = w.startRole(h, roleNullNATS, kindNull, dir)
+		h.nats.url = h.url
 	case hostPipeline:
 		h.Kind, h.Version, h.How = kindPipeline, w.cfg.Version, "started, this program, anew for every round"
 	}
@@ -101,7 +101,7 @@ func (h *host) given(url string) {
 
 func (h *host) setBroker() (err error) {
 	if h.url != "" {
-		h.broker, err = dial.URL(h.url)
+		h.broker.URL, err = dial.URL(h.url)
 	}
 	return err
 }
@@ -121,6 +121,7 @@ func (w *world) startMQTT(ctx context.Context, h *host, dir string) error {
 	if w.cfg.MQTT != "" {
 		h.Kind = kindBroker
 		h.given(w.cfg.MQTT)
+		h.broker.tls = w.cfg.MQTTTLS
 		return w.lookAtBroker(ctx, h)
 	}
 	m, err := w.startMosquitto(dir)
@@ -208,6 +209,7 @@ func (w *world) startNATS(ctx context.Context, h *host, dir string) error {
 	if w.cfg.NATS != "" {
 		h.Kind = kindNATS
 		h.given(w.cfg.NATS)
+		h.nats.tls, h.nats.creds = w.cfg.NATSTLS, w.cfg.Creds
 		return w.lookAtNATS(ctx, h)
 	}
 	err := w.startNATSProcess(h, dir, false)
@@ -279,9 +281,10 @@ func ServeArgs(role, dir string) []string { return []string{"bench", "serve", ro
 
 // lookAtNATS finds out what the server is, and what its file storage is worth.
 func (w *world) lookAtNATS(ctx context.Context, h *host) error {
-	nc, err := nats.Connect(h.url, nats.NoReconnect(), nats.Timeout(dialTime))
+	h.nats.url = h.url
+	nc, err := connectNATS(&natsDialer{at: h.nats, m: new(meter)}, func(error) {}) // the next request will tell
 	if err != nil {
-		return fmt.Errorf("connect to NATS at %s: %w", redacted(h.url), err)
+		return err
 	}
 	defer nc.Close()
 	h.Version = nc.ConnectedServerVersion()
@@ -296,7 +299,7 @@ func (w *world) lookAtNATS(ctx context.Context, h *host) error {
 		}
 		h.file = fileDurability(&v)
 	}
-	return w.removeStreams(h.url)
+	return w.removeStreams(h.nats)
 }
 
 // findMonitor is the monitoring port of a given server, "" if there is none of

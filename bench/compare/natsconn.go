@@ -17,68 +17,78 @@ const natsBuffer = 64 << 10
 
 // connectNATS makes a connection by d. fail is called if it ends by itself, or
 // the server complains about it.
-func connectNATS(url string, d *meteredDialer, fail func(error)) (*nats.Conn, error) {
+func connectNATS(d *natsDialer, fail func(error), more ...nats.Option) (*nats.Conn, error) {
 	lost := func(_ *nats.Conn, err error) {
 		if err == nil {
 			err = errors.New("closed by the server")
 		}
 		fail(fmt.Errorf("connection to NATS: %w", err))
 	}
-	options := []nats.Option{
-		nats.Name("mqttetl bench"), nats.NoReconnect(), nats.Timeout(dialTime), nats.WriteBufferSize(natsBuffer), nats.SetCustomDialer(d),
+	options := append(d.at.options(), nats.WriteBufferSize(natsBuffer), nats.SetCustomDialer(d),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() || err != nil {
 				lost(nc, err)
 			}
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { lost(nc, err) }),
+	)
+	nc, err := nats.Connect(d.at.url, append(options, more...)...)
+	if errors.Is(err, nats.ErrNoServers) && d.failed != nil {
+		err = d.failed // says why
 	}
-	nc, err := nats.Connect(url, options...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", redacted(d.at.url), err)
 	}
 	return nc, nil
 }
 
-// natsPublisher publishes by nats.go: core, or to JetStream with a reply subject
-// for each slot of the window, so that an acknowledgement costs no lookup.
+// options are those of every connection.
+func (at natsAt) options() []nats.Option {
+	o := []nats.Option{nats.Name("mqttetl bench"), nats.NoReconnect(), nats.Timeout(dialTime)}
+	if at.creds != "" {
+		o = append(o, nats.UserCredentials(at.creds))
+	}
+	return o
+}
+
+// natsPublisher publishes to JetStream by nats.go, with a reply subject for
+// each slot of the window, so that an acknowledgement costs no lookup.
 type natsPublisher struct {
 	maker
 	pace
 	counts
 	nc       *nats.Conn
-	dialer   *meteredDialer
+	dialer   *natsDialer
 	size     int
 	subjects []string // by topic
 	confirms *recorder
 	late     *recorder
 
-	window  int      // 0: core
+	window  int
 	replies []string // by slot
 	acks    *nats.Subscription
 
 	mu      sync.Mutex
 	changed sync.Cond
-	sentAt  []int64       // by slot: when it was sent, in open loop was to be sent; 0: free
-	out     int           // unconfirmed messages; with NATS core bytes that may be unread
-	behind  chan struct{} // with NATS core: there is something to follow
+	sentAt  []int64 // by slot: when it was sent, in open loop was to be sent; 0: free
+	out     int     // unconfirmed messages
 	err     error
 	leaving atomic.Bool
 }
 
-func newNATSPublisher(t *trial, url string, publisher int) (*natsPublisher, error) {
+func newNATSPublisher(t *trial, at natsAt, publisher int) (*natsPublisher, error) {
 	p := &natsPublisher{
 		maker: t.maker(publisher), pace: t.pace(publisher), size: t.c.Size,
 		confirms: t.confirm.of(publisher), late: t.late.of(publisher),
-		window: t.c.Inflight, dialer: &meteredDialer{m: &t.wire}, behind: make(chan struct{}, 1),
+		window: t.c.Inflight, dialer: &natsDialer{at: at, m: &t.wire},
 	}
 	p.changed.L = &p.mu
 	for i := range t.c.Topics {
 		p.subjects = append(p.subjects, t.subject(publisher, i))
 	}
 	var err error
-	if p.nc, err = connectNATS(url, p.dialer, p.fail); err != nil || p.window == 0 {
-		return p, err
+	if p.nc, err = connectNATS(p.dialer, p.fail); err != nil {
+		return nil, err
 	}
 	p.sentAt = make([]int64, p.window)
 	inbox := nats.NewInbox() + "."
@@ -95,7 +105,7 @@ func newNATSPublisher(t *trial, url string, publisher int) (*natsPublisher, erro
 }
 
 // publish sends until its pace says that it is over, and waits until all is
-// confirmed or, with NATS core, the server has read it; quit ends the waiting.
+// confirmed; quit ends the waiting.
 func (p *natsPublisher) publish(quit <-chan struct{}) error {
 	p.begin()
 	defer p.end()
@@ -109,27 +119,14 @@ func (p *natsPublisher) publish(quit <-chan struct{}) error {
 		case <-over:
 		}
 	}()
-	if p.window == 0 {
-		go p.follow(over)
-	}
 	payload := filler(p.size)
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
 		if err := p.some(payload, min(due, 64)); err != nil {
 			return err
 		}
 	}
-	if p.window > 0 {
-		return p.drain()
-	}
-	if err := p.nc.FlushTimeout(flushTime); err != nil {
-		return p.why(fmt.Errorf("flush: %w", err))
-	}
-	p.lastConfirm.Store(now())
-	return p.why(nil)
+	return p.drain()
 }
-
-// flushTime is how long the server may take to read what was sent.
-const flushTime = 30 * time.Second
 
 // why prefers the reason for which the connection has ended.
 func (p *natsPublisher) why(err error) error {
@@ -143,24 +140,14 @@ func (p *natsPublisher) why(err error) error {
 
 // some publishes n messages.
 func (p *natsPublisher) some(payload []byte, n int) error {
-	var at int64
-	for k := range n {
+	for range n {
 		i := p.next
-		if k&15 == 0 || p.every > 0 || p.window > 0 { // to read the clock for each would cost a part of the rate
-			at = now()
-		}
+		at := now()
 		if p.every > 0 {
 			p.late.record(at - p.due(i))
 			at = p.due(i)
 		}
 		subject := p.subjects[int(i)%len(p.subjects)]
-		if p.window == 0 {
-			p.stamp(payload, at)
-			if err := p.nc.Publish(subject, payload); err != nil {
-				return p.why(fmt.Errorf("publish: %w", err))
-			}
-			continue
-		}
 		slot := int(i) % p.window
 		if err := p.reserve(slot, &at); err != nil {
 			return err
@@ -171,52 +158,7 @@ func (p *natsPublisher) some(payload []byte, n int) error {
 		}
 		p.sent.Add(1)
 	}
-	if p.window > 0 {
-		return nil
-	}
-	p.sent.Add(uint64(n))
-	return p.bounded(n * (p.size + len(p.subjects[0])))
-}
-
-// unreadBytes is about how much of NATS core the server may not have read yet.
-const unreadBytes = 1 << 20
-
-// bounded waits while the server is too far behind, after n bytes more.
-func (p *natsPublisher) bounded(n int) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.out += n; p.out > unreadBytes/4 {
-		select {
-		case p.behind <- struct{}{}:
-		default:
-		}
-	}
-	for p.out > unreadBytes && p.err == nil {
-		p.changed.Wait()
-	}
-	return p.err
-}
-
-// follow learns how far the server is, by PING and PONG, until over.
-func (p *natsPublisher) follow(over <-chan struct{}) {
-	for {
-		select {
-		case <-p.behind:
-		case <-over:
-			return
-		}
-		p.mu.Lock()
-		n := p.out
-		p.mu.Unlock()
-		if err := p.nc.FlushTimeout(flushTime); err != nil {
-			p.fail(fmt.Errorf("flush: %w", err))
-			return
-		}
-		p.mu.Lock()
-		p.out -= n
-		p.changed.Signal()
-		p.mu.Unlock()
-	}
+	return nil
 }
 
 // reserve waits until the slot is free. In closed loop at is then the time of
@@ -310,16 +252,16 @@ const closeTime = time.Second
 type natsSubscriber struct {
 	*ledger
 	nc      *nats.Conn
-	dialer  *meteredDialer
+	dialer  *natsDialer
 	leaving atomic.Bool
 	reader  chan struct{} // closed when the last callback has returned
 }
 
 // subscribeNATS subscribes to subject, or from stream if it is not "".
-func subscribeNATS(t *trial, url, stream, subject string, l *ledger, fail func(error)) (*natsSubscriber, error) {
-	s := &natsSubscriber{ledger: l, reader: make(chan struct{}), dialer: &meteredDialer{m: &t.wire}}
+func subscribeNATS(t *trial, at natsAt, stream, subject string, l *ledger, fail func(error)) (*natsSubscriber, error) {
+	s := &natsSubscriber{ledger: l, reader: make(chan struct{}), dialer: &natsDialer{at: at, m: &t.wire}}
 	var err error
-	s.nc, err = connectNATS(url, s.dialer, func(err error) {
+	s.nc, err = connectNATS(s.dialer, func(err error) {
 		if !s.leaving.Load() {
 			fail(err)
 		}

@@ -1,63 +1,70 @@
 package compare
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-func envInt(name string, def int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-		return n
-	}
-	return def
-}
-
-var (
-	coreWrite  = envInt("CW", 64<<10)
-	pingEvery  = envInt("CP", 256<<10)
-	unreadMost_ = envInt("CU", 4)
+const (
+	// coreWrite is what a publisher with NATS core gathers before it writes, in
+	// bytes, as long as its pace allows.
+	coreWrite = 32 << 10
+	// corePing is after how many bytes a PING goes along, which the server
+	// answers when it has read so far, and coreUnread how many may be
+	// unanswered. That is a few milliseconds of the server's reading: less
+	// would make it wait for us now and then, more would only wait in buffers.
+	corePing   = 512 << 10
+	coreUnread = 4
 )
 
 // corePublisher publishes with NATS core. As with MQTT, one goroutine encodes
-// whole commands into a large buffer and writes it.
+// whole commands into a large buffer and writes it, past nats.go, whose
+// connection it is otherwise.
 type corePublisher struct {
 	maker
 	pace
 	counts
 	nc     *nats.Conn
-	dialer *meteredDialer
+	dialer *natsDialer
 	size   int
-	frames [][]byte
+	frames [][]byte // a PUB command for each topic, without header
 	late   *recorder
-	behind int
-	unread chan struct{}
+	behind int // bytes since the latest PING
 
 	mu      sync.Mutex
+	changed sync.Cond
+	unread  int // PINGs that are not answered
 	err     error
-	leaving atomic.Bool
+	leaving bool
 }
 
-func newCorePublisher(t *trial, url string, publisher int) (*corePublisher, error) {
+func newCorePublisher(t *trial, at natsAt, publisher int) (*corePublisher, error) {
 	p := &corePublisher{
-		maker: t.maker(publisher), pace: t.pace(publisher), size: t.c.Size, late: t.late.of(publisher),
-		dialer: &meteredDialer{m: &t.wire}, unread: make(chan struct{}, unreadMost_),
+		maker: t.maker(publisher), pace: t.pace(publisher), size: t.c.Size,
+		late: t.late.of(publisher), dialer: &natsDialer{at: at, m: &t.wire},
 	}
+	p.changed.L = &p.mu
+	p.dialer.pong = p.answered
 	payload := filler(p.size)
 	for i := range t.c.Topics {
 		p.frames = append(p.frames, fmt.Appendf(nil, "PUB %s %d\r\n%s\r\n", t.subject(publisher, i), p.size, payload))
 	}
 	var err error
-	p.nc, err = connectNATS(url, p.dialer, p.fail)
-	return p, err
+	if p.nc, err = connectNATS(p.dialer, p.fail, nats.PingInterval(-1)); err != nil { // PINGs are ours alone
+		return nil, err
+	}
+	if most := p.nc.MaxPayload(); int64(p.size) > most {
+		p.nc.Close()
+		return nil, fmt.Errorf("a payload of %d bytes: the server takes %d (max_payload)", p.size, most)
+	}
+	p.unread = 0 // that of nats.go's own login is answered
+	return p, nil
 }
 
+// publish sends until its pace says that it is over, and waits until the server
+// has read it; quit ends the waiting.
 func (p *corePublisher) publish(quit <-chan struct{}) error {
 	p.begin()
 	defer p.end()
@@ -71,80 +78,97 @@ func (p *corePublisher) publish(quit <-chan struct{}) error {
 		case <-over:
 		}
 	}()
-	conn := p.dialer.conn.Load()
 	var buf []byte
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
-		buf = buf[:0]
-		n := 0
-		var at int64
-		for ; n < due && len(buf) < coreWrite; n++ {
-			if n&15 == 0 {
-				at = now()
+		var n int
+		if buf, n = p.encode(buf[:0], due); p.behind >= corePing {
+			if err := p.await(coreUnread - 1); err != nil {
+				return err
 			}
-			buf = p.message(buf, at)
+			buf = p.ping(buf)
 		}
-		if p.behind += len(buf); p.behind >= pingEvery {
-			p.behind = 0
-			p.unread <- struct{}{}
-			
-		}
-		if _, err := conn.Write(buf); err != nil {
-			return p.why(fmt.Errorf("publish: %w", err))
-		}
-		p.sent.Add(uint64(n))
-		if p.behind == 0 {
-			go func() {
-				if err := p.nc.FlushTimeout(flushTime); err != nil {
-					p.fail(fmt.Errorf("flush: %w", err))
-				}
-				<-p.unread
-			}()
-		}
-		if err := p.why(nil); err != nil {
+		if err := p.write(buf); err != nil {
 			return err
 		}
+		p.sent.Add(uint64(n))
 	}
-	if err := p.nc.FlushTimeout(flushTime); err != nil {
-		return p.why(fmt.Errorf("flush: %w", err))
+	if err := p.write(p.ping(nil)); err != nil {
+		return err
 	}
-	p.lastConfirm.Store(now())
-	return p.why(nil)
+	return p.await(0)
 }
 
-func (p *corePublisher) message(buf []byte, at int64) []byte {
-	if p.every > 0 {
-		p.late.record(at - p.due(p.next))
-		at = p.due(p.next)
+// encode gathers up to due messages, at least one, and tells how many.
+func (p *corePublisher) encode(buf []byte, due int) ([]byte, int) {
+	n := 0
+	for at := now(); n < due && len(buf) < coreWrite; n++ {
+		if n&15 == 15 {
+			at = now() // to read the clock for each would cost a part of the rate
+		}
+		if p.every > 0 {
+			p.late.record(at - p.due(p.next))
+			at = p.due(p.next)
+		}
+		buf = append(buf, p.frames[int(p.next)%len(p.frames)]...)
+		p.stamp(buf[len(buf)-len("\r\n")-p.size:], at)
 	}
-	buf = append(buf, p.frames[int(p.next)%len(p.frames)]...)
-	p.stamp(buf[len(buf)-p.size-2:], at)
-	return buf
+	p.behind += len(buf)
+	return buf, n
 }
 
-func (p *corePublisher) why(err error) error {
+// ping asks the server to tell when it has read this far.
+func (p *corePublisher) ping(buf []byte) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err != nil {
-		return p.err
+	p.behind = 0
+	p.unread++
+	return append(buf, "PING\r\n"...)
+}
+
+// answered takes PONGs.
+func (p *corePublisher) answered(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unread -= n
+	p.lastConfirm.Store(now())
+	p.changed.Broadcast()
+}
+
+// await waits until no more than most PINGs are unanswered.
+func (p *corePublisher) await(most int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.err == nil && p.unread > most {
+		p.changed.Wait()
 	}
-	return err
+	return p.err
+}
+
+func (p *corePublisher) write(buf []byte) error {
+	if _, err := p.dialer.conn.Load().Write(buf); err != nil {
+		p.fail(fmt.Errorf("publish: %w", err)) // unless another reason came first
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 func (p *corePublisher) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err == nil && !p.leaving.Load() {
+	if p.err == nil && !p.leaving {
 		p.err = err
 	}
+	p.changed.Broadcast()
 }
 
 func (p *corePublisher) windowed() int    { return 0 }
 func (p *corePublisher) counted() *counts { return &p.counts }
+
 func (p *corePublisher) close() {
-	p.leaving.Store(true)
+	p.mu.Lock()
+	p.leaving = true
+	p.mu.Unlock()
 	p.dialer.give(closeTime)
 	p.nc.Close()
 }
-
-var _ = errors.New
-var _ = time.Now

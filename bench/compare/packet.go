@@ -117,7 +117,7 @@ type session struct {
 }
 
 // login connects to a broker with MQTT 5, or 3.1.1 where the broker refuses it.
-func login(ctx context.Context, broker *url.URL, id string, m *meter) (*session, error) {
+func login(ctx context.Context, broker brokerAt, id string, m *meter) (*session, error) {
 	s, err := loginWith(ctx, broker, id, m, client.Version5)
 	var refusal *client.Refusal
 	if errors.As(err, &refusal) && refusal.Version() {
@@ -126,8 +126,9 @@ func login(ctx context.Context, broker *url.URL, id string, m *meter) (*session,
 	return s, err
 }
 
-func loginWith(ctx context.Context, broker *url.URL, id string, m *meter, version byte) (*session, error) {
-	raw, err := new(dial.Dialer).Dial(ctx, broker)
+func loginWith(ctx context.Context, broker brokerAt, id string, m *meter, version byte) (*session, error) {
+	d := dial.Dialer{TLS: broker.tls}
+	raw, err := d.Dial(ctx, broker.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +137,7 @@ func loginWith(ctx context.Context, broker *url.URL, id string, m *meter, versio
 	raw.SetDeadline(time.Now().Add(dialTime))
 	conn := metered{raw, m}
 	s := &session{conn: conn, in: &input{conn: conn, buf: make([]byte, 64<<10)}, version: version, window: 65535}
-	if _, err = conn.Write(connectPacket(broker, id, version)); err == nil {
+	if _, err = conn.Write(connectPacket(broker.URL, id, version)); err == nil {
 		err = s.connack()
 	}
 	if err != nil {

@@ -27,21 +27,40 @@ const pipelineConfig = `sources:
     client_id: %s
     subscribe: ["%s/#"]
     qos: 1
-log:
+%slog:
   dir: %s
 nats:
   url: %q
   stream: %s
   subject_prefix: %s
-http:
+%shttp:
   listen: 127.0.0.1:%d
 `
+
+// settings are what the pipeline's source needs to get in.
+func (b brokerAt) settings() string {
+	if t := b.tls; t.CA != "" || t.Cert != "" || t.AnyName {
+		return fmt.Sprintf("    tls: {ca: %q, cert: %q, key: %q, insecure: %v}\n", t.CA, t.Cert, t.Key, t.AnyName)
+	}
+	return ""
+}
+
+// settings are what the pipeline's forwarder needs to get in.
+func (at natsAt) settings() (text string) {
+	if at.creds != "" {
+		text = fmt.Sprintf("  creds_file: %q\n", at.creds)
+	}
+	if t := at.tls; t.CA != "" || t.Cert != "" {
+		text += fmt.Sprintf("  tls: {ca: %q, cert: %q, key: %q}\n", t.CA, t.Cert, t.Key)
+	}
+	return text
+}
 
 // pipelineTime is how long the pipeline may take until it is ready, or to end.
 const pipelineTime = 20 * time.Second
 
 // startPipeline runs mqttetl for this trial as a process of its own.
-func (t *trial) startPipeline(broker, natsURL string) error {
+func (t *trial) startPipeline(broker brokerAt, to natsAt) error {
 	port, err := freePort()
 	if err != nil {
 		return err
@@ -52,7 +71,8 @@ func (t *trial) startPipeline(broker, natsURL string) error {
 	}
 	t.cleanup = append(t.cleanup, func() error { return os.RemoveAll(dir) })
 	prefix := t.pipelinePrefix()
-	conf := fmt.Sprintf(pipelineConfig, broker, pipelineID(t.run), t.topicPrefix(), filepath.Join(dir, "log"), natsURL, t.stream(), prefix, port)
+	conf := fmt.Sprintf(pipelineConfig, broker.String(), pipelineID(t.run), t.topicPrefix(), broker.settings(), filepath.Join(dir, "log"),
+		to.url, t.stream(), prefix, to.settings(), port)
 	file := filepath.Join(dir, "mqttetl.yaml")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return err
@@ -69,7 +89,7 @@ func (t *trial) startPipeline(broker, natsURL string) error {
 	go func() { ended <- cmd.Wait() }()
 	t.cleanup = append(t.cleanup, func() error { return t.stopPipeline(cmd, ended, broker) })
 	h := t.up["pipeline"]
-	h.PID, h.Config, h.URL = cmd.Process.Pid, redactedText(conf, broker, natsURL), fmt.Sprintf("http://127.0.0.1:%d", port)
+	h.PID, h.Config, h.URL = cmd.Process.Pid, redactedText(conf, broker.String(), to.url), fmt.Sprintf("http://127.0.0.1:%d", port)
 	if err := t.awaitPipeline(h.URL, ended); err != nil {
 		return fmt.Errorf("start the pipeline: %w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
@@ -104,7 +124,7 @@ func (t *trial) awaitPipeline(address string, ended chan error) error {
 }
 
 // stopPipeline ends the process, and its session on a broker that stays.
-func (t *trial) stopPipeline(cmd *exec.Cmd, ended chan error, broker string) error {
+func (t *trial) stopPipeline(cmd *exec.Cmd, ended chan error, broker brokerAt) error {
 	_ = cmd.Process.Signal(syscall.SIGTERM) // or it has ended by itself
 	late := time.AfterFunc(pipelineTime, func() { cmd.Process.Kill() })
 	defer late.Stop()
@@ -112,16 +132,16 @@ func (t *trial) stopPipeline(cmd *exec.Cmd, ended chan error, broker string) err
 	if t.ctx.Err() != nil && t.cfg.MQTT == "" {
 		return nil // the broker may have had the Ctrl-C too
 	}
-	return endSession(context.Background(), broker, pipelineID(t.run))
+	return endSession(context.Background(), broker.String(), broker.tls, pipelineID(t.run))
 }
 
 // endSession removes a session from a broker.
-func endSession(ctx context.Context, broker, id string) error {
+func endSession(ctx context.Context, broker string, tls dial.TLS, id string) error {
 	u, err := dial.URL(broker)
 	if err != nil {
 		return err
 	}
-	s, err := login(ctx, u, id, new(meter))
+	s, err := login(ctx, brokerAt{u, tls}, id, new(meter))
 	if err != nil {
 		return fmt.Errorf("end the session of %s: %w", id, err)
 	}

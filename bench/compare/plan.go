@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // Config says what to compare.
@@ -16,9 +18,12 @@ type Config struct {
 	Self []string
 	Dir  string // below which servers keep their files; "": the system's directory for temporary files
 
-	MQTT    string // URL of a broker; "": one is started
-	NATS    string // URL of a server; "": one is started
-	Monitor string // URL of its monitoring port; "": port 8222 of its host
+	MQTT    string   // URL of a broker; "": one is started
+	MQTTTLS dial.TLS // of that broker
+	NATS    string   // URL of a server, nats or tls; "": one is started
+	NATSTLS dial.TLS // of that server
+	Creds   string   // file with credentials for it, or ""
+	Monitor string   // URL of its monitoring port; "": port 8222 of its host
 
 	Duration time.Duration // of publishing, of a case in a round; open loop and the instrument's own cases have half
 	Rounds   int

@@ -2,7 +2,6 @@ package compare
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,7 +19,7 @@ func (t *trial) prepare() error {
 	var err error
 	switch {
 	case t.c.ID == refBareNATS:
-		err = t.add(newBarePublisher(t, h.url))
+		err = t.add(newBarePublisher(t, h.nats))
 	case t.c.ID == refMosquitto:
 		err = t.add(newMosquittoPub(t, h.broker))
 	case t.c.Protocol == MQTT:
@@ -28,13 +27,13 @@ func (t *trial) prepare() error {
 			err = t.connectMQTT(h.broker)
 		}
 	case t.c.Protocol == Bridge:
-		err = t.prepareBridge(h, t.up[hostNATS].url)
+		err = t.prepareBridge(h, t.up[hostNATS].nats)
 	case t.c.Protocol == JetStream && t.c.Subscribers > 0:
-		if err = t.createStream(h.url, t.storage()); err == nil {
-			err = t.prepareNATS(h.url, t.stream())
+		if err = t.createStream(h.nats, t.storage()); err == nil {
+			err = t.prepareNATS(h.nats, t.stream())
 		}
 	default:
-		err = t.prepareNATS(h.url, "")
+		err = t.prepareNATS(h.nats, "")
 	}
 	return err
 }
@@ -54,7 +53,7 @@ func (t *trial) storage() jetstream.StorageType {
 	return jetstream.FileStorage
 }
 
-func (t *trial) subscribeMQTT(broker *url.URL) error {
+func (t *trial) subscribeMQTT(broker brokerAt) error {
 	for i := range t.c.Subscribers {
 		s, err := login(t.ctx, broker, t.clientID("s", i), &t.wire)
 		if err != nil {
@@ -70,7 +69,7 @@ func (t *trial) subscribeMQTT(broker *url.URL) error {
 	return nil
 }
 
-func (t *trial) connectMQTT(broker *url.URL) error {
+func (t *trial) connectMQTT(broker brokerAt) error {
 	for i := range t.c.Publishers {
 		s, err := login(t.ctx, broker, t.clientID("p", i), &t.wire)
 		if err != nil {
@@ -85,30 +84,29 @@ func (t *trial) clientID(kind string, i int) string {
 	return "mqttetl-bench-" + t.run + "-" + strconv.Itoa(int(t.tag)) + kind + strconv.Itoa(i)
 }
 
-func (t *trial) prepareNATS(url, stream string) error {
-	if err := t.subscribeNATS(url, stream, t.subjectPrefix()); err != nil {
+func (t *trial) prepareNATS(at natsAt, stream string) error {
+	if err := t.subscribeNATS(at, stream, t.subjectPrefix()); err != nil {
 		return err
 	}
 	for i := range t.c.Publishers {
-		var p publisher
-		var err error
-		if t.c.Inflight == 0 {
-			p, err = newCorePublisher(t, url, i)
-		} else {
-			p, err = newNATSPublisher(t, url, i)
-		}
-		if err != nil {
+		if err := t.add(t.natsPublisher(at, i)); err != nil {
 			return err
 		}
-		t.pubs = append(t.pubs, p)
 	}
 	return nil
 }
 
-func (t *trial) subscribeNATS(url, stream, prefix string) error {
+func (t *trial) natsPublisher(at natsAt, i int) (publisher, error) {
+	if t.c.Inflight == 0 {
+		return newCorePublisher(t, at, i)
+	}
+	return newNATSPublisher(t, at, i)
+}
+
+func (t *trial) subscribeNATS(at natsAt, stream, prefix string) error {
 	for i := range t.c.Subscribers {
 		first, n := t.hears(i)
-		s, err := subscribeNATS(t, url, stream, t.filter(i, prefix, ".", ">"), newLedger(t, i, first, n), t.fail)
+		s, err := subscribeNATS(t, at, stream, t.filter(i, prefix, ".", ">"), newLedger(t, i, first, n), t.fail)
 		if err != nil {
 			return err
 		}
@@ -118,15 +116,15 @@ func (t *trial) subscribeNATS(url, stream, prefix string) error {
 }
 
 // prepareBridge starts the pipeline between the broker and the stream.
-func (t *trial) prepareBridge(broker *host, url string) error {
-	if err := t.createStream(url, jetstream.FileStorage); err != nil {
+func (t *trial) prepareBridge(broker *host, at natsAt) error {
+	if err := t.createStream(at, jetstream.FileStorage); err != nil {
 		return err
 	}
-	if err := t.startPipeline(broker.url, url); err != nil {
+	if err := t.startPipeline(broker.broker, at); err != nil {
 		return err
 	}
 	prefix := t.pipelinePrefix() + "." + topicRoot + "." + t.run + "." + strconv.Itoa(int(t.tag))
-	if err := t.subscribeNATS(url, t.stream(), prefix); err != nil {
+	if err := t.subscribeNATS(at, t.stream(), prefix); err != nil {
 		return err
 	}
 	return t.connectMQTT(broker.broker)

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -22,8 +22,15 @@ type barePublisher struct {
 	stopped *atomic.Bool
 }
 
-func newBarePublisher(t *trial, url string) (publisher, error) {
-	nc, err := nats.Connect(url, nats.NoReconnect())
+func newBarePublisher(t *trial, at natsAt) (publisher, error) {
+	options := at.options()
+	if t := at.tls; t.CA != "" {
+		options = append(options, nats.RootCAs(t.CA))
+	}
+	if t := at.tls; t.Cert != "" {
+		options = append(options, nats.ClientCert(t.Cert, t.Key))
+	}
+	nc, err := nats.Connect(at.url, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
@@ -46,6 +53,9 @@ func (p *barePublisher) windowed() int    { return 0 }
 func (p *barePublisher) counted() *counts { return &p.counts }
 func (p *barePublisher) close()           { p.nc.Close() }
 
+// flushTime is how long the server may take to read what was sent.
+const flushTime = 30 * time.Second
+
 // mosquittoLines is how many lines mosquitto_pub gets at once: of more 2.0.11
 // loses some now and then, with exit code 0.
 const mosquittoLines = 20000
@@ -59,7 +69,7 @@ type mosquittoPubs struct {
 	stopped *atomic.Bool
 }
 
-func newMosquittoPub(t *trial, broker *url.URL) (publisher, error) {
+func newMosquittoPub(t *trial, broker brokerAt) (publisher, error) {
 	p := &mosquittoPubs{program: mosquittoPub(), stopped: &t.stopped, lines: strings.Repeat(string(filler(t.c.Size))+"\n", mosquittoLines)}
 	if p.program == "" {
 		return nil, errors.New("mosquitto_pub is not installed: apt-get install mosquitto-clients")

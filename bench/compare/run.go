@@ -38,7 +38,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		endToEnd: map[*Case]*hdrhistogram.Histogram{}, confirms: map[*Case]*hdrhistogram.Histogram{}}
 	w.owner = newOwner(w.run)
 	if cfg.MQTT != "" {
-		w.owner.MQTT = cfg.MQTT
+		w.owner.MQTT, w.owner.TLS = cfg.MQTT, cfg.MQTTTLS
 	}
 	w.report = &Report{
 		Schema: Schema, Version: cfg.Version, Run: w.run, Started: time.Now(), Command: cfg.Command,

@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // Names of everything that a run makes on a server: they begin with these and
@@ -32,13 +33,14 @@ type owner struct {
 	Ticks string    `json:"ticks"` // start of the process, field 22 of /proc/PID/stat
 	Begun time.Time `json:"begun"`
 	MQTT  string    `json:"mqtt,omitempty"` // given broker with the pipeline's session
+	TLS   dial.TLS  `json:"tls,omitzero"`   // of that
 }
 
 // mark is the owner for others to read: without the broker's URL, which may have
 // a password.
 func (w *world) mark() string {
 	o := w.owner
-	o.MQTT = ""
+	o.MQTT, o.TLS = "", dial.TLS{}
 	return o.String()
 }
 
@@ -92,23 +94,23 @@ func startTicks(pid int) string {
 const askTime = 10 * time.Second
 
 // createStream makes the run's stream for a trial; it is gone after it.
-func (t *trial) createStream(url string, storage jetstream.StorageType) error {
-	return t.ask(url, func(ctx context.Context, js jetstream.JetStream) error {
+func (t *trial) createStream(at natsAt, storage jetstream.StorageType) error {
+	return t.ask(at, func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
 			Name: t.stream(), Subjects: []string{t.subjectPrefix() + ".>"}, Storage: storage, Description: t.mark(),
 		})
 		if err != nil {
 			return fmt.Errorf("create stream %s: %w", t.stream(), err)
 		}
-		t.cleanup = append(t.cleanup, func() error { return t.deleteStream(url) })
+		t.cleanup = append(t.cleanup, func() error { return t.deleteStream(at) })
 		return nil
 	})
 }
 
 func (w *world) stream() string { return streamRoot + strings.ToUpper(w.run) }
 
-func (t *trial) deleteStream(url string) error {
-	err := t.ask(url, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, t.stream()) })
+func (t *trial) deleteStream(at natsAt) error {
+	err := t.ask(at, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, t.stream()) })
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("remove stream %s: %w", t.stream(), err)
 	}
@@ -117,12 +119,12 @@ func (t *trial) deleteStream(url string) error {
 
 // ask makes requests to JetStream with a connection of their own, also when the
 // run has been interrupted.
-func (w *world) ask(url string, f func(context.Context, jetstream.JetStream) error) error {
+func (w *world) ask(at natsAt, f func(context.Context, jetstream.JetStream) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
-	nc, err := nats.Connect(url, nats.Name("mqttetl bench"), nats.NoReconnect(), nats.Timeout(dialTime))
+	nc, err := connectNATS(&natsDialer{at: at, m: new(meter)}, func(error) {}) // which the request will tell
 	if err != nil {
-		return fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return err
 	}
 	defer nc.Close()
 	js, err := jetstream.New(nc)
@@ -133,8 +135,8 @@ func (w *world) ask(url string, f func(context.Context, jetstream.JetStream) err
 }
 
 // removeStreams removes what killed runs have left on a server.
-func (w *world) removeStreams(url string) error {
-	return w.ask(url, func(ctx context.Context, js jetstream.JetStream) error {
+func (w *world) removeStreams(at natsAt) error {
+	return w.ask(at, func(ctx context.Context, js jetstream.JetStream) error {
 		list := js.ListStreams(ctx)
 		var old []string
 		for s := range list.Info() {
@@ -186,7 +188,7 @@ func (w *world) removeDirs(ctx context.Context, base string) {
 			continue
 		}
 		if o.MQTT != "" {
-			if err := endSession(ctx, o.MQTT, pipelineID(o.Run)); err != nil {
+			if err := endSession(ctx, o.MQTT, o.TLS, pipelineID(o.Run)); err != nil {
 				w.note("%s of a killed run stays, its session on %s cannot be ended: %v", dir, redacted(o.MQTT), err)
 				continue
 			}

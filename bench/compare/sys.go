@@ -3,7 +3,6 @@ package compare
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,8 +42,9 @@ type sysWatch struct {
 }
 
 // watchSys connects and subscribes.
-func watchSys(ctx context.Context, broker *url.URL, id string) (*sysWatch, error) {
-	conn, err := new(dial.Dialer).Dial(ctx, broker)
+func watchSys(ctx context.Context, broker brokerAt, id string) (*sysWatch, error) {
+	d := dial.Dialer{TLS: broker.tls}
+	conn, err := d.Dial(ctx, broker.URL)
 	if err != nil {
 		return nil, err
 	}

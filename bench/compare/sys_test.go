@@ -54,7 +54,7 @@ func TestRetainedIsNoUpdate(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	w, err := watchSys(ctx, broker, "watch")
+	w, err := watchSys(ctx, brokerAt{URL: broker}, "watch")
 	if err != nil {
 		t.Fatal(err)
 	}

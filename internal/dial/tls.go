@@ -37,19 +37,39 @@ type stream struct {
 func (s stream) Close() error { return s.tcp.Close() }
 
 func (d *Dialer) tls(ctx context.Context, address string, alpn []string) (net.Conn, error) {
-	conf, err := d.TLS.config(address)
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	conf.NextProtos = alpn
+	t := d.TLS
+	t.ALPN = alpn
+	conf, err := t.config(host)
+	if err != nil {
+		return nil, err
+	}
 	tcp, err := d.tcp(ctx, address)
 	if err != nil {
 		return nil, err
 	}
+	return client(ctx, tcp, address, conf)
+}
+
+// Client makes TLS with host over an open connection, which it closes where
+// that fails.
+func (t *TLS) Client(ctx context.Context, tcp net.Conn, host string) (net.Conn, error) {
+	conf, err := t.config(host)
+	if err != nil {
+		_ = tcp.Close()
+		return nil, err
+	}
+	return client(ctx, tcp, host, conf)
+}
+
+func client(ctx context.Context, tcp net.Conn, peer string, conf *tls.Config) (net.Conn, error) {
 	t := tls.Client(tcp, conf)
 	if err := t.HandshakeContext(ctx); err != nil {
 		_ = tcp.Close()
-		return nil, explain(fmt.Errorf("TLS with %s: %w", address, err))
+		return nil, explain(fmt.Errorf("TLS with %s: %w", peer, err))
 	}
 	return stream{t, tcp}, nil
 }
@@ -77,13 +97,9 @@ func explain(err error) error {
 }
 
 // config reads the files and returns the client's TLS configuration.
-func (t *TLS) config(address string) (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
+func (t *TLS) config(host string) (*tls.Config, error) {
 	conf := &tls.Config{
-		ServerName: host, MinVersion: tls.VersionTLS12,
+		ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: t.ALPN,
 		InsecureSkipVerify: t.Insecure || t.AnyName,
 	}
 	if t.ServerName != "" {
@@ -92,6 +108,7 @@ func (t *TLS) config(address string) (*tls.Config, error) {
 	if t.Version != 0 {
 		conf.MinVersion, conf.MaxVersion = t.Version, t.Version
 	}
+	var err error
 	if conf.RootCAs, err = t.authorities(); err != nil {
 		return nil, err
 	}
