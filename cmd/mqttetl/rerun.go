@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -194,15 +193,6 @@ func rerunProgress(from, done, of mqttetl.Seq, elapsed time.Duration) string {
 	return text
 }
 
-// fingerprint says what makes the rows.
-func fingerprint(routes []transform.Route) string {
-	p, err := json.Marshal(routes)
-	if err != nil {
-		panic(err) // they are texts
-	}
-	return string(p)
-}
-
 // begin finds out where to begin, and says what should be known. done: no
 // message is meant, or an interrupted rerun had only its old table left to remove.
 func (f *rerunFlags) begin(ctx context.Context, w io.Writer, cfg *config.Config, r *rerun, routes []transform.Route, since time.Time) (done bool, err error) {
@@ -222,13 +212,17 @@ func (f *rerunFlags) begin(ctx context.Context, w io.Writer, cfg *config.Config,
 	if err := f.checkTable(w, cfg, r, table, since); err != nil {
 		return false, err
 	}
+	id, err := newRerunIdentity(routes, f.since)
+	if err != nil {
+		return false, err
+	}
 	b := r.rebuild
 	if f.resume {
 		switch left, err := b.Leftover(); {
 		case err != nil:
 			return false, err
-		case b.Found && b.State.Routes != fingerprint(routes):
-			return false, mqttetl.WithHint(fmt.Errorf("table %s: the routes have changed since the rerun was interrupted", table), "without --resume it begins anew")
+		case b.Found && b.State.Routes != id.text():
+			return false, id.differs(table, b.State.Routes)
 		case !b.Found && left:
 			fmt.Fprintf(w, "table %s has been replaced already\n", table)
 			return true, b.Discard(ctx)
@@ -241,7 +235,7 @@ func (f *rerunFlags) begin(ctx context.Context, w io.Writer, cfg *config.Config,
 	} else {
 		var first mqttetl.Seq
 		if first, err = firstSince(ctx, r.reader, since); err == nil {
-			err = b.Begin(ctx, archive.RebuildState{Routes: fingerprint(routes), First: first})
+			err = b.Begin(ctx, archive.RebuildState{Routes: id.text(), First: first})
 		}
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -198,6 +199,56 @@ func TestRerunResumesOnlyTheSameRoutes(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	if o := call(t, "transform", "rerun", "-c", s.config, "--route", "numbers"); o.code != 0 || !strings.HasPrefix(o.err, "table numbers: 4 rows of 5 messages, records 1 to 5; dead letters: 1, before 1\n") {
+		t.Errorf("%+v", o)
+	}
+}
+
+// The same holds for another --since, and for a descriptor file that is another.
+func TestRerunResumesOnlyTheSameMessages(t *testing.T) {
+	dir := t.TempDir()
+	proto, descriptor := filepath.Join(dir, "m.proto"), filepath.Join(dir, "m.desc")
+	compile := func(field string) {
+		t.Helper()
+		writeFile(t, proto, `syntax = "proto3"; message M { int64 n = 1; `+field+` }`)
+		if out, err := inShell(dir, "protoc -o m.desc m.proto").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	compile("")
+	s := trySite(t)
+	s.routed(t, fmt.Sprintf("routes:\n  - {name: r, topic: 'a/+', decode: protobuf, descriptor: %q, message: M, table: r, columns: {n: INTEGER}}\n", descriptor))
+	const since = "2000-01-01"
+	interrupted := func() {
+		t.Helper()
+		cfg, err := loadStores(s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := newRerunIdentity(cfg.Routes, since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := archive.OpenRebuild(t.Context(), s.archive(), mqttetl.Table{Name: "r", Columns: []mqttetl.Column{{Name: "n", Type: mqttetl.Integer}}})
+		if err == nil {
+			err = errors.Join(r.Begin(t.Context(), archive.RebuildState{Routes: id.text(), First: 1}), r.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	resume := func(more ...string) outcome {
+		return call(t, append([]string{"transform", "rerun", "-c", s.config, "--route", "r", "--resume"}, more...)...)
+	}
+	interrupted()
+	if o := resume(); o.code != exitFailed || !strings.Contains(o.err, "had another --since") || !strings.Contains(o.err, "hint: give --since 2000-01-01 to go on") {
+		t.Errorf("%+v", o)
+	}
+	compile("string s = 2;")
+	if o := resume("--since", since); o.code != exitFailed || !strings.Contains(o.err, "a descriptor file of its routes has changed") {
+		t.Errorf("%+v", o)
+	}
+	compile("")
+	if o := resume("--since", since); o.code != 0 {
 		t.Errorf("%+v", o)
 	}
 }
