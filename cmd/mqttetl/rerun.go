@@ -124,6 +124,8 @@ type rerun struct {
 	routes []transform.Route
 	births map[string]mqttetl.Birth
 
+	swapTime time.Duration
+
 	sel     mqttetl.Selection
 	at      mqttetl.Seq // the record that is applied next
 	applied uint64
@@ -132,31 +134,46 @@ type rerun struct {
 	show    func(done, of mqttetl.Seq)
 }
 
-func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, routes []transform.Route, since time.Time) error {
+// openRerun compiles the routes and opens the archive. close ends what it returns.
+func openRerun(ctx context.Context, cfg *config.Config, routes []transform.Route) (r *rerun, err error) {
 	if cfg.Archive == nil {
-		return configError{errors.New("there is no archive in the configuration")}
+		return nil, configError{errors.New("there is no archive in the configuration")}
 	}
 	set, err := transform.Compile(routes)
 	if err != nil {
-		return configError{err}
+		return nil, configError{err}
 	}
-	r := &rerun{set: set, routes: routes, births: map[string]mqttetl.Birth{}}
+	r = &rerun{set: set, routes: routes, births: map[string]mqttetl.Birth{}, swapTime: swapTime}
 	for _, route := range routes {
 		r.names = append(r.names, route.Name)
 		r.stages = append(r.stages, transform.Stage(route.Name))
 	}
 	r.sel.Topics = set.Filters()
+	r.show = func(mqttetl.Seq, mqttetl.Seq) {}
 	if r.applier, err = set.Applier(transform.Options{NoSuspend: true}); err != nil {
-		return configError{err}
+		return nil, configError{err}
 	}
 	if r.reader, err = archive.OpenReader(cfg.Archive.Path); err != nil {
-		return err
+		return nil, err
 	}
-	defer r.reader.Close()
 	if r.rebuild, err = archive.OpenRebuild(ctx, cfg.Archive.Path, set.Tables()[0]); err != nil {
+		_ = r.reader.Close() // the first error is the one that says why
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rerun) close() {
+	_ = r.rebuild.Close() // what matters is committed
+	_ = r.reader.Close()
+}
+
+func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, routes []transform.Route, since time.Time) error {
+	r, err := openRerun(ctx, cfg, routes)
+	if err != nil {
 		return err
 	}
-	defer r.rebuild.Close()
+	defer r.close()
 	line := newProgressLine(std.err, f.quiet)
 	defer line.clear()
 	var from mqttetl.Seq
@@ -170,16 +187,13 @@ func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, r
 	if err != nil || done {
 		return err
 	}
-	if err := r.build(ctx); err != nil {
-		return err
-	}
-	was, are, err := r.swap(ctx)
+	was, are, err := r.build(ctx)
 	if err != nil {
 		return err
 	}
 	line.clear()
 	fmt.Fprintf(std.err, "table %s: %d rows of %d messages, records %d to %d; dead letters: %d, before %d\n",
-		set.Tables()[0].Name, r.rows, r.applied, r.rebuild.State.First, r.rebuild.State.Next-1, are, was)
+		r.set.Tables()[0].Name, r.rows, r.applied, r.rebuild.State.First, r.rebuild.State.Next-1, are, was)
 	return r.rebuild.Discard(ctx)
 }
 
@@ -296,74 +310,4 @@ func firstSince(ctx context.Context, reader *archive.Reader, since time.Time) (m
 		return 0, err
 	}
 	return recs[0].Seq, nil
-}
-
-// near is how far the archive's cursor may be ahead when the swap begins, which
-// the service waits for.
-const near = 2000
-
-// build applies the routes until the archive's cursor is near.
-func (r *rerun) build(ctx context.Context) error {
-	for round := 0; ; round++ {
-		cursor, err := r.reader.Cursor()
-		if err != nil {
-			return err
-		}
-		if cursor < r.at+near && (round > 0 || cursor < r.at) || round > 100 {
-			return r.retry(ctx)
-		}
-		if err := r.upTo(ctx, cursor); err != nil {
-			return err
-		}
-	}
-}
-
-// upTo applies the routes to the records up to the given one.
-func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq) error {
-	for r.at <= to {
-		recs, through, err := r.reader.Scan(ctx, &r.sel, r.at, to)
-		end := errors.Is(err, io.EOF)
-		if err != nil && !end {
-			return err
-		}
-		if end {
-			through = to
-		}
-		r.apply(recs)
-		next := max(through+1, r.at)
-		if next > r.rebuild.State.Next {
-			rows := &r.applier.Rows[0]
-			if err := r.rebuild.Append(ctx, rows, r.letters, next); err != nil {
-				return err
-			}
-			r.rows += uint64(rows.Len())
-		}
-		r.at = next
-		r.show(next-1, to)
-	}
-	return nil
-}
-
-// apply leaves in the applier what the routes make of the records, without what
-// was appended before an interruption, or is kept.
-func (r *rerun) apply(recs []mqttetl.Record) {
-	r.applier.Reset()
-	for i := range recs {
-		if i > 0 && recs[i-1].Seq < r.rebuild.State.Next && recs[i].Seq >= r.rebuild.State.Next {
-			r.applier.Reset()
-		}
-		r.applier.Apply(&recs[i])
-		if recs[i].Seq >= r.rebuild.State.Next {
-			r.applied++
-		}
-	}
-	if len(recs) > 0 && recs[len(recs)-1].Seq < r.rebuild.State.Next {
-		r.applier.Reset()
-	}
-	r.letters = r.letters[:0]
-	for i := range r.applier.Failures {
-		if f := &r.applier.Failures[i]; !f.Nulls {
-			r.letters = append(r.letters, f.DeadLetter())
-		}
-	}
 }

@@ -75,10 +75,3 @@ func (r *rerun) memory() archive.Memory {
 	}
 	return archive.Memory{Routes: r.names, Births: slices.Collect(maps.Values(r.births))}
 }
-
-func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
-	return r.rebuild.Swap(ctx, r.stages, func(cursor mqttetl.Seq) (archive.Memory, error) {
-		err := r.upTo(ctx, cursor)
-		return r.memory(), err
-	})
-}

@@ -53,15 +53,23 @@ type Memory struct {
 	Births []mqttetl.Birth
 }
 
+// ErrBehind: there is more to catch up with than fits into the transaction of Swap.
+var ErrBehind = errors.New("the rebuilt table is too far behind")
+
 // Swap has catchUp append what is missing up to the archive's cursor, and puts
 // the new table, the dead letters of the stages and the memory of the routes into
 // the place of the old ones, in one transaction: the service, which fills the old
 // table before it, fills the new one behind it. It returns the number of dead
 // letters that went and that are there now.
+//
+// The service waits for the transaction. If catchUp returns ErrBehind, because
+// it would take too long, what it has appended is kept, the tables stay as they
+// are, and Swap returns ErrBehind, too.
 func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor mqttetl.Seq) (Memory, error)) (was, are int64, err error) {
 	if err := r.exec(`PRAGMA synchronous=FULL`); err != nil {
 		return 0, 0, failed(r.a.path, "rebuild table "+r.table.Name, err)
 	}
+	behind := false
 	err = r.transaction(ctx, func() error {
 		r.inTx = true
 		defer func() { r.inTx = false }()
@@ -70,6 +78,9 @@ func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor
 			return err
 		}
 		memory, err := catchUp(m.cursor)
+		if behind = errors.Is(err, ErrBehind); behind {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -80,6 +91,9 @@ func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor
 	})
 	if err != nil {
 		return 0, 0, failed(r.a.path, "replace table "+r.table.Name, err)
+	}
+	if behind {
+		return 0, 0, ErrBehind
 	}
 	r.Found = false
 	return was, are, nil
