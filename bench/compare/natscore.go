@@ -11,12 +11,14 @@ const (
 	// coreWrite is what a publisher with NATS core gathers before it writes, in
 	// bytes, as long as its pace allows.
 	coreWrite = 32 << 10
-	// corePing is after how many bytes a PING goes along, which the server
-	// answers when it has read so far, and coreUnread how many may be
-	// unanswered. That is a few milliseconds of the server's reading: less
-	// would make it wait for us now and then, more would only wait in buffers.
-	corePing   = 512 << 10
-	coreUnread = 4
+	// coreUnread is how many PINGs the server may not have answered, which it
+	// does when it has read so far. One goes along after each corePing bytes:
+	// what is unread waits in buffers, and would be the latency that is measured.
+	// Where nobody hears there is none to spoil, and publishAlone lets the server
+	// read on also while other processes keep us from a processor.
+	coreUnread   = 4
+	corePing     = 256 << 10
+	publishAlone = 2 << 20
 )
 
 // corePublisher publishes with NATS core. As with MQTT, one goroutine encodes
@@ -29,6 +31,7 @@ type corePublisher struct {
 	nc     *nats.Conn
 	dialer *natsDialer
 	size   int
+	step   int      // bytes from PING to PING
 	frames [][]byte // a PUB command for each topic, without header
 	late   *recorder
 	behind int // bytes since the latest PING
@@ -43,7 +46,10 @@ type corePublisher struct {
 func newCorePublisher(t *trial, at natsAt, publisher int) (*corePublisher, error) {
 	p := &corePublisher{
 		maker: t.maker(publisher), pace: t.pace(publisher), size: t.c.Size,
-		late: t.late.of(publisher), dialer: &natsDialer{at: at, m: &t.wire},
+		late: t.late.of(publisher), dialer: &natsDialer{at: at, m: &t.wire}, step: corePing,
+	}
+	if t.c.Subscribers == 0 {
+		p.step = publishAlone
 	}
 	p.changed.L = &p.mu
 	p.dialer.pong = p.answered
@@ -81,7 +87,7 @@ func (p *corePublisher) publish(quit <-chan struct{}) error {
 	var buf []byte
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
 		var n int
-		if buf, n = p.encode(buf[:0], due); p.behind >= corePing {
+		if buf, n = p.encode(buf[:0], due); p.behind >= p.step {
 			if err := p.await(coreUnread - 1); err != nil {
 				return err
 			}
