@@ -37,6 +37,30 @@ func TestIndexesFindAFreeName(t *testing.T) {
 	}
 }
 
+// Nor is an index in the way of a table that is configured later, also where an
+// earlier version has named it so.
+func TestIndexIsInTheWayOfNoTable(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "a.db")
+		o := Options{Tables: []mqttetl.Table{tableOf("a")}}
+		must(t, openWith(t, path, o).Close())
+		if old {
+			shell(t, path, `drop index "a.time"; create index a_time on a(time)`)
+			must(t, openWith(t, path, o).Close())
+			if got := shell(t, path, "explain query plan select * from a where time > 3"); !strings.Contains(got, "INDEX a_time") {
+				t.Errorf("the old index is not used: %s", got)
+			}
+		}
+		o.Tables = append(o.Tables, tableOf("a_time"))
+		must(t, openWith(t, path, o).Close())
+		for _, name := range []string{"a", "a_time"} {
+			if got := shell(t, path, fmt.Sprintf("explain query plan select * from %s where time > 3", name)); !strings.Contains(got, "INDEX "+name+".time") {
+				t.Errorf("old %v: no index on time of %s: %s", old, name, got)
+			}
+		}
+	}
+}
+
 // What a rerun leaves when it is killed is not in the way of the service, also
 // where the table was not there yet, and a second rerun finds a free name, too.
 func TestTableAfterAnInterruptedRebuild(t *testing.T) {

@@ -33,9 +33,30 @@ func createTable(name, index string, t *mqttetl.Table) string {
 	return b.String()
 }
 
+// indexSuffix makes the name of a table that of its index on time. Indexes and
+// tables share one space of names, and no table of a route has a dot in its own.
+// Until this was noticed it was _time; indexes of that name stay.
+const indexSuffix = ".time"
+
+// moveIndex is the SQL that gives the index on time of another typed table its
+// new name where it has that of the table t; "" if there is no such index.
+func (a *Archive) moveIndex(t *mqttetl.Table) (string, error) {
+	var index, table string
+	err := a.conn.QueryRowContext(background, `SELECT name, tbl_name FROM main.sqlite_schema WHERE type = 'index' AND lower(name) = lower(?)
+		AND lower(name) = lower(tbl_name || '_time') AND sql NOT LIKE 'CREATE UNIQUE %'
+		AND (SELECT group_concat(name) FROM pragma_index_info(sqlite_schema.name, 'main')) = 'time'`, t.Name).Scan(&index, &table)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	free, err := freeIndex(a.conn, table+indexSuffix, nil)
+	return fmt.Sprintf("DROP INDEX %s; CREATE INDEX %s ON %s(time);\n", quote(index), quote(free), quote(table)), err
+}
+
 // freeIndex is a name for an index on time: name itself, or with a number behind
-// it where that is taken. Indexes and tables share one space of names, and an
-// index keeps its name when its table is renamed.
+// it where that is taken. An index keeps its name when its table is renamed.
 func freeIndex(c *sql.Conn, name string, tables []mqttetl.Table) (string, error) {
 	free := name
 	for i := 2; ; i++ {
@@ -113,9 +134,8 @@ func (a *Archive) missing() (list []addition, err error) {
 		}
 		var text string
 		if have == nil {
-			var index string
-			if index, err = freeIndex(a.conn, t.Name+"_time", a.options.Tables); err == nil {
-				text = createTable(t.Name, index, t)
+			if text, err = a.newTable(t); err != nil {
+				return nil, err
 			}
 		} else {
 			text, err = addedColumns(t, have)
@@ -128,6 +148,16 @@ func (a *Archive) missing() (list []addition, err error) {
 		}
 	}
 	return list, nil
+}
+
+// newTable is the SQL that makes a typed table.
+func (a *Archive) newTable(t *mqttetl.Table) (string, error) {
+	move, err := a.moveIndex(t)
+	if err != nil {
+		return "", err
+	}
+	index, err := freeIndex(a.conn, t.Name+indexSuffix, a.options.Tables)
+	return move + createTable(t.Name, index, t), err
 }
 
 // tableColumns are the columns of a table, by their names in lower case, with

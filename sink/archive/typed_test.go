@@ -51,7 +51,7 @@ func TestTypedRowsInTheTransactionOfTheMessages(t *testing.T) {
 	if got := shell(t, path, "select seq, time, hex(device), temperature, battery from climate order by rowid"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := shell(t, path, "explain query plan select * from climate where time > 3"); !strings.Contains(got, "climate_time") {
+	if got := shell(t, path, "explain query plan select * from climate where time > 3"); !strings.Contains(got, "climate.time") {
 		t.Errorf("no index on time: %s", got)
 	}
 	// A value of the wrong type is refused, and takes nothing with it.
