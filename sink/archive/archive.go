@@ -159,8 +159,11 @@ func (a *Archive) checkRows(res sql.Result, records []mqttetl.Record) error {
 		return err
 	}
 	if want := records[len(records)-1].Seq; int(rows) != len(records) || mqttetl.Seq(last) != want {
-		err := fmt.Errorf("%w: %d of %d rows inserted, the last as record %d, not %d", mqttetl.ErrDamaged, rows, len(records), last, want)
-		return errors.Join(mqttetl.WithHint(err, hintRows), a.Rollback())
+		err := a.keptOut("messages")
+		if err == nil {
+			err = mqttetl.WithHint(fmt.Errorf("%w: %d of %d rows inserted, the last as record %d, not %d", mqttetl.ErrDamaged, rows, len(records), last, want), hintRows)
+		}
+		return errors.Join(err, a.Rollback())
 	}
 	a.follows = true
 	return nil

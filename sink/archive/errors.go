@@ -99,3 +99,16 @@ func kindOfCode(c int) (hint string, kind error) {
 	}
 	return "", nil
 }
+
+// keptOut is the error of rows that did not get into a table because a trigger
+// of somebody else has kept them out; nil where there is no trigger. A file with
+// one is not damaged.
+func (a *Archive) keptOut(table string) error {
+	var trigger string
+	err := a.conn.QueryRowContext(background, `SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)`, table).Scan(&trigger)
+	if err != nil { // there is none, or the file cannot be read: the rows say enough
+		return nil
+	}
+	return mqttetl.WithHint(fmt.Errorf("%w: trigger %s keeps rows out of table %s", mqttetl.ErrUnavailable, trigger, table),
+		"remove it: drop trigger "+quote(trigger))
+}

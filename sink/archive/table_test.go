@@ -155,3 +155,31 @@ func wantTableError(t *testing.T, name string, err error) {
 		t.Errorf("%s: %v, %q", name, err, mqttetl.Hint(err))
 	}
 }
+
+// A trigger that keeps rows out is no damage; the error names it. Without it the
+// archive goes on.
+func TestTriggerKeepsRowsOut(t *testing.T) {
+	for _, table := range []string{"messages", "climate"} {
+		path := filepath.Join(t.TempDir(), "a.db")
+		o := Options{Tables: []mqttetl.Table{tableOf("climate")}}
+		must(t, openWith(t, path, o).Close())
+		shell(t, path, "create trigger mine before insert on "+table+" begin select raise(ignore); end")
+		fill := func() error {
+			a := openWith(t, path, o)
+			rows := &mqttetl.Rows{Table: &o.Tables[0]}
+			climateRow(rows, 1, mqttetl.IntValue(5))
+			err := errors.Join(a.Append(benchRecords(1, 1)), a.AppendRows(0, rows))
+			if err == nil {
+				err = a.Commit()
+			}
+			return errors.Join(err, a.Close())
+		}
+		err := fill()
+		if !errors.Is(err, mqttetl.ErrUnavailable) || errors.Is(err, mqttetl.ErrDamaged) || !strings.Contains(err.Error(), "trigger mine keeps rows out of table "+table) ||
+			!strings.Contains(mqttetl.Hint(err), `drop trigger "mine"`) {
+			t.Errorf("%s: %v, %q", table, err, mqttetl.Hint(err))
+		}
+		shell(t, path, "drop trigger mine")
+		must(t, fill())
+	}
+}

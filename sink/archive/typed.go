@@ -302,6 +302,9 @@ func (a *Archive) insertRows(t *typed, rows *mqttetl.Rows) error {
 		return ofTable(t.Name, err)
 	}
 	if n, err := res.RowsAffected(); err != nil || int(n) != rows.Len() {
+		if why := a.keptOut(t.Name); err == nil && why != nil {
+			return why
+		}
 		return errors.Join(fmt.Errorf("%w: %d of %d rows inserted", mqttetl.ErrDamaged, n, rows.Len()), err)
 	}
 	return nil
