@@ -159,7 +159,10 @@ func (a *Archive) checkRows(res sql.Result, records []mqttetl.Record) error {
 		return err
 	}
 	if want := records[len(records)-1].Seq; int(rows) != len(records) || mqttetl.Seq(last) != want {
-		err := a.keptOut("messages")
+		var err error
+		if int(rows) < len(records) {
+			err = a.keptOut("messages")
+		}
 		if err == nil {
 			err = mqttetl.WithHint(fmt.Errorf("%w: %d of %d rows inserted, the last as record %d, not %d", mqttetl.ErrDamaged, rows, len(records), last, want), hintRows)
 		}
