@@ -68,8 +68,11 @@ func compileJQ(text string) (*program, *Problem) {
 	if err != nil {
 		p := &Problem{Offset: -1, Text: err.Error()}
 		if _, name, ok := strings.Cut(err.Error(), ": "); ok { // function not defined: foo/0
-			name, _, _ = strings.Cut(name, "/")
+			name, arguments, _ := strings.Cut(name, "/")
 			p.Offset = strings.Index(text, name)
+			if arguments == "0" && !strings.HasPrefix(name, "$") {
+				p.Text += fmt.Sprintf(": did you mean .%s?", name)
+			}
 		}
 		return nil, p
 	}

@@ -66,7 +66,7 @@ func newConfig(std streams) *cobra.Command {
 
 		SuggestionsMinimumDistance: 2,
 	}
-	cmd.AddCommand(&cobra.Command{
+	check := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Report everything wrong with a configuration; silent when all is well",
 		Long: `Check reads FILE as run would, environment variables included, and prints each
@@ -74,8 +74,8 @@ error as file:line:col: message. Of the files that it names for TLS it looks
 into those that it can read. It exits 0, or 78 if there was an error.`,
 		Example: `  mqttetl config check /etc/mqttetl/mqttetl.yaml`,
 		Args:    oneFile,
-		RunE: func(_ *cobra.Command, args []string) error {
-			cfg, err := loadConfig(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadConfig(theFile(cmd, args))
 			if err != nil {
 				return err
 			}
@@ -84,7 +84,9 @@ into those that it can read. It exits 0, or 78 if there was an error.`,
 			}
 			return nil
 		},
-	}, &cobra.Command{
+	}
+	fileFlag(check)
+	cmd.AddCommand(check, &cobra.Command{
 		Use:     "example",
 		Short:   "Print the example configuration, which shows every default",
 		Example: `  mqttetl config example > mqttetl.yaml`,

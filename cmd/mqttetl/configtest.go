@@ -20,7 +20,7 @@ import (
 )
 
 func newConfigTest(std streams) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "test FILE",
 		Short: "Run the tests of a configuration: what its routes make of messages",
 		Long: `Test gives the messages below tests: in FILE to the routes, in their order, and
@@ -32,14 +32,17 @@ It exits 0, 1 if a test fails, or 78 if the configuration has an error. It opens
 neither stores nor connections.`,
 		Example: `  mqttetl config test mqttetl.yaml`,
 		Args:    oneFile,
-		RunE: func(_ *cobra.Command, args []string) error {
-			cfg, err := loadStores(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := theFile(cmd, args)
+			cfg, err := loadStores(path)
 			if err != nil {
 				return err
 			}
-			return runConfigTests(std.out, args[0], cfg)
+			return runConfigTests(std.out, path, cfg)
 		},
 	}
+	fileFlag(cmd)
+	return cmd
 }
 
 // runConfigTests prints what differs, and how many tests there were.

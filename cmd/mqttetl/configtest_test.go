@@ -88,6 +88,18 @@ func TestConfigTestSaysWhatDiffers(t *testing.T) {
 	if r := call(t, "config", "test"); r.code != exitUsage {
 		t.Errorf("%+v", r)
 	}
+	// -c names the file, too, as everywhere; not two.
+	writeFile(t, path, testedConfig+"  - {topic: x, payload: x, expect: {}}\n")
+	for _, command := range []string{"check", "test"} {
+		for _, flag := range []string{"-c", "--config"} {
+			if r := call(t, "config", command, flag, path); r.code != 0 || r.err != "" {
+				t.Errorf("config %s %s: %+v", command, flag, r)
+			}
+		}
+		if r := call(t, "config", command, "-c", path, path); r.code != exitUsage || !strings.Contains(r.err, "takes one file, not 2") {
+			t.Errorf("config %s: %+v", command, r)
+		}
+	}
 }
 
 // Bytes, exact integers and the terminal's safety.

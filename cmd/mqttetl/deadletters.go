@@ -69,7 +69,7 @@ published by transform rerun --publish. The message itself is in the archive.`,
 			}
 			if f.route != "" && l.n == 0 && cfg != nil {
 				if _, err := findRoute(cfg, f.route); err != nil {
-					return usageError{err, cmd}
+					return routeError(err, cmd)
 				}
 			}
 			return l.print()

@@ -200,13 +200,16 @@ func (w *exampleWorld) directory(t *testing.T, text string) *exampleDir {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
 	addresses := append([]string{"127.0.0.1:9641", d.listen, "client_id: stock", "client_id: " + strings.ToLower(rand.Text())}, w.address...)
-	if strings.Contains(text, ":4222") || strings.Contains(text, "mqttetl run") {
+	if strings.Contains(text, ":4222") || strings.Contains(text, "--publish") || strings.Contains(text, "mqttetl run") {
 		n, err := servers.StartNATS(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(n.Stop)
 		addresses = append(addresses, "nats://127.0.0.1:4222", n.URL())
+		if strings.Contains(text, "--publish") {
+			addresses = append(addresses, "{celsius: REAL .}}", fmt.Sprintf("{celsius: REAL .}, publish: \"t.{line}\"}\nnats: {url: %q}", n.URL()))
+		}
 	}
 	d.here = strings.NewReplacer(addresses...)
 	d.settle(t)

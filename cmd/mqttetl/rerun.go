@@ -47,7 +47,7 @@ could not be published as is made again and published, with the same Nats-Msg-Id
 and those that the stream confirms go.`,
 		Example: `  mqttetl transform rerun -c mqttetl.yaml --route temperatures
   mqttetl transform rerun -c mqttetl.yaml --route temperatures --since 7d
-  mqttetl transform rerun -c mqttetl.yaml --route energy --publish`,
+  mqttetl transform rerun -c mqttetl.yaml --route temperatures --publish`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			since, err := parseTime(f.since, time.Now())
@@ -63,7 +63,7 @@ and those that the stream confirms go.`,
 			}
 			routes, err := routesOfTable(cfg, f.route)
 			if err != nil {
-				return usageError{err, cmd}
+				return routeError(err, cmd)
 			}
 			return f.run(cmd.Context(), std, cfg, routes, since)
 		},
@@ -89,9 +89,18 @@ func findRoute(cfg *config.Config, name string) (*transform.Route, error) {
 		names = append(names, cfg.Routes[i].Name)
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("--route %s: the configuration has no routes", name)
+		return nil, configError{fmt.Errorf("--route %s: the configuration has no routes", name)}
 	}
 	return nil, fmt.Errorf("--route %s: there is no such route, only %s", name, strings.Join(names, ", "))
+}
+
+// routeError is an error of findRoute: of the command line, unless the
+// configuration has no routes at all.
+func routeError(err error, cmd *cobra.Command) error {
+	if _, ok := errors.AsType[configError](err); ok {
+		return err
+	}
+	return usageError{err, cmd}
 }
 
 // routesOfTable are all routes that feed the table of the named one.

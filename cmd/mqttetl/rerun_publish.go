@@ -22,7 +22,7 @@ func (f *rerunFlags) publish(cmd *cobra.Command, std streams, cfg *config.Config
 	route, err := findRoute(cfg, f.route)
 	switch {
 	case err != nil:
-		return usageError{err, cmd}
+		return routeError(err, cmd)
 	case f.resume:
 		return usageError{errors.New("--publish has nothing to resume: what is published is no dead letter any more"), cmd}
 	case route.Publish == "":

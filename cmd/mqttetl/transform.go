@@ -126,7 +126,7 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 	if f.route != "" {
 		r, err := findRoute(cfg, f.route)
 		if err != nil {
-			return usageError{err, cmd}
+			return routeError(err, cmd)
 		}
 		routes = []transform.Route{*r}
 	}

@@ -156,13 +156,22 @@ func TestRerunRefuses(t *testing.T) {
 	if o := call(t, "transform", "rerun", "-c", s.config, "--route", "numbers"); o.code != exitUnreachable {
 		t.Errorf("%+v", o)
 	}
-	newer := filepath.Join(t.TempDir(), "newer.db")
-	if out, err := inShell(t.TempDir(), fmt.Sprintf("sqlite3 %s 'pragma application_id=%d; pragma user_version=99; create table x(y)'", newer, 0x6d71746c)).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	// A configuration without routes is wrong whoever needs one.
 	b, err := os.ReadFile(s.config)
 	if err != nil {
 		t.Fatal(err)
+	}
+	without, _, _ := strings.Cut(string(b), "routes:")
+	s.write(t, without)
+	for _, args := range []string{"try --topic a --payload 1", "try --topic a --payload 1 --route numbers", "rerun --route numbers", "rerun --publish --route numbers"} {
+		if o := call(t, append([]string{"transform"}, append(strings.Fields(args), "-c", s.config)...)...); o.code != exitConfig || !strings.Contains(o.err, "no routes") {
+			t.Errorf("%s: %+v", args, o)
+		}
+	}
+	s.write(t, string(b))
+	newer := filepath.Join(t.TempDir(), "newer.db")
+	if out, err := inShell(t.TempDir(), fmt.Sprintf("sqlite3 %s 'pragma application_id=%d; pragma user_version=99; create table x(y)'", newer, 0x6d71746c)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	s.write(t, strings.ReplaceAll(string(b), s.archive(), newer))
 	for _, args := range []string{"transform rerun --route numbers", "dead-letters", "transform try --archive"} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -33,15 +34,28 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s takes no arguments, not %q", cmd.Name(), args[0])
 }
 
-// oneFile wants the name of a file.
+// oneFile wants the name of a file, as an argument or as -c.
 func oneFile(cmd *cobra.Command, args []string) error {
-	switch len(args) {
+	files := len(args)
+	if cmd.Flags().Changed("config") {
+		files++
+	}
+	switch files {
 	case 0:
 		return errors.New("which file?")
 	case 1:
 		return nil
 	}
-	return fmt.Errorf("%s takes one file, not %d", cmd.Name(), len(args))
+	return fmt.Errorf("%s takes one file, not %d", cmd.Name(), files)
+}
+
+// fileFlag adds -c to a command with oneFile. The file is what theFile says.
+func fileFlag(cmd *cobra.Command) {
+	cmd.Flags().StringP("config", "c", "", "configuration file, in place of FILE")
+}
+
+func theFile(cmd *cobra.Command, args []string) string {
+	return cmp.Or(append(args, cmd.Flags().Lookup("config").Value.String())...)
 }
 
 // what a value of each type of flag looks like, in the words of a user.

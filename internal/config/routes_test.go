@@ -81,6 +81,8 @@ func TestRouteProblems(t *testing.T) {
 		"jq syntax in quotes":  {oneRoute("topic: t", "table: a", "map: '{a: .b | }'", "columns: {a: REAL}"), `5:20: map: unexpected token "}"`},
 		"jq syntax in a block": {oneRoute("topic: t", "table: a", "map: |", "  .a |", "    {b: ]}", "columns: {b: REAL}"), `7:13: map: unexpected token "]"`},
 		"jq unknown function":  {oneRoute("topic: t", "table: a", "when: .a | nope", "columns: {b: REAL}"), "5:16: when: function not defined: nope/0"},
+		"dot forgotten":        {oneRoute("topic: t", "table: a", "columns: {b: REAL temperature}"), "5:23: columns.b: function not defined: temperature/0: did you mean .temperature?"},
+		"not forgotten":        {oneRoute("topic: t", "table: a", "columns: {b: REAL $x}"), "5:23: columns.b: variable not defined: $x"},
 		"jq environment":       {oneRoute("topic: t", "table: a", "when: $ENV.HOME", "columns: {b: REAL}"), "5:11: when: $ENV depends on the environment"},
 		"jq clock":             {oneRoute("topic: t", "table: a", "when: .t < now", "columns: {b: REAL}"), "5:16: when: now depends on the time"},
 		"jq input":             {oneRoute("topic: t", "table: a", "map: '[inputs]'", "columns: {b: REAL}"), "5:12: map: inputs depends on input"},
@@ -133,6 +135,18 @@ func TestRoutesNeedSections(t *testing.T) {
 	want := "x.yaml:5:12: table needs the section archive\nx.yaml:6:14: publish needs the section nats"
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// A test is of one message.
+func TestTestsHaveTopics(t *testing.T) {
+	for topic, want := range map[string]string{
+		"a/+": `4:17: topic: "a/+": a message has a topic without + and #`, "'a/#'": `4:17: topic: "a/#": a message has a topic without + and #`, "''": "4:17: topic",
+	} {
+		_, err := Parse("x.yaml", []byte(source()+"tests: [{topic: "+topic+", payload: x, error: e}]\n"), environment())
+		if err == nil || !strings.HasPrefix(err.Error(), "x.yaml:"+want) {
+			t.Errorf("%s: got %v, want %s", topic, err, want)
+		}
 	}
 }
 

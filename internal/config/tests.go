@@ -2,8 +2,10 @@ package config
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -26,7 +28,7 @@ func (d *decoder) test(n ast.Node) Test {
 		}
 	}
 	seen := d.mapping(n, "the test", []field{
-		{"topic", d.text(&t.Topic, "topic", checkUTF8)},
+		{"topic", d.text(&t.Topic, "topic", checkTopic)},
 		{"payload", payload(func(s string) error { t.Payload = []byte(s); return nil })},
 		{"payload_base64", payload(func(s string) (err error) {
 			t.Payload, err = base64.StdEncoding.DecodeString(s)
@@ -60,6 +62,17 @@ func (d *decoder) test(n ast.Node) Test {
 		d.report(n, "the test needs expect, error, or both")
 	}
 	return t
+}
+
+// checkTopic holds the topic of a message to MQTT 5 §4.7.
+func checkTopic(s string) error {
+	switch {
+	case s == "":
+		return errors.New("must not be empty")
+	case strings.ContainsAny(s, "+#"):
+		return fmt.Errorf("%q: a message has a topic without + and #", s)
+	}
+	return checkUTF8(s)
 }
 
 // expect reads rows by table.
