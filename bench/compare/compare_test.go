@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,8 +12,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
@@ -203,6 +207,28 @@ func TestReorderingAndDuplicatesAreFound(t *testing.T) {
 	}
 }
 
+// What a given server cannot do is in the report, the other cases go on.
+func TestServerWithoutJetStream(t *testing.T) {
+	t.Parallel()
+	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Stop()
+	cfg := config(t, `^(nats/core|jetstream/memory/sync|pipeline)$`)
+	cfg.NATS = n.URL()
+	r := compare(t, cfg)
+	for _, c := range r.Cases {
+		if core := c.ID == "nats/core"; core != (c.Error == "") || core != (len(c.Rounds) == 1) || !core && !strings.Contains(c.Error, "create stream MQTTETL_BENCH_") {
+			t.Errorf("%s: %q", c.ID, c.Error)
+		}
+	}
+	if r.Err() == nil || len(r.Cases) != 3 {
+		t.Errorf("%v of %d cases", r.Err(), len(r.Cases))
+	}
+}
+
+// A given server that does not let us in ends the run before it begins.
 func TestServersThatRefuse(t *testing.T) {
 	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "allow_anonymous false")
@@ -210,26 +236,31 @@ func TestServersThatRefuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Kill()
-	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.Username, o.Password = "me", "right" })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer n.Stop()
-	cfg := config(t, `^(mqtt/qos1|nats/core|jetstream/memory/sync|pipeline)$`)
-	cfg.MQTT, cfg.NATS = m.URL, n.URL()
-	r := compare(t, cfg)
-	for id, want := range map[string]string{
-		"mqtt/qos1": "refused", "pipeline": "refused", "jetstream/memory/sync": "create stream MQTTETL_BENCH_", "nats/core": "",
+	var refused *client.Refusal
+	for name, v := range map[string]struct {
+		mqtt, nats string
+		right      func(error) bool
+	}{
+		"MQTT login":  {m.URL, "", func(err error) bool { return errors.As(err, &refused) && refused.Login() }},
+		"NATS login":  {"", n.URL(), func(err error) bool { return errors.Is(err, nats.ErrAuthorization) }},
+		"MQTT closed": {"mqtt://127.0.0.1:1", "", func(err error) bool { return errors.Is(err, mqttetl.ErrUnavailable) }},
+		"NATS closed": {"", "nats://127.0.0.1:1", func(err error) bool { return errors.Is(err, mqttetl.ErrUnavailable) }},
+		"not NATS":    {"", strings.Replace(m.URL, "mqtt://", "nats://", 1), func(err error) bool { return errors.Is(err, mqttetl.ErrUnavailable) }},
 	} {
-		for i := range r.Cases {
-			c := &r.Cases[i]
-			if c.ID == id && (want == "" && (c.Error != "" || len(c.Rounds) != 1) || !strings.Contains(c.Error, want) && !strings.Contains(c.Error, "not authori")) {
-				t.Errorf("%s: %q, want %q", id, c.Error, want)
-			}
+		cfg := config(t, `^(mqtt/qos1|nats/core)$`)
+		cfg.MQTT, cfg.NATS = v.mqtt, v.nats
+		cfg.Progress = func(Progress) { t.Errorf("%s: a round has begun", name) }
+		if r, err := Run(t.Context(), cfg); r != nil || !v.right(err) {
+			t.Errorf("%s: %v", name, err)
 		}
-	}
-	if r.Err() == nil || len(r.Cases) != 4 {
-		t.Errorf("%v of %d cases", r.Err(), len(r.Cases))
+		if left, _ := filepath.Glob(filepath.Join(cfg.Dir, dirRoot+"*")); len(left) > 0 {
+			t.Errorf("%s: %v stays", name, left)
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (d *natsDialer) Dial(network, address string) (_ net.Conn, err error) {
 	defer func() { d.failed = err }()
 	tcp, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", err, mqttetl.ErrUnavailable)
+		return nil, mqttetl.WithHint(fmt.Errorf("%w (%w)", err, mqttetl.ErrUnavailable), "is nats-server running, and is it this port? 4222 is the usual one")
 	}
 	c, err := d.greet(ctx, metered{tcp, d.m})
 	if err != nil {
@@ -90,7 +90,8 @@ func (d *natsDialer) greet(ctx context.Context, tcp metered) (*natsConn, error) 
 	info, err := readLine(tcp)
 	text, ok := bytes.CutPrefix(info, []byte("INFO "))
 	var server struct {
-		Required bool `json:"tls_required"`
+		Required  bool `json:"tls_required"`
+		Available bool `json:"tls_available"`
 	}
 	if err == nil && (!ok || json.Unmarshal(text, &server) != nil) {
 		err = errors.New("the server does not speak NATS")
@@ -100,7 +101,14 @@ func (d *natsDialer) greet(ctx context.Context, tcp metered) (*natsConn, error) 
 	}
 	c := &natsConn{Conn: tcp, raw: tcp, info: info, pong: d.pong}
 	u, err := url.Parse(d.at.url)
-	if err == nil && (server.Required || u.Scheme == "tls") {
+	if err != nil {
+		return nil, err
+	}
+	asked := u.Scheme == "tls" || d.at.tls.CA != "" || d.at.tls.Cert != ""
+	switch {
+	case asked && !server.Required && !server.Available:
+		err = errors.New("the server does not offer TLS")
+	case asked || server.Required:
 		c.Conn, err = d.at.tls.Client(ctx, tcp, u.Hostname())
 	}
 	return c, err

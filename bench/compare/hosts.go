@@ -59,6 +59,17 @@ func (h *host) stale(since time.Time) {
 	}
 }
 
+// end ends what belongs to us.
+func (h *host) end() error {
+	if h.sys != nil {
+		h.sys.c.Close()
+	}
+	if h.stop == nil {
+		return nil
+	}
+	return h.stop()
+}
+
 // startHost starts a server or looks at a given one.
 func (w *world) startHost(ctx context.Context, id string) (*host, error) {
 	h := &host{Server: Server{ID: id}}

@@ -37,12 +37,29 @@ nats:
   listen: 127.0.0.1:%d
 `
 
-// settings are what the pipeline's source needs to get in.
-func (b brokerAt) settings() string {
+// anonymous is the URL without user and password, which a configuration does
+// not take there.
+func (b brokerAt) anonymous() string {
+	u := *b.URL
+	u.User = nil
+	return u.String()
+}
+
+// settings are what the pipeline's source needs to get in; the password is in a
+// file in dir.
+func (b brokerAt) settings(dir string) (text string, err error) {
 	if t := b.tls; t.CA != "" || t.Cert != "" || t.AnyName {
-		return fmt.Sprintf("    tls: {ca: %q, cert: %q, key: %q, insecure: %v}\n", t.CA, t.Cert, t.Key, t.AnyName)
+		text = fmt.Sprintf("    tls: {ca: %q, cert: %q, key: %q, insecure: %v}\n", t.CA, t.Cert, t.Key, t.AnyName)
 	}
-	return ""
+	if name := b.User.Username(); name != "" {
+		text += fmt.Sprintf("    username: %q\n", name)
+	}
+	if password, has := b.User.Password(); has {
+		file := filepath.Join(dir, "password")
+		text += fmt.Sprintf("    password_file: %q\n", file)
+		err = os.WriteFile(file, []byte(password), 0o600)
+	}
+	return text, err
 }
 
 // settings are what the pipeline's forwarder needs to get in.
@@ -71,7 +88,11 @@ func (t *trial) startPipeline(broker brokerAt, to natsAt) error {
 	}
 	t.cleanup = append(t.cleanup, func() error { return os.RemoveAll(dir) })
 	prefix := t.pipelinePrefix()
-	conf := fmt.Sprintf(pipelineConfig, broker.String(), pipelineID(t.run), t.topicPrefix(), broker.settings(), filepath.Join(dir, "log"),
+	login, err := broker.settings(dir)
+	if err != nil {
+		return err
+	}
+	conf := fmt.Sprintf(pipelineConfig, broker.anonymous(), pipelineID(t.run), t.topicPrefix(), login, filepath.Join(dir, "log"),
 		to.url, t.stream(), prefix, to.settings(), port)
 	file := filepath.Join(dir, "mqttetl.yaml")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
@@ -89,7 +110,7 @@ func (t *trial) startPipeline(broker brokerAt, to natsAt) error {
 	go func() { ended <- cmd.Wait() }()
 	t.cleanup = append(t.cleanup, func() error { return t.stopPipeline(cmd, ended, broker) })
 	h := t.up["pipeline"]
-	h.PID, h.Config, h.URL = cmd.Process.Pid, redactedText(conf, broker.String(), to.url), fmt.Sprintf("http://127.0.0.1:%d", port)
+	h.PID, h.Config, h.URL = cmd.Process.Pid, redactedText(conf, to.url), fmt.Sprintf("http://127.0.0.1:%d", port)
 	if err := t.awaitPipeline(h.URL, ended); err != nil {
 		return fmt.Errorf("start the pipeline: %w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
@@ -160,6 +161,9 @@ func (c *Config) plan() (cases []*Case) {
 	}
 	alone.Sizes = c.Sizes[:1]
 	for _, k := range references {
+		if scheme, _, _ := strings.Cut(c.MQTT, "://"); k.id == refMosquitto && dial.WebSocket(scheme) {
+			continue // which mosquitto_pub does not speak
+		}
 		cases = append(cases, alone.sweep(k, Throughput, 0)...)
 	}
 	return cases

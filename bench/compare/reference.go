@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // barePublisher publishes as nats bench does: Publish in a loop, Flush at the
@@ -64,26 +68,50 @@ const mosquittoLines = 20000
 type mosquittoPubs struct {
 	counts
 	program string
-	args    []string
+	dir     string // with a file of options
 	lines   string
 	stopped *atomic.Bool
 }
 
 func newMosquittoPub(t *trial, broker brokerAt) (publisher, error) {
-	p := &mosquittoPubs{program: mosquittoPub(), stopped: &t.stopped, lines: strings.Repeat(string(filler(t.c.Size))+"\n", mosquittoLines)}
+	p := &mosquittoPubs{program: mosquittoPub(), dir: t.dir, stopped: &t.stopped, lines: strings.Repeat(string(filler(t.c.Size))+"\n", mosquittoLines)}
 	if p.program == "" {
 		return nil, errors.New("mosquitto_pub is not installed: apt-get install mosquitto-clients")
 	}
-	if broker.Scheme != "mqtt" && broker.Scheme != "tcp" || broker.User != nil {
-		return nil, errors.New("mosquitto_pub is compared only without TLS and password")
+	options := []string{"-h " + broker.Hostname(), "-p " + broker.Port(), "-t " + t.topic(0, 0), "-q 1", "-l"}
+	if password, has := broker.User.Password(); broker.User != nil {
+		options = append(options, "-u "+broker.User.Username())
+		if has {
+			options = append(options, "-P "+password)
+		}
 	}
-	p.args = []string{"-h", broker.Hostname(), "-p", broker.Port(), "-t", t.topic(0, 0), "-q", "1", "-l"}
-	return p, nil
+	if dial.Secure(broker.Scheme) {
+		options = append(options, mosquittoTLS(broker.tls)...)
+	}
+	// In a file, or everyone could read the password.
+	return p, os.WriteFile(filepath.Join(t.dir, "mosquitto_pub"), []byte(strings.Join(options, "\n")+"\n"), 0o600)
+}
+
+// mosquittoTLS are t as mosquitto_pub's options.
+func mosquittoTLS(t dial.TLS) (options []string) {
+	if t.CA != "" {
+		options = append(options, "--cafile "+t.CA)
+	} else {
+		options = append(options, "--tls-use-os-certs")
+	}
+	if t.Cert != "" {
+		options = append(options, "--cert "+t.Cert, "--key "+t.Key)
+	}
+	if t.AnyName {
+		options = append(options, "--insecure")
+	}
+	return options
 }
 
 func (p *mosquittoPubs) publish(<-chan struct{}) error {
 	for !p.stopped.Load() {
-		cmd := exec.Command(p.program, p.args...)
+		cmd := exec.Command(p.program)
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+p.dir)
 		cmd.Stdin = io.Reader(strings.NewReader(p.lines))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("mosquitto_pub: %w: %s", err, out)

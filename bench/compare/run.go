@@ -31,7 +31,9 @@ type world struct {
 }
 
 // Run compares. What fails is in the report, in the case that it concerns; the
-// error is that of a run that cannot begin. When ctx ends the round ends, and
+// error is that of a run that cannot begin, such as with a given server that
+// cannot be reached (mqttetl.ErrUnavailable) or refuses the login
+// (*client.Refusal, nats.ErrAuthorization). When ctx ends the round ends, and
 // the report has what is complete.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	w := &world{cfg: cfg, run: strings.ToLower(rand.Text()[:8]), up: map[string]*host{},
@@ -55,7 +57,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		w.note("%s is in memory: nothing that is synced there is on a disk (--dir)", base)
 	}
 	cases := cfg.plan()
-	w.startHosts(ctx, cases)
+	if err := w.startHosts(ctx, cases); err != nil {
+		return nil, errors.Join(err, w.stopHosts())
+	}
 	w.rounds(ctx, cases)
 	w.finish(ctx, cases)
 	return w.report, nil
@@ -78,17 +82,20 @@ func (w *world) note(format string, args ...any) {
 	w.report.Notes = append(w.report.Notes, fmt.Sprintf(format, args...))
 }
 
-// startHosts starts every server that a case needs. A case whose server is not
-// there has its error.
-func (w *world) startHosts(ctx context.Context, cases []*Case) {
+// startHosts starts every server that a case needs. A case whose server cannot
+// be started has its error; a given one that does not let us in is an error.
+func (w *world) startHosts(ctx context.Context, cases []*Case) error {
 	failed := map[string]error{}
 	for _, c := range cases {
 		for _, id := range c.Servers {
 			if w.up[id] == nil && failed[id] == nil {
 				h, err := w.startHost(ctx, id)
-				if err != nil {
+				switch {
+				case err != nil && ctx.Err() == nil && (id == hostMQTT && w.cfg.MQTT != "" || id == hostNATS && w.cfg.NATS != ""):
+					return err
+				case err != nil:
 					failed[id] = err
-				} else {
+				default:
 					w.up[id] = h
 				}
 			}
@@ -99,6 +106,15 @@ func (w *world) startHosts(ctx context.Context, cases []*Case) {
 		c.Durability = w.durability(c)
 		c.Name += ": " + c.Durability.Text
 	}
+	return nil
+}
+
+// stopHosts stops what startHosts has started.
+func (w *world) stopHosts() (err error) {
+	for _, h := range w.up {
+		err = errors.Join(err, h.end())
+	}
+	return err
 }
 
 func oneLine(err error) string {
@@ -171,13 +187,8 @@ func (w *world) finish(ctx context.Context, cases []*Case) {
 		if err := h.settle(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
 			w.note("the last counters of %s cannot be read: %v", h.Kind, err)
 		}
-		if h.sys != nil {
-			h.sys.c.Close()
-		}
-		if h.stop != nil {
-			if err := h.stop(); err != nil && ctx.Err() == nil {
-				w.note("%s did not end well: %v", h.Kind, err)
-			}
+		if err := h.end(); err != nil && ctx.Err() == nil {
+			w.note("%s did not end well: %v", h.Kind, err)
 		}
 		w.report.Servers = append(w.report.Servers, h.Server)
 	}

@@ -32,6 +32,12 @@ type benchFlags struct {
 	compare   string // report of an earlier run
 }
 
+// secrets are the flags that say how to get into a given server, by the flag
+// that gives it.
+func (f *benchFlags) secrets() map[string][]string {
+	return map[string][]string{"mqtt": {"ca", "cert", "key", "insecure"}, "nats": {"nats-monitor", "creds", "nats-ca", "nats-cert", "nats-key"}}
+}
+
 func newBench(std streams) *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
@@ -49,7 +55,9 @@ publishes below mqttetl-bench/ only and makes and removes its own stream.
 Lists such as --size 128,1024 make a case of every combination. Open loop
 (--throughput) and the instrument's own cases have half of --duration.
 
-Exit codes: 0 every case was measured, 1 one was not or Ctrl-C ended it early.`,
+Exit codes: 0 every case was measured, 1 one was not or Ctrl-C ended it early, 65
+--compare names no report, 69 a given server cannot be reached, 77 it refuses the
+login.`,
 		Example: `  mqttetl bench --duration 2s
   mqttetl bench --case 'mqtt/qos1|jetstream/file' --rounds 5
   mqttetl bench --size 16,128,1024 --case '^nats/core$' --duration 1s -o json > sizes.json
@@ -58,7 +66,11 @@ Exit codes: 0 every case was measured, 1 one was not or Ctrl-C ended it early.`,
   mqttetl bench --mqtt mqtt://127.0.0.1:1883 --nats nats://127.0.0.1:4222 --clients 1,10`,
 		Args: noArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(); err != nil {
+			err := f.check()
+			if err == nil {
+				err = f.checkServers(cmd.Flags())
+			}
+			if err != nil {
 				return usageError{err, cmd}
 			}
 			return nil
@@ -85,8 +97,16 @@ func benchFlagError(cmd *cobra.Command, err error) error {
 func (f *benchFlags) add(cmd *cobra.Command) {
 	flags, c := cmd.Flags(), &f.cfg
 	flags.StringVar(&c.MQTT, "mqtt", "", "URL of a broker (default: one is started)")
+	flags.StringVar(&c.MQTTTLS.CA, "ca", "", "of --mqtt: PEM `file` of authorities to trust")
+	flags.StringVar(&c.MQTTTLS.Cert, "cert", "", "of --mqtt: PEM `file` of the client certificate")
+	flags.StringVar(&c.MQTTTLS.Key, "key", "", "of --mqtt: PEM `file` of its key")
+	flags.BoolVar(&c.MQTTTLS.AnyName, "insecure", false, "of --mqtt: the broker's certificate may be for another host")
 	flags.StringVar(&c.NATS, "nats", "", "URL of a NATS server (default: one is started)")
 	flags.StringVar(&c.Monitor, "nats-monitor", "", "URL of its monitoring port (default: port 8222 of its host)")
+	flags.StringVar(&c.Creds, "creds", "", "of --nats: credentials `file`")
+	flags.StringVar(&c.NATSTLS.CA, "nats-ca", "", "of --nats: PEM `file` of authorities to trust")
+	flags.StringVar(&c.NATSTLS.Cert, "nats-cert", "", "of --nats: PEM `file` of the client certificate")
+	flags.StringVar(&c.NATSTLS.Key, "nats-key", "", "of --nats: PEM `file` of its key")
 	flags.DurationVar(&c.Duration, "duration", 5*time.Second, "how long a case publishes in a round")
 	flags.IntVar(&c.Rounds, "rounds", 3, "rounds of all cases")
 	flags.StringVar(&f.match, "case", "", "only cases whose id matches this `expression`, such as mqtt/qos1 or ^jetstream")
@@ -122,11 +142,6 @@ func (f *benchFlags) check() (err error) {
 	case len(c.Clients)+len(c.FanIn)+len(c.FanOut) == 0:
 		return errors.New("--clients, --fan-in and --fan-out name nobody who publishes")
 	}
-	if c.MQTT != "" {
-		if _, err := dial.URL(c.MQTT); err != nil {
-			return fmt.Errorf("--mqtt: %w", err)
-		}
-	}
 	for _, l := range []struct {
 		name     string
 		values   []int
@@ -158,6 +173,40 @@ func (f *benchFlags) check() (err error) {
 	return nil
 }
 
+// checkServers checks what is said of given servers.
+func (f *benchFlags) checkServers(flags *pflag.FlagSet) error {
+	c := &f.cfg
+	for _, server := range []string{"mqtt", "nats"} {
+		for _, name := range f.secrets()[server] {
+			if flags.Changed(name) && !flags.Changed(server) {
+				return fmt.Errorf("--%s is for a given server: which one says --%s", name, server)
+			}
+		}
+	}
+	if (c.MQTTTLS.Cert == "") != (c.MQTTTLS.Key == "") {
+		return errors.New("--cert and --key belong together")
+	}
+	if (c.NATSTLS.Cert == "") != (c.NATSTLS.Key == "") {
+		return errors.New("--nats-cert and --nats-key belong together")
+	}
+	if c.MQTT != "" {
+		u, err := dial.URL(c.MQTT)
+		if err == nil {
+			err = c.MQTTTLS.Fits(u)
+		}
+		if err != nil {
+			return fmt.Errorf("--mqtt: %w", err)
+		}
+	}
+	if c.NATS != "" {
+		u, err := url.Parse(c.NATS)
+		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
+			return fmt.Errorf("--nats %s: must be nats://host or tls://host", redacted(c.NATS))
+		}
+	}
+	return nil
+}
+
 func (f *benchFlags) run(ctx context.Context, std streams) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -179,7 +228,7 @@ func (f *benchFlags) run(ctx context.Context, std streams) error {
 	r, err := compare.Run(ctx, f.cfg)
 	line.clear()
 	if err != nil {
-		return err
+		return natsCode(codeOf(err))
 	}
 	err = f.write(std.out, r)
 	if err == nil && was != nil {
@@ -223,7 +272,7 @@ func (f *benchFlags) earlier() (*compare.Report, error) {
 	defer file.Close()
 	r, err := benchreport.Read(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.compare, err)
+		return nil, codedError{fmt.Errorf("--compare %s: %w", f.compare, err), exitDamaged}
 	}
 	return r, nil
 }

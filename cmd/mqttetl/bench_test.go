@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
+	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
 // The pipeline's part is a process of this program, so it is measured here.
@@ -76,15 +80,88 @@ func TestBenchRefuses(t *testing.T) {
 		{"--case (", exitUsage, "--case: "},
 		{"--case nothing-has-this-name", exitUsage, "--case matches nothing"},
 		{"--mqtt nowhere", exitUsage, "--mqtt: "},
+		{"--mqtt mqtt://h --ca x.pem", exitUsage, "--mqtt: mqtt://h:1883 is without TLS"},
+		{"--mqtt mqtts://h --cert x.pem", exitUsage, "--cert and --key belong together"},
+		{"--nats tls://h --nats-key x.pem", exitUsage, "--nats-cert and --nats-key belong together"},
+		{"--creds x.creds", exitUsage, "--creds is for a given server: which one says --nats"},
+		{"--insecure", exitUsage, "--insecure is for a given server: which one says --mqtt"},
+		{"--nats mqtt://me:secret@h", exitUsage, "--nats mqtt://me:xxxxx@h: must be nats://host or tls://host"},
+		{"--nats nats://127.0.0.1:1 --creds " + dir + "/none.creds --case ^nats/core$", exitIO, "none.creds"},
 		{"--throughput -1", exitUsage, "--throughput must be"},
 		{"-o xml", exitUsage, "--output must be one of table, json, csv"},
 		{"extra", exitUsage, "bench takes no arguments"},
 		{"--html " + dir + "/none/report.html", exitIO, "no such file"},
-		{"--compare " + broken, exitFailed, "broken.json"},
-		{"--nats nats://127.0.0.1:1 --case ^nats/core$ --throughput 0", exitFailed, "1 of 1 cases could not be measured"},
+		{"--compare " + broken, exitDamaged, "broken.json: not a report of mqttetl bench"},
+		{"--nats nats://127.0.0.1:1 --case ^nats/core$", exitUnreachable, "connection refused"},
+		{"--mqtt mqtt://127.0.0.1:1 --case ^mqtt/qos0$", exitUnreachable, "connection refused"},
 	} {
 		if r := call(t, append([]string{"bench", "--dir", dir}, strings.Fields(v.line)...)...); r.code != v.code || !strings.Contains(r.err, v.want) {
 			t.Errorf("bench %s: exit %d: %s", v.line, r.code, r.err)
+		}
+	}
+}
+
+// Given servers that want TLS, a client certificate and a password; once they
+// get what they want, and once not.
+func TestBenchOfServersWithTLS(t *testing.T) {
+	dir := t.TempDir()
+	authority, err := servers.NewAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := authority.Issue("me", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, passwords := authority.CA(), filepath.Join(dir, "passwords")
+	if err := os.WriteFile(passwords, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mosquitto(t, "", "mosquitto_passwd", "-b", passwords, "me", "s e#cret")
+	_, port, _ := net.SplitHostPort(freeAddressOf(t, "127.0.0.1"))
+	m, err := servers.StartMosquitto(dir, fmt.Sprintf("sys_interval 1\nlistener %s 127.0.0.1\nrequire_certificate true\nallow_anonymous false\npassword_file %s\ncafile %s\ncertfile %s\nkeyfile %s\n",
+		port, passwords, ca, cert, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	n, err := servers.StartNATSProcess(t.TempDir(), fmt.Sprintf("tls { ca_file: %q, cert_file: %q, key_file: %q, verify: true }\nauthorization { user: me, password: secret }", ca, cert, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Kill()
+	args := func(password string, more ...string) []string {
+		return append([]string{"bench", "--dir", t.TempDir(), "--duration", "200ms", "--rounds", "1", "--throughput", "0", "-o", "json",
+			"--case", "^(pipeline|mqtt/qos1|nats/core|jetstream/memory/async|reference/.*)$",
+			"--mqtt", "mqtts://me:s%20e%23cret@127.0.0.1:" + port, "--nats", "nats://me:" + password + "@" + n.Addr()}, more...)
+	}
+	own := []string{"--ca", ca, "--cert", cert, "--key", key, "--nats-ca", ca, "--nats-cert", cert, "--nats-key", key}
+	good := call(t, args("secret", own...)...)
+	var r compare.Report
+	if err := json.Unmarshal([]byte(good.out), &r); err != nil || good.code != 0 || len(r.Cases) != 8 {
+		t.Errorf("exit %d, %d cases, %v: %s", good.code, len(r.Cases), err, good.err)
+	}
+	for _, c := range r.Cases {
+		if c.Error != "" {
+			t.Errorf("%s: %s", c.ID, c.Error)
+		} else if len(c.Rounds) != 1 || c.Loss || c.Rounds[0].Sent == 0 || c.Subscribers > 0 && c.Rounds[0].Delivered == 0 {
+			t.Errorf("%s: %+v", c.ID, c.Rounds)
+		}
+	}
+	if strings.Contains(good.out, "cret") {
+		t.Error("a password is in the report")
+	}
+	for _, v := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{args("wrong", own...), exitLogin, "Authorization Violation"},
+		{args("secret", own[:6]...), exitFailed, "certificate signed by unknown authority"},
+		{args("secret", own[6:]...), exitFailed, "certificate signed by unknown authority"},
+	} {
+		if r := call(t, v.args...); r.code != v.code || !strings.Contains(r.err, v.want) {
+			t.Errorf("%q: exit %d: %s", v.args, r.code, r.err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/replay"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -55,6 +56,8 @@ func exitCode(err error) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, dial.ErrNotTLS):
 		return exitUsage
 	case errors.As(err, &conf), errors.Is(err, archive.ErrTable):
 		return exitConfig

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -158,6 +157,9 @@ func (f *simulateFlags) mismatch(flags *pflag.FlagSet) error {
 	case (f.cert == "") != (f.key == ""):
 		return errors.New("--cert and --key belong together")
 	}
+	if u, err := dial.URL(f.to); mqtt && err == nil { // else opening it tells
+		return (&dial.TLS{CA: f.ca, Cert: f.cert}).Fits(u)
+	}
 	return nil
 }
 
@@ -228,11 +230,8 @@ func (f *simulateFlags) open(ctx context.Context) (simulate.Target, error) {
 		t, err := simulate.OpenNATS(ctx, simulate.NATSConfig{
 			URL: f.to, Prefix: f.subjectPrefix, Stream: f.stream, Creds: f.creds, CA: f.ca, Cert: f.cert, Key: f.key,
 		})
-		if errors.Is(err, nats.ErrAuthorization) {
-			err = codedError{err, exitLogin}
-		}
 		if err != nil {
-			return nil, err
+			return nil, natsCode(err)
 		}
 		return t, nil
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/internal/simulate"
 )
@@ -91,6 +93,7 @@ func TestSimulateUsage(t *testing.T) {
 		"--to mqtt://x --prefix /a":                      {exitUsage, `--prefix "/a" must not begin or end with /`},
 		"--to mqtt://x --duration -1s":                   {exitUsage, "--duration must not be negative"},
 		"--to mqtt://x --cert c":                         {exitUsage, "--cert and --key belong together"},
+		"--to mqtt://x --ca c":                           {exitUsage, "mqtt://x:1883 is without TLS"},
 		"--to mqtt://x --scenario " + file:               {exitConfig, file + `:1:17: rate must be a number, not "fast"`},
 		"--to mqtt://x --scenario " + file + "x":         {exitConfig, "read scenario: "},
 		"--to mqtt://127.0.0.1:1":                        {exitUnreachable, "connection refused"},
@@ -116,6 +119,18 @@ func TestSimulateInterrupted(t *testing.T) {
 	code := exec(ctx, []string{"simulate", "--to", m.URL, "--rate", "1000", "--connections", "3"}, nil, &out, &errs)
 	if got := confirmedAll.FindStringSubmatch(out.String()); code != 0 || got == nil || got[1] != got[2] {
 		t.Errorf("exit %d\n%s%s", code, out.String(), errs.String())
+	}
+}
+
+func TestSimulateWithoutJetStream(t *testing.T) {
+	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Stop()
+	r := call(t, "simulate", "--to", n.URL(), "--stream", "LOAD", "--count", "1")
+	if r.code != exitUnreachable || !strings.Contains(r.err, "stream LOAD: JetStream is off on this server") || !strings.Contains(r.err, "\nhint: nats-server -js") {
+		t.Errorf("exit %d\n%s", r.code, r.err)
 	}
 }
 

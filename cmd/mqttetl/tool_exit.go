@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
 )
 
@@ -21,6 +24,16 @@ type quietError struct{ error }
 func (e quietError) Unwrap() error { return e.error }
 
 var errTimedOut = codedError{errors.New("timed out"), exitTimedOut}
+
+// natsCode gives a login that NATS has refused its exit code.
+func natsCode(err error) error {
+	for _, refused := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired} {
+		if errors.Is(err, refused) {
+			return codedError{mqttetl.WithHint(err, "NATS takes user and password in the URL, nats://user:password@host, or credentials by --creds"), exitLogin}
+		}
+	}
+	return err
+}
 
 // codeOf gives a refused CONNECT its exit code: that of a refused login or, as
 // mosquitto_sub does, the reason code of MQTT 5. The return codes of 3.1.1 are

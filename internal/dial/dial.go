@@ -6,10 +6,12 @@ package dial
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -68,12 +70,28 @@ func Secure(scheme string) bool {
 // WebSocket says of a URL's scheme that the stream is one.
 func WebSocket(scheme string) bool { return scheme == "ws" || scheme == "wss" }
 
+// ErrNotTLS: TLS is asked for, and the URL is one without it. Else whoever names
+// an authority might believe that the broker is verified.
+var ErrNotTLS = errors.New("a CA or certificate means nothing there")
+
+// Fits says whether TLS settings and URL fit together: ErrNotTLS with a hint if
+// they do not. Dial says so too.
+func (t *TLS) Fits(u *url.URL) error {
+	if Secure(u.Scheme) || t.CA == "" && t.CAPath == "" && t.Cert == "" {
+		return nil
+	}
+	return mqttetl.WithHint(fmt.Errorf("%s is without TLS: %w", u.Redacted(), ErrNotTLS), "with TLS the URL is mqtts:// or wss://")
+}
+
 // Dial opens the stream to u, which must be complete as URL returns it. A
 // broker that cannot be reached is an error that wraps mqttetl.ErrUnavailable;
 // a file that cannot be read or a certificate that is not trusted is not.
 func (d *Dialer) Dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
+	if err := d.TLS.Fits(u); err != nil {
+		return nil, err
+	}
 	switch {
 	case WebSocket(u.Scheme):
 		return d.webSocket(ctx, u)
@@ -110,6 +128,9 @@ func (d *Dialer) tcp(ctx context.Context, address string) (net.Conn, error) {
 		}
 	}
 	c, err := dial(ctx, network, address)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, mqttetl.WithHint(unreachable{err}, "is the broker running, and is it this port? 1883 is the usual one, with TLS 8883")
+	}
 	if err != nil {
 		return nil, unreachable{err}
 	}

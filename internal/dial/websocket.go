@@ -29,14 +29,19 @@ type webSocket struct {
 }
 
 func (d *Dialer) webSocket(ctx context.Context, u *url.URL) (net.Conn, error) {
+	connected := false
 	w := websocket.Dialer{
 		Subprotocols:   []string{"mqtt"},
 		ReadBufferSize: 64 << 10,
-		NetDialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-			return d.tcp(ctx, address)
+		NetDialContext: func(ctx context.Context, _, address string) (c net.Conn, err error) {
+			c, err = d.tcp(ctx, address)
+			connected = err == nil
+			return c, err
 		},
-		NetDialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-			return d.tls(ctx, address, append(d.TLS.ALPN[:len(d.TLS.ALPN):len(d.TLS.ALPN)], "http/1.1"))
+		NetDialTLSContext: func(ctx context.Context, _, address string) (c net.Conn, err error) {
+			c, err = d.tls(ctx, address, append(d.TLS.ALPN[:len(d.TLS.ALPN):len(d.TLS.ALPN)], "http/1.1"))
+			connected = err == nil
+			return c, err
 		},
 	}
 	target := *u
@@ -46,7 +51,11 @@ func (d *Dialer) webSocket(ctx context.Context, u *url.URL) (net.Conn, error) {
 		return &webSocket{Conn: c}, nil
 	}
 	if answer == nil {
-		return nil, fmt.Errorf("WebSocket %s: %w", target.String(), err)
+		err = fmt.Errorf("WebSocket %s: %w", target.String(), err)
+		if connected {
+			err = mqttetl.WithHint(unreachable{err}, "does this port speak WebSocket? MQTT without it is mqtt://, with TLS mqtts://")
+		}
+		return nil, err
 	}
 	return nil, mqttetl.WithHint(
 		unreachable{fmt.Errorf("WebSocket %s: %w: HTTP %s%s", target.String(), err, answer.Status, kind(answer))},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,11 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 	}
 	var err error
 	if t.conn, err = nats.Connect(cfg.URL, options...); err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w (%w)", err, mqttetl.ErrUnavailable)
+		lost := errors.Is(err, nats.ErrNoServers)
+		if err = fmt.Errorf("connect to NATS at %s: %w (%w)", redacted(cfg.URL), err, mqttetl.ErrUnavailable); lost {
+			err = mqttetl.WithHint(err, "is nats-server running, and is it this port? 4222 is the usual one")
+		}
+		return nil, err
 	}
 	if cfg.Stream != "" {
 		if err := t.openStream(ctx, cfg); err != nil {
@@ -97,7 +102,19 @@ func (t *NATS) openStream(ctx context.Context, cfg NATSConfig) (err error) {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = t.js.CreateStream(ctx, jetstream.StreamConfig{Name: cfg.Stream, Subjects: []string{cfg.Prefix + ".>"}, Storage: jetstream.FileStorage})
 	}
+	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return mqttetl.WithHint(fmt.Errorf("JetStream is off on this server: %w (%w)", err, mqttetl.ErrUnavailable),
+			"nats-server -js turns it on; without --stream messages go to core NATS")
+	}
 	return err
+}
+
+func redacted(to string) string {
+	u, err := url.Parse(to)
+	if err != nil {
+		return "a URL that cannot be read"
+	}
+	return u.Redacted()
 }
 
 func (t *NATS) fail(err error) {
