@@ -40,6 +40,10 @@ type Batch struct {
 	// It runs on the goroutine that commits and must not block.
 	Done func(first Seq, err error)
 
+	// More is set by the log before Done: the next Done, which follows at once, is
+	// of a batch of the same Session. What both cause can be done together.
+	More bool
+
 	buf  []byte
 	n    int
 	last int64 // time of the last record
@@ -97,6 +101,7 @@ func (b *Batch) Cap() int { return cap(b.buf) }
 // Reset empties the batch and keeps its buffer, Source, Session and Done.
 func (b *Batch) Reset() {
 	b.buf, b.n, b.last, b.IDs, b.Note = b.buf[:0], 0, 0, b.IDs[:0], Note{}
+	b.More = false
 }
 
 // Free is Reset that gives the buffer back as well.

@@ -22,6 +22,10 @@ func (q *ackQueue) add(acks []byte, came int64) {
 	q.due = append(q.due, acks...)
 	q.came = append(q.came, came)
 	q.mu.Unlock()
+}
+
+// wake tells the ack writer that something is due.
+func (q *ackQueue) wake() {
 	select {
 	case q.signal <- struct{}{}:
 	default:
@@ -71,7 +75,39 @@ func (c *conn) flushAcks() {
 	if len(c.ackBuf) == 0 || c.isClosed() {
 		return
 	}
-	if _, err := c.nc.Write(c.ackBuf); err != nil {
+	_, err := c.nc.Write(c.ackBuf)
+	c.acksWritten(err)
+}
+
+// ackNow writes the acknowledgements that are due, if that needs no waiting; it
+// reports false if the ack writer must. It saves the way through another
+// goroutine, which on a busy machine is longer than the commit.
+func (c *conn) ackNow() bool {
+	if c.socket == nil || !c.mu.TryLock() {
+		return false
+	}
+	c.ackBuf, c.ackCame = c.acks.take(c.ackBuf, c.ackCame)
+	if len(c.ackBuf) == 0 || c.isClosed() {
+		c.mu.Unlock()
+		return true
+	}
+	n, err := c.socket.write(c.ackBuf)
+	if err == nil && n < len(c.ackBuf) {
+		// The broker does not read. What is left keeps the lock: it may end inside a packet.
+		c.link.tasks.Go(func() {
+			_, err := c.nc.Write(c.ackBuf[n:])
+			c.acksWritten(err)
+			c.mu.Unlock()
+		})
+		return true
+	}
+	c.acksWritten(err)
+	c.mu.Unlock()
+	return true
+}
+
+func (c *conn) acksWritten(err error) {
+	if err != nil {
 		c.fail(err)
 		return
 	}

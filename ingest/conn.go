@@ -37,12 +37,15 @@ type conn struct {
 	skipRest  bool      // they are not stored
 	control   []byte    // bytes that the next Read of the control plane gets
 	connected bool      // CONNACK with success has come
+	handed    int       // messages of the last batch
+	lulled    *time.Timer
 	ids       packetIDs
 
 	mu      sync.Mutex // Lock: one packet of the control plane, or one run of acks
 	out     []byte     // the control packet being written
 	ackBuf  []byte
 	ackCame []int64
+	socket  *socket // of nc, nil if there is something between: TLS, WebSocket
 
 	acks  ackQueue
 	pings pings
@@ -65,6 +68,9 @@ func newConn(nc net.Conn, l *link, v5 bool) *conn {
 		pings:  pings{sent: make(chan struct{}, 1)},
 		closed: make(chan struct{}),
 		quiet:  newQuiet(),
+		socket: newSocket(nc),
+
+		lulled: time.NewTimer(lull),
 	}
 	l.tasks.Go(c.writeAcks)
 	return c
@@ -93,7 +99,7 @@ func (c *conn) step() error {
 		return c.reason
 	}
 	if c.connected {
-		if pinged, err := c.await(c.link.window.hasRoom, nil); pinged || err != nil {
+		if pinged, err := c.awaitRoom(); pinged || err != nil {
 			return err
 		}
 	}
@@ -114,6 +120,34 @@ func (c *conn) step() error {
 		return nil
 	}
 	return c.fill()
+}
+
+// trickle is what a read of a socket brings, in bytes, when messages come one by
+// one rather than in a flood.
+const trickle = 32 << 10
+
+// lull is how long the reader leaves a trickle in the socket.
+const lull = 2 * time.Millisecond
+
+// awaitRoom waits until more may be read. Where packets come one by one but
+// fast, that is when a commit has ended: what comes meanwhile is in the next one
+// in any case, and a single read then brings it instead of one for each packet.
+func (c *conn) awaitRoom() (pinged bool, err error) {
+	if c.socket != nil && c.in.got < trickle {
+		settled := c.link.window.hasFew
+		if c.handed > fewMessages {
+			settled = c.link.window.empty
+		}
+		if !settled() {
+			c.lulled.Reset(lull)
+			pinged, err = c.await(settled, c.lulled.C)
+			c.lulled.Stop()
+			if pinged || err != nil {
+				return pinged, err
+			}
+		}
+	}
+	return c.await(c.link.window.hasRoom, nil)
 }
 
 func (c *conn) fill() error {
@@ -178,6 +212,7 @@ func (c *conn) handOver() {
 		return
 	}
 	c.open = nil
+	c.handed = d.Len()
 	d.cost, d.came = d.Cap()+cap(d.acks), c.in.now
 	c.link.counters.handedOver(&d.tally)
 	c.link.window.take(d.cost)

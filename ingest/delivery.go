@@ -56,15 +56,15 @@ func (d *delivery) recycle() {
 // idle says that handing d over would neither store nor acknowledge anything.
 func (d *delivery) idle() bool { return d.Empty() && len(d.acks) == 0 }
 
-// done runs on the goroutine that commits. It does not block: the ack writer
-// writes, and closing a connection does not wait.
+// done runs on the goroutine that commits. It does not block: it writes only
+// what the socket takes at once, and closing a connection does not wait.
 func (d *delivery) done(_ mqttetl.Seq, err error) {
 	c, cost := d.conn, d.cost
 	if err != nil {
 		c.link.logFailed(err)
 		c.fail(err)
-	} else {
-		c.acks.add(d.acks, d.came)
+	} else if c.acks.add(d.acks, d.came); !d.More && !c.ackNow() {
+		c.acks.wake()
 	}
 	d.recycle()
 	c.link.window.give(cost)
@@ -75,6 +75,13 @@ func (d *delivery) done(_ mqttetl.Seq, err error) {
 const (
 	windowBytes   = 8 << 20
 	windowBatches = 256
+)
+
+// How many batches of small reads may be out before the reader waits for a
+// commit, as long as a read brings few messages; then it waits for each.
+const (
+	fewBatches  = 8
+	fewMessages = 4
 )
 
 // A window counts what a link has handed to the log and not got back. It
@@ -119,6 +126,13 @@ func (w *window) hasRoom() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.bytes < windowBytes && w.batches < windowBatches
+}
+
+// hasFew says that few batches are out.
+func (w *window) hasFew() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.batches < fewBatches
 }
 
 // empty says that everything handed over is Done.

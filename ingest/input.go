@@ -14,6 +14,7 @@ type input struct {
 	buf  []byte
 	r, w int   // buf[r:w] is received and not yet parsed
 	now  int64 // when the last bytes came, Unix nanoseconds
+	got  int   // how many they were
 }
 
 func (in *input) bytes() []byte { return in.buf[in.r:in.w] }
@@ -27,6 +28,7 @@ func (in *input) fill(from io.Reader) error {
 	in.makeRoom()
 	n, err := from.Read(in.buf[in.w:])
 	in.w += n
+	in.got = n
 	if n > 0 {
 		in.now = time.Now().UnixNano()
 		return nil // an error is reported again by the next Read

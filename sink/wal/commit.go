@@ -198,6 +198,7 @@ func (l *Log) commit(t *transaction) error {
 	}
 	l.metrics.Bytes.Set(float64(t.pages))
 	for i, b := range t.group {
+		b.More = i+1 < len(t.group) && t.group[i+1].Session == b.Session
 		b.Done(t.firsts[i], nil)
 	}
 	return nil

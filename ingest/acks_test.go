@@ -1,0 +1,87 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// TestAckLeavesWithDone looks only at what is due after Done: no other
+// goroutine has been needed, and a batch with More leaves its own to the next.
+func TestAckLeavesWithDone(t *testing.T) {
+	w := newWire(t, newFakeLog(t), true, true, nil)
+	c := w.conn
+	done := func(more bool, id uint16) {
+		d := c.newDelivery()
+		d.acks, d.came, d.More = appendAck(d.acks, typePuback, id), time.Now().UnixNano(), more
+		c.link.window.take(0)
+		d.done(1, nil)
+	}
+	done(true, 1)
+	if len(c.acks.due) != 4 || len(c.acks.signal) != 0 {
+		t.Fatalf("%d bytes due, signal %d, behind a batch that another follows", len(c.acks.due), len(c.acks.signal))
+	}
+	done(false, 2)
+	if len(c.acks.due) != 0 || len(c.acks.signal) != 0 {
+		t.Fatalf("%d bytes due, signal %d, behind the last batch", len(c.acks.due), len(c.acks.signal))
+	}
+	w.expect(t, puback(1, 2))
+}
+
+// TestBrokerReadsNoAcks has Done meet a socket that is full: it returns, and
+// what it could not write is neither lost nor mixed with the control plane's.
+func TestBrokerReadsNoAcks(t *testing.T) {
+	w := newWire(t, newFakeLog(t), true, true, nil)
+	c := w.conn
+	if err := c.nc.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	for c.mu.TryLock() { // until it is held for what is left
+		c.mu.Unlock()
+		var acks []byte
+		for range 5000 {
+			acks = appendAck(acks, typePuback, uint16(sent))
+			sent++
+		}
+		c.acks.add(acks, 1)
+		if !c.ackNow() {
+			t.Fatal("the lock was free")
+		}
+	}
+	c.acks.add(appendAck(nil, typePuback, uint16(sent)), 1)
+	if c.ackNow() {
+		t.Fatal("wrote in spite of what is left")
+	}
+	sent++
+	pinged := make(chan struct{})
+	go func() {
+		defer close(pinged)
+		c.Lock()
+		_, _ = c.Write([]byte{typePingreq << 4, 0})
+		c.Unlock()
+		c.flushAcks()
+	}()
+	_ = w.broker.SetReadDeadline(time.Now().Add(patience))
+	pings := 0
+	for next := 0; next < sent || pings == 0; {
+		var p [4]byte
+		if _, err := io.ReadFull(w.broker, p[:2]); err != nil {
+			t.Fatalf("after %d acknowledgements of %d: %v", next, sent, err)
+		}
+		if p[0] == typePingreq<<4 {
+			pings++
+			continue
+		}
+		if _, err := io.ReadFull(w.broker, p[2:]); err != nil {
+			t.Fatal(err)
+		}
+		if binary.BigEndian.Uint32(p[:]) != typePuback<<28|2<<16|uint32(uint16(next)) {
+			t.Fatalf("% x instead of the acknowledgement of %d", p, uint16(next))
+		}
+		next++
+	}
+	<-pinged
+}
