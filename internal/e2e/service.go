@@ -23,7 +23,21 @@ import (
 // an error. With it a test proves that it would notice a broken build.
 func Build(ctx context.Context, dir string, replace map[string][2]string) (bin string, err error) {
 	bin = filepath.Join(dir, "mqttetl")
-	return bin, compile(ctx, dir, replace, "build", "-o", bin, "./cmd/mqttetl")
+	return bin, compile(ctx, dir, replace, "build", "-ldflags", stamp(ctx), "-o", bin, "./cmd/mqttetl")
+}
+
+// stamp is what the Makefile gives the linker, so that a report can name the
+// commit; nothing outside of a git checkout.
+func stamp(ctx context.Context) string {
+	git := func(args ...string) string {
+		out, _ := exec.CommandContext(ctx, "git", args...).Output()
+		return strings.TrimSpace(string(out))
+	}
+	commit := git("rev-parse", "HEAD")
+	if commit == "" {
+		return ""
+	}
+	return "-X main.commit=" + commit + " -X main.version=" + git("describe", "--tags", "--always", "--dirty")
 }
 
 // BuildTest is Build for the tests of a package, such as ./sink/wal.
