@@ -67,7 +67,7 @@ func (d *natsDialer) Dial(network, address string) (_ net.Conn, err error) {
 	defer func() { d.failed = err }()
 	tcp, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
-		return nil, mqttetl.WithHint(fmt.Errorf("%w (%w)", err, mqttetl.ErrUnavailable), "is nats-server running, and is it this port? 4222 is the usual one")
+		return nil, mqttetl.WithHint(fmt.Errorf("%w (%w)", err, mqttetl.ErrUnavailable), "start nats-server, or name its host and port: 4222 is the usual one")
 	}
 	c, err := d.greet(ctx, metered{tcp, d.m})
 	if err != nil {

@@ -129,7 +129,7 @@ func (d *Dialer) tcp(ctx context.Context, address string) (net.Conn, error) {
 	}
 	c, err := dial(ctx, network, address)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, mqttetl.WithHint(unreachable{err}, "is the broker running, and is it this port? 1883 is the usual one, with TLS 8883")
+		return nil, mqttetl.WithHint(unreachable{err}, "start the broker, or name its host and port: 1883 is the usual one, with TLS 8883")
 	}
 	if err != nil {
 		return nil, unreachable{err}

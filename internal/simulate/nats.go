@@ -68,7 +68,7 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 	if t.conn, err = nats.Connect(cfg.URL, options...); err != nil {
 		lost := errors.Is(err, nats.ErrNoServers)
 		if err = fmt.Errorf("connect to NATS at %s: %w (%w)", redacted(cfg.URL), err, mqttetl.ErrUnavailable); lost {
-			err = mqttetl.WithHint(err, "is nats-server running, and is it this port? 4222 is the usual one")
+			err = mqttetl.WithHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
 		}
 		return nil, err
 	}
