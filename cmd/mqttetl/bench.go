@@ -63,8 +63,7 @@ login.`,
   mqttetl bench --size 16,128,1024 --case '^nats/core$' --duration 1s -o json > sizes.json
   mqttetl bench --size 16,128,1024 --case '^nats/core$' --duration 1s --compare sizes.json
   mqttetl bench --duration 2s --html report.html --csv report.csv
-  mqttetl bench --mqtt mqtt://127.0.0.1:1883 --nats nats://127.0.0.1:4222 --clients 1,10
-  mqttetl bench --mqtt mqtts://broker.example --ca ca.pem --nats tls://nats.example --creds me.creds`,
+  mqttetl bench --mqtt mqtt://127.0.0.1:1883 --nats nats://127.0.0.1:4222 --clients 1,10`,
 		Args: noArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			err := f.check()
