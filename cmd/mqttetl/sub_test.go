@@ -69,3 +69,37 @@ func TestSubIsTakenOver(t *testing.T) {
 		return
 	}
 }
+
+// TestNoBrokerThere: each command says what to do where a URL and a port do not
+// fit together, and ends with the same code.
+func TestNoBrokerThere(t *testing.T) {
+	m, err := servers.StartMosquitto(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	for _, v := range []struct {
+		url  string
+		more string
+		code int
+		want string
+	}{
+		{"mqtt://127.0.0.1:1", "", exitUnreachable, "hint: start the broker, or name its host and port"},
+		{"ws://" + m.Addr, "", exitUnreachable, "hint: does this port speak WebSocket?"},
+		{"wss://" + m.Addr, "", exitUnreachable, "hint: does this port speak TLS?"},
+		{m.URL, "ca.pem", exitUsage, "hint: with TLS the URL is mqtts:// or wss://"},
+		{"ws://" + m.Addr, "ca.pem", exitUsage, "hint: with TLS the URL is mqtts:// or wss://"},
+	} {
+		for _, args := range [][]string{
+			{"sub", "-L", v.url, "-t", "a"}, {"pub", "-L", v.url, "-t", "a", "-m", "b"}, {"simulate", "--to", v.url, "--count", "1"},
+			{"bench", "--mqtt", v.url, "--case", "^mqtt/qos0$", "--dir", t.TempDir()},
+		} {
+			if v.more != "" {
+				args = append(args, "--ca", v.more)
+			}
+			if r := call(t, args...); r.code != v.code || r.out != "" || !strings.Contains(r.err, v.want) {
+				t.Errorf("%q: exit %d, want %d: %swant %s", args, r.code, v.code, r.err, v.want)
+			}
+		}
+	}
+}
