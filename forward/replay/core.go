@@ -24,8 +24,7 @@ type Core struct {
 	confirmed Confirm
 	sent      part // since the last question
 	bytes     int
-	open      part       // what the open question is about
-	answer    chan error // nil: none is open
+	answer    chan error // of the open question; nil: none is open
 	asked     time.Time
 }
 
@@ -61,18 +60,31 @@ func (c *Core) Send(ctx context.Context, r *mqttetl.Record) error {
 	return c.ask(ctx)
 }
 
-// ask waits for the answer to the open question and puts the next.
+// ask lets everything leave, waits for the answer to the open question and puts
+// the next.
 func (c *Core) ask(ctx context.Context) error {
+	if err := c.push(); err != nil {
+		return err
+	}
 	if err := c.settle(); err != nil {
 		return err
 	}
+	answer, about := make(chan error, 1), c.sent
+	go func() {
+		err := c.out.Flush(ctx)
+		if err == nil {
+			c.confirmed(about.last, about.n)
+		}
+		answer <- err
+	}()
+	c.answer, c.sent, c.bytes, c.asked = answer, part{}, 0, time.Now()
+	return nil
+}
+
+func (c *Core) push() error {
 	if err := c.out.Push(); err != nil {
 		return unavailable("publish to NATS", err)
 	}
-	answer := make(chan error, 1)
-	go func() { answer <- c.out.Flush(ctx) }()
-	c.open, c.answer = c.sent, answer
-	c.sent, c.bytes, c.asked = part{}, 0, time.Now()
 	return nil
 }
 
@@ -82,22 +94,18 @@ func (c *Core) settle() error {
 		return nil
 	}
 	err := <-c.answer
-	if c.answer = nil; err != nil {
-		return err
-	}
-	c.confirmed(c.open.last, c.open.n)
-	return nil
+	c.answer = nil
+	return err
 }
 
-// Flush implements Destination.
+// Flush implements Destination. It asks now and then, and does not wait for an
+// answer: the next record may be due before it comes.
 func (c *Core) Flush(ctx context.Context) error {
-	if time.Since(c.asked) >= coreIdle {
-		return c.Drain(ctx)
+	unanswered := c.answer != nil && len(c.answer) == 0
+	if unanswered || c.sent.n == 0 || time.Since(c.asked) < coreIdle {
+		return c.push()
 	}
-	if err := c.out.Push(); err != nil {
-		return unavailable("publish to NATS", err)
-	}
-	return nil
+	return c.ask(ctx)
 }
 
 // Drain implements Destination.
@@ -112,6 +120,9 @@ func (c *Core) Drain(ctx context.Context) error {
 
 // Close implements Destination.
 func (c *Core) Close() error {
-	c.out.Close()
+	c.out.Close() // which is an answer
+	if c.answer != nil {
+		<-c.answer
+	}
 	return nil
 }

@@ -100,28 +100,35 @@ func (b *beat) left(offset time.Duration) (d time.Duration, paused bool, changed
 // whole milliseconds for them. What is left behind is slept away exactly.
 const coarse = 1500 * time.Microsecond
 
-// wait returns when it is time. idle is called before it sleeps.
+// idleEvery is how often a destination is flushed in a silence.
+const idleEvery = 250 * time.Millisecond
+
+// wait returns when it is time. idle is called before it sleeps, and again in a
+// long sleep: what left with the last record may not be asked about yet.
 func (b *beat) wait(ctx context.Context, offset time.Duration, idle func() error) error {
+	called := false
 	for {
 		d, paused, changed := b.left(offset)
 		if !paused && d <= 0 {
 			return ctx.Err()
 		}
-		if idle != nil {
+		if !called && idle != nil {
 			if err := idle(); err != nil {
 				return err
 			}
-			idle = nil
+			called = true
 			continue
 		}
 		if !paused && d <= coarse {
 			sleep(d)
 			continue
 		}
-		var timer <-chan time.Time
+		nap := idleEvery
 		if !paused {
-			timer = time.After(d - coarse)
+			nap = min(nap, d-coarse)
 		}
+		timer := time.After(nap)
+		called = nap < idleEvery
 		select {
 		case <-timer:
 		case <-changed:
