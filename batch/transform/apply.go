@@ -47,6 +47,7 @@ type Applier struct {
 	load   int // bytes gathered, about
 	limit  *deadline
 	walk   walker
+	job    job
 }
 
 // Object is one to be published.
@@ -279,7 +280,8 @@ func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	w := m.w
 	rows, objects := w.rows.Len(), len(a.Objects)
-	j := job{a: a, match: m, rec: rec, row0: rows}
+	j := &a.job // one of its own would be an allocation a record
+	*j = job{a: a, match: m, rec: rec, row0: rows}
 	err := j.run()
 	a.load += j.size + 32*w.rows.Width()*(w.rows.Len()-rows)
 	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop, no strike to forget
