@@ -33,6 +33,15 @@ type TLS struct {
 // maxPrefix leaves the better part of a subject to the topic.
 const maxPrefix = 128
 
+// Check says what is wrong with the settings, before anything is connected. No
+// stream is as good as any.
+func (c Config) Check() error {
+	if c.Stream == "" {
+		c.Stream = "none"
+	}
+	return c.check()
+}
+
 func (c *Config) check() error {
 	return errors.Join(c.checkURL(), checkStream(c.Stream), checkPrefix(c.SubjectPrefix), c.checkRest())
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
@@ -25,10 +29,13 @@ type destinationFlags struct {
 	version       string
 	qos           int
 	noRetain      bool
+
+	given func(flag string) bool // on the command line
 }
 
 func (f *destinationFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	f.given = flags.Changed
 	flags.StringVar(&f.to, "to", "", "URL: nats, tls, nats+ws, nats+wss; mqtt, mqtts, ws, wss; or -")
 	flags.StringVar(&f.stream, "stream", "", "JetStream stream; created if absent")
 	flags.StringVar(&f.subjectPrefix, "subject-prefix", "mqtt", "first tokens of every NATS subject")
@@ -57,6 +64,33 @@ func (f *destinationFlags) check() error {
 	if f.kind() == "" {
 		return fmt.Errorf("--to %s: must be nats://…, mqtt://… or -", redacted(f.to))
 	}
+	if f.kind() == "nats" {
+		if err := f.nats("id").Check(); err != nil {
+			return err
+		}
+	}
+	return f.checkGiven()
+}
+
+// checkGiven refuses flags that would mean nothing at this destination.
+func (f *destinationFlags) checkGiven() error {
+	for _, c := range []struct {
+		kinds string
+		flags []string
+	}{
+		{"nats", []string{"subject-prefix", "new-ids", "creds"}},
+		{"mqtt", []string{"client-id", "mqtt-version", "qos", "no-retain"}},
+		{"nats mqtt", []string{"ca", "cert", "key"}},
+	} {
+		for _, flag := range c.flags {
+			if f.given != nil && f.given(flag) && !strings.Contains(c.kinds, f.kind()) {
+				return fmt.Errorf("--%s means nothing with --to %s: leave it out", flag, redacted(f.to))
+			}
+		}
+	}
+	if (f.ca != "" || f.cert != "" || f.key != "") && strings.HasPrefix(f.to, "nats+ws://") {
+		return fmt.Errorf("--ca, --cert and --key: %s is without TLS: with it the URL is nats+wss://", redacted(f.to))
+	}
 	return nil
 }
 
@@ -78,8 +112,9 @@ func (f *destinationFlags) kind() string {
 // openDestination connects. found is the last record that a stream holds already.
 func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids string, confirmed replay.Confirm,
 	refused func(*replay.Refusal) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
-	nats := forward.Config{URL: strings.TrimPrefix(f.to, "nats+"), Stream: f.stream, SubjectPrefix: f.subjectPrefix, CredsFile: f.creds,
-		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
+	if err := f.readable(); err != nil {
+		return nil, 0, err
+	}
 	switch {
 	case f.kind() == "lines":
 		return replay.NewLines(std.out, confirmed), 0, nil
@@ -88,12 +123,42 @@ func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids
 			TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, QoS: f.qos, NoRetain: f.noRetain}, confirmed, refused, down)
 		return to, 0, err
 	case f.stream != "":
-		return openStream(replay.OpenJetStream(ctx, nats, confirmed, refused, down))
+		stream, found, err := replay.OpenJetStream(ctx, f.nats(ids), confirmed, refused, down)
+		return stream, found, f.explain(err)
 	}
-	core, err := replay.OpenCore(ctx, nats, confirmed, down)
-	return core, 0, err
+	core, err := replay.OpenCore(ctx, f.nats(ids), confirmed, down)
+	return core, 0, f.explain(err)
 }
 
-func openStream(to *replay.JetStream, found mqttetl.Seq, err error) (replay.Destination, mqttetl.Seq, error) {
-	return to, found, err
+func (f *destinationFlags) nats(ids string) forward.Config {
+	return forward.Config{URL: strings.TrimPrefix(f.to, "nats+"), Stream: f.stream, SubjectPrefix: f.subjectPrefix, CredsFile: f.creds,
+		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
+}
+
+// readable holds the files that the flags name to be there.
+func (f *destinationFlags) readable() error {
+	for _, file := range []struct{ flag, path string }{{"creds", f.creds}, {"ca", f.ca}, {"cert", f.cert}, {"key", f.key}} {
+		if file.path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(file.path); err != nil {
+			return fmt.Errorf("--%s: %w", file.flag, err)
+		}
+	}
+	return nil
+}
+
+// explain adds what can be done about answers of NATS that do not say it.
+func (f *destinationFlags) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return mqttetl.WithHint(err, "the server has no TLS there: leave out --ca, --cert and --key, or configure tls in nats-server")
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		return mqttetl.WithHint(fmt.Errorf("JetStream is off: %w", err), "start nats-server with -js, or leave out --stream to play to whoever listens")
+	case strings.Contains(err.Error(), "(10065)"): // subjects overlap
+		return mqttetl.WithHint(err, fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", f.subjectPrefix))
+	}
+	return err
 }

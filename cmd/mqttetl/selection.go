@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,19 +72,45 @@ func (f *selectionFlags) open(cmd *cobra.Command) (*history.History, mqttetl.Sel
 	if err != nil {
 		return nil, sel, usageError{err, cmd}
 	}
-	places := history.Places{Archive: f.archive}
-	if f.archive == "" {
-		cfg, err := loadStores(f.config)
-		if err != nil {
-			return nil, sel, err
+	h, err := openHistory(f.config, f.archive)
+	return h, sel, err
+}
+
+// openHistory opens the archive alone, if one is named, or the stores of the
+// configuration.
+func openHistory(conf, alone string) (*history.History, error) {
+	if alone != "" {
+		if err := checkFile(alone); err != nil {
+			return nil, err
 		}
-		places.LogDir = cfg.Log.Dir
-		if cfg.Archive != nil {
-			places.Archive = cfg.Archive.Path
-		}
+		return history.Open(history.Places{Archive: alone})
+	}
+	cfg, err := loadStores(conf)
+	if err != nil {
+		return nil, err
+	}
+	places := history.Places{LogDir: cfg.Log.Dir}
+	if cfg.Archive != nil {
+		places.Archive = cfg.Archive.Path
 	}
 	h, err := history.Open(places)
-	return h, sel, err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = mqttetl.WithHint(fmt.Errorf("nothing has been recorded in %s yet: %w", cfg.Log.Dir, mqttetl.ErrUnavailable),
+			"mqttetl run records what the configuration says; -c names another one")
+	}
+	return h, err
+}
+
+// checkFile holds an archive that is named to be a file.
+func checkFile(path string) error {
+	st, err := os.Stat(path)
+	if err == nil && st.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+	}
+	if err != nil {
+		return mqttetl.WithHint(fmt.Errorf("--archive: %w", err), "name the SQLite file, archive.path of the configuration")
+	}
+	return nil
 }
 
 const timeForms = "RFC 3339, 2006-01-02, '2006-01-02 15:04', 2h or 7d ago, today, yesterday, now"

@@ -44,18 +44,7 @@ payload, and -F what its letters ask for, as in mqttetl sub.`,
 			if err != nil {
 				return usageError{err, cmd}
 			}
-			places := history.Places{Archive: f.archive}
-			if f.archive == "" {
-				cfg, err := loadStores(f.config)
-				if err != nil {
-					return err
-				}
-				places.LogDir = cfg.Log.Dir
-				if cfg.Archive != nil {
-					places.Archive = cfg.Archive.Path
-				}
-			}
-			if t.history, err = history.Open(places); err != nil {
+			if t.history, err = openHistory(f.config, f.archive); err != nil {
 				return err
 			}
 			defer t.history.Close()

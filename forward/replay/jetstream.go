@@ -66,7 +66,10 @@ func OpenJetStream(ctx context.Context, cfg forward.Config, confirmed Confirm, r
 		if err == nil || ctx.Err() != nil {
 			err = context.Cause(wait)
 		}
-		return nil, 0, errors.Join(unavailable("stream "+cfg.Stream, err), j.Close())
+		if !errors.Is(err, mqttetl.ErrUnavailable) {
+			err = unavailable("stream "+cfg.Stream, err)
+		}
+		return nil, 0, errors.Join(err, j.Close())
 	}
 }
 

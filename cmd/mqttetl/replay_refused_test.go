@@ -1,0 +1,109 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl/internal/servers"
+)
+
+// What cannot be is refused with a word on what to do, and the code that says
+// whose fault it is.
+func TestReplayRefusals(t *testing.T) {
+	path, dir := archiveOf(t, minute()), t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(ca, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with, err := servers.StartNATSProcess(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer with.Kill()
+	without, err := servers.StartNATSProcess(t.TempDir(), "jetstream: false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer without.Kill()
+	to := " --speed max --archive " + path + " --to "
+	mqttetlOut(t, 0, strings.Fields("replay --limit 1 --stream HAS"+to+with.URL())...)
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"replay --ca " + ca + to + "-", exitUsage, "--ca means nothing with --to -"},
+		{"replay --creds x" + to + "mqtt://127.0.0.1:1", exitUsage, "--creds means nothing"},
+		{"replay --qos 1" + to + "nats://127.0.0.1:1", exitUsage, "--qos means nothing"},
+		{"replay --ca " + ca + to + "mqtt://127.0.0.1:1", exitUsage, "mqtts://"},
+		{"replay --ca " + ca + to + "nats+ws://127.0.0.1:1", exitUsage, "nats+wss://"},
+		{"replay --creds " + dir + "/none.creds" + to + with.URL(), exitIO, "none.creds"},
+		{"replay --ca " + dir + "/none.pem" + to + "mqtts://127.0.0.1:1", exitIO, "none.pem"},
+		{"replay --stream a.b" + to + with.URL(), exitUsage, "without space and ."},
+		{"replay --stream OTHER" + to + with.URL(), exitUnreachable, "--subject-prefix"},
+		{"replay --stream S" + to + without.URL(), exitUnreachable, "-js"},
+		{"replay --to - --archive " + dir, exitIO, "is a directory"},
+		{"export --archive " + dir + "/none.db", exitIO, "archive.path"},
+		{"query --archive " + dir + "/none.db", exitIO, "archive.path"},
+		{"tail --archive " + dir, exitIO, "is a directory"},
+	} {
+		_, said := mqttetlOut(t, c.code, strings.Fields(c.args)...)
+		if !strings.Contains(said, c.want) || strings.Count(said, "unavailable") > 1 {
+			t.Errorf("%s: %s", c.args, said)
+		}
+	}
+}
+
+// Through WebSocket a replay confirms as it does over TCP, core and stream.
+func TestReplayToNATSThroughWebSocket(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	server, err := servers.StartNATSProcess(t.TempDir(), "websocket { listen: \""+address+"\", no_tls: true }")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Kill()
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	sub, err := nc.SubscribeSync("core.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	path := archiveOf(t, minute())
+	for _, flags := range [][]string{{"--subject-prefix", "core"}, {"--stream", "S"}} {
+		args := append([]string{"replay", "--archive", path, "--speed", "max", "--to", "nats+ws://" + address}, flags...)
+		if _, said := mqttetlOut(t, 0, args...); !strings.Contains(said, "selected 3001 = sent 3001, confirmed 3001") {
+			t.Errorf("%v: %s", flags, said)
+		}
+	}
+	if n, _, err := sub.Pending(); err != nil || n != 3001 {
+		if err := nc.Flush(); err != nil { // what the server had sent is here behind it
+			t.Fatal(err)
+		}
+		if n, _, err = sub.Pending(); err != nil || n != 3001 {
+			t.Errorf("%d messages have come, %v", n, err)
+		}
+	}
+	js, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := js.StreamInfo("S"); err != nil || info.State.Msgs != 3001 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
