@@ -33,9 +33,9 @@ type Mapper interface {
 	Map(*mqttetl.Record) ([]Object, []mqttetl.DeadLetter)
 	// Settled says that none of the records mapped so far comes again.
 	Settled()
-	// Rewind says that those mapped since Settled was called last come again, or
-	// never: what is remembered of them is to be forgotten.
-	Rewind() error
+	// Rewind says that the record behind after comes next, as at the start. What is
+	// remembered of records mapped since Settled was called last is to be forgotten.
+	Rewind(after mqttetl.Seq) error
 }
 
 // MappedConfig says where to publish objects: Config's connection and log, and
@@ -194,7 +194,7 @@ func (p *Mapped) seek() error {
 	if err != nil {
 		return fatal{fmt.Errorf("seek in the log: %w", err)}
 	}
-	if err := p.mapper.Rewind(); err != nil {
+	if err := p.mapper.Rewind(after); err != nil {
 		return fatal{fmt.Errorf("map records: %w", err)}
 	}
 	if next > after+1 && after > 0 {

@@ -89,8 +89,8 @@ func bodies(t *testing.T, url, stream string) map[string]string {
 	return all
 }
 
-func (pairs) Settled()      {}
-func (pairs) Rewind() error { return nil }
+func (pairs) Settled()                 {}
+func (pairs) Rewind(mqttetl.Seq) error { return nil }
 
 // wantPairs are the objects of the first n records.
 func wantPairs(t *testing.T, url, stream, subject string, n int) {
@@ -180,8 +180,8 @@ func (large) Map(r *mqttetl.Record) ([]Object, []mqttetl.DeadLetter) {
 	return []Object{{Subject: "out.a", Route: "r", Body: make([]byte, 2<<20)}, {Subject: "out.a", Route: "r", N: 1, Body: []byte("x")}}, nil
 }
 
-func (large) Settled()      {}
-func (large) Rewind() error { return nil }
+func (large) Settled()                 {}
+func (large) Rewind(mqttetl.Seq) error { return nil }
 
 func TestMappedObjectTooLarge(t *testing.T) {
 	n := startNATS(t)
@@ -230,8 +230,8 @@ func (split) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLet
 	}
 	return objects, nil
 }
-func (split) Settled()      {}
-func (split) Rewind() error { return nil }
+func (split) Settled()                 {}
+func (split) Rewind(mqttetl.Seq) error { return nil }
 
 // A stream that takes only some of the subjects holds up the log for a while
 // and no longer: what it does not take are dead letters, until it takes them.

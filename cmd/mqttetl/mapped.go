@@ -22,22 +22,51 @@ func (p *pipeline) addMapped(cfg *config.Config, reg *prometheus.Registry) error
 	if err != nil {
 		return err
 	}
-	applier, err := set.Applier(transform.Options{Objects: true, Escape: forward.EscapeTopic})
+	m, err := newMapper(set, p.births)
 	if err != nil {
 		return err
 	}
+	p.births = nil
 	c := natsConfig(cfg.NATS, p.log.ID())
 	c.Logger = p.logger.With("part", "publish")
 	p.mapped, err = forward.NewMapped(forward.MappedConfig{Config: c, Subjects: subjects, Metrics: forward.NewMappedMetrics(reg), NoLetters: cfg.Archive == nil},
-		p.log.Consumer(publishConsumer), &mapper{applier: applier})
+		p.log.Consumer(publishConsumer), m)
 	return err
 }
 
-// mapper shows the routes to forward.
+// mapper shows the routes to forward. It has the births of Sparkplug as of the
+// last record that is settled, to go back to them when records come again.
 type mapper struct {
+	set     *transform.Set
 	applier *transform.Applier
+	births  map[string]mqttetl.Birth
 	objects []forward.Object
 	letters []mqttetl.DeadLetter
+}
+
+// newMapper makes one that knows the births in these records.
+func newMapper(set *transform.Set, births []mqttetl.Record) (*mapper, error) {
+	m := &mapper{set: set, births: map[string]mqttetl.Birth{}}
+	if err := m.begin(); err != nil {
+		return nil, err
+	}
+	for i := range births {
+		m.applier.Reset()
+		m.applier.Apply(&births[i])
+	}
+	m.Settled()
+	return m, nil
+}
+
+func (m *mapper) begin() (err error) {
+	o := transform.Options{Objects: true, Escape: forward.EscapeTopic}
+	for _, b := range m.births {
+		if b.Value != "" {
+			o.Births = append(o.Births, b)
+		}
+	}
+	m.applier, err = m.set.Applier(o)
+	return err
 }
 
 func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
@@ -57,6 +86,20 @@ func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLette
 	return m.objects, m.letters
 }
 
-func (m *mapper) Settled() {}
+func (m *mapper) Settled() {
+	if !m.set.HasBirths() {
+		return
+	}
+	for _, b := range m.applier.Births() {
+		m.births[b.Route+" "+b.Key] = b
+	}
+}
 
-func (m *mapper) Rewind() error { return nil }
+// Rewind begins again with the births of what is settled. Other routes remember
+// nothing of records.
+func (m *mapper) Rewind(mqttetl.Seq) error {
+	if !m.set.HasBirths() {
+		return nil
+	}
+	return m.begin()
+}

@@ -36,6 +36,7 @@ type pipeline struct {
 	forwarder *forward.Forwarder // nil: no NATS
 	mapped    *forward.Mapped    // nil: no route publishes
 	sources   []*ingest.Source
+	births    []mqttetl.Record // for mapped
 
 	pulse      pulse
 	mu         sync.Mutex
@@ -60,6 +61,7 @@ func open(cfg *config.Config, started time.Time, logger *slog.Logger, reg *prome
 		return nil, mqttetl.WithHint(&fs.PathError{Op: "open archive", Path: cfg.Archive.Path, Err: syscall.EISDIR},
 			"archive.path names a file, which is created if absent")
 	}
+	p.births = publishedBirths(cfg, logger)
 	var err error
 	p.log, err = wal.Open(cfg.Log.Dir, wal.Options{
 		MaxSize: cfg.Log.MaxSize, Consumers: names, Logger: logger.With("part", "log"), Metrics: wal.NewMetrics(reg),

@@ -136,9 +136,9 @@ func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter
 	return objects, letters
 }
 
-func (a *again) Settled()            {}
-func (a *again) Rewind() error       { return nil }
-func (a *again) Stored() mqttetl.Seq { return 0 }
+func (a *again) Settled()                 {}
+func (a *again) Rewind(mqttetl.Seq) error { return nil }
+func (a *again) Stored() mqttetl.Seq      { return 0 }
 
 func (a *again) Seek(after mqttetl.Seq) (mqttetl.Seq, error) { return after + 1, nil }
 func (a *again) Commit(upTo mqttetl.Seq)                     { a.confirmed = upTo }

@@ -112,7 +112,7 @@ func TestRerunPublishes(t *testing.T) {
 func TestRerunPublishesSparkplug(t *testing.T) {
 	w := newWorld(t)
 	w.sparkplug(t)
-	w.routed(t, "routes:\n  - {name: metrics, topic: 'spBv1.0/{group}/+/{edge}', decode: sparkplug_b, publish: 'sp.{edge}', columns: {message: TEXT, metric: TEXT, value: ANY}}\n")
+	w.routed(t, sparkplugRoute)
 	service := w.publishes(t)
 	eventually(t, "the dead letter is in the archive", func() bool {
 		return slices.Equal(w.ask(t, `SELECT seq FROM dead_letters WHERE stage = 'publish:metrics'`), []string{"1"})
