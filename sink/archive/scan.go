@@ -82,8 +82,11 @@ func (r *Reader) open() (err error) {
 	if _, err = r.conn.ExecContext(background, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
 		return err
 	}
-	return r.conn.Raw(func(c any) (err error) {
-		r.pages, err = c.(driver.ConnPrepareContext).PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
+	return r.conn.Raw(func(c any) error {
+		pages, err := c.(driver.ConnPrepareContext).PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
+		if err == nil { // otherwise it is a nil that does not look like one
+			r.pages = pages
+		}
 		return err
 	})
 }

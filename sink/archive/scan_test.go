@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -283,4 +284,34 @@ func BenchmarkScan(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*rows/b.Elapsed().Seconds(), "rows/s")
+}
+
+// What is no archive, or half of one, is damage, not a panic.
+func TestReaderOfNoArchive(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "whole.db")
+	a, err := Open(path, "0123456789abcdef")
+	if err == nil {
+		err = errors.Join(a.Append(oddRecords()), a.Commit(), a.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"text": []byte("{\"topic\":\"a\"}\n{\"topic\":\"b\"}\n"), "cut": whole[:len(whole)/3]} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := OpenReader(path)
+		if err == nil {
+			_, err = scanAll(r, mqttetl.Selection{})
+			r.Close()
+		}
+		if !errors.Is(err, mqttetl.ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
