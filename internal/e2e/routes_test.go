@@ -46,7 +46,9 @@ func TestKillWithRoutes(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	p := &Publisher{Broker: w.broker.URL, Run: "routes", QoS: 1, Topics: 20, Workers: 8, Payload: routedPayload}
+	// The rate keeps the service at work at each kill; without one there are tens of
+	// thousands of messages on an idle machine, and checking each takes all the time.
+	p := &Publisher{Broker: w.broker.URL, Run: "routes", QoS: 1, Topics: 20, Workers: 8, Rate: 3000, Payload: routedPayload}
 	stop := w.publish(p)
 	for range 8 {
 		w.must(p.AwaitAcked(w.ctx, p.Acked()+rnd.IntN(400)))
