@@ -10,7 +10,7 @@ import (
 const (
 	// coreWrite is what a publisher with NATS core gathers before it writes, in
 	// bytes, as long as its pace allows.
-	coreWrite = 32 << 10
+	coreWrite = 64 << 10
 	// coreUnread is how many PINGs the server may not have answered, which it
 	// does when it has read so far. One goes along after each corePing bytes:
 	// what is unread waits in buffers, and would be the latency that is measured.

@@ -201,7 +201,7 @@ func BenchmarkInstrument(b *testing.B) {
 		b.Fatal("mosquitto_pub is not installed: apt-get install mosquitto-clients")
 	}
 	cfg := Config{
-		Self: selfCommand(), Dir: b.TempDir(), Duration: 2 * time.Second, Rounds: 5,
+		Self: selfCommand(), Dir: b.TempDir(), Duration: 2 * time.Second, Rounds: 9,
 		Sizes: []int{128}, Clients: []int{1}, Inflight: []int{1000}, Topics: []int{1}, Match: regexp.MustCompile("^" + referenceRoot),
 	}
 	for b.Loop() {
