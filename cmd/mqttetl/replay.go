@@ -58,7 +58,8 @@ flight (package forward/replay says exactly what).
 On a terminal, space pauses and goes on, and q quits.
 
 Exit codes: 0 played, 1 records were refused, 65 damaged or foreign stores, 69
-the destination cannot be reached, went away or refused a record, 77 it does not let us in.`,
+the destination cannot be reached, went away or refused a record, 74 an archive or
+a file that a flag names cannot be read, 77 the destination does not let us in.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
   mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --speed max --resume again.pos
   mqttetl replay --to nats://127.0.0.1:4222 --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'

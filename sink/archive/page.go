@@ -10,7 +10,8 @@ import (
 // Reading rows through SQL costs more than a row is worth: a result, and a
 // value made for each column. What follows reads the pages of the table
 // messages themselves, which SQLite hands out through its virtual table
-// sqlite_dbpage within the snapshot of a transaction, write-ahead log included.
+// sqlite_dbpage within the snapshot of a transaction, write-ahead log included;
+// an archive at rest has no such log, and its pages are read from the file.
 // The format is that of https://sqlite.org/fileformat2.html §1.6 and §2.1; it
 // is fixed for all of SQLite 3.
 
