@@ -63,6 +63,8 @@ type Env struct {
 	Only    string               // what a control is narrowed to, in words of its campaign; "": everything
 	Control string               // name of the control that runs, "" for the campaign itself
 	Log     func(format string, args ...any)
+
+	said *time.Time // when More last said how far it is
 }
 
 // Trial returns the randomness of trial i. It is that of trial 0 of a run whose
@@ -72,6 +74,10 @@ func (e Env) Trial(i int) *rand.Rand { return rand.New(rand.NewPCG(e.Seed+uint64
 // More says whether there is another trial to make: not when all have been
 // made, and not when a control has been caught.
 func (e Env) More(t *Tally) bool {
+	if e.said != nil && time.Since(*e.said) > time.Minute {
+		*e.said = time.Now()
+		e.Log("so far %v; %d to go", t, e.Trials-t.Trials)
+	}
 	return t.Trials < e.Trials && !(e.Control != "" && t.Failed())
 }
 
@@ -178,6 +184,8 @@ func (c *Campaign) run(ctx context.Context, p Plan, e Env) (t Tally, err error) 
 	}
 	defer os.RemoveAll(e.Dir)
 	e.Seed, e.Rand = p.Seed, rand.New(rand.NewPCG(p.Seed, 0))
+	begun := time.Now()
+	e.said = &begun
 	e.Log = func(format string, args ...any) { p.Log("%s: "+format, append([]any{c.label(e)}, args...)...) }
 	t, err = c.Run(ctx, e)
 	e.Log("%v", &t)
