@@ -89,7 +89,7 @@ func NewMapped(cfg MappedConfig, log Log, m Mapper) (*Mapped, error) {
 		cfg.Metrics = NewMappedMetrics(nil)
 	}
 	return &Mapped{cfg: cfg, records: log, mapper: m, backoff: newBackoff(), trouble: trouble{log: cfg.Logger},
-		refused: refusals{patience: refusalPatience, routes: map[string]*refusedRoute{}}}, nil
+		refused: refusals{patience: refusalPatience, every: refusalCheck, routes: map[string]*refusedRoute{}}}, nil
 }
 
 // Stats returns the present state; nothing is ever in flight for long. What no
@@ -129,7 +129,10 @@ func (p *Mapped) Run(ctx context.Context) error {
 func (p *Mapped) Drain(ctx context.Context) error {
 	p.set(func() { p.cursor = p.records.Stored() })
 	p.refused.patience = 0
-	err := p.session(ctx)
+	err := errRecheck
+	for errors.Is(err, errRecheck) && ctx.Err() == nil {
+		err = p.session(ctx)
+	}
 	var end fatal
 	switch {
 	case ctx.Err() != nil:

@@ -41,6 +41,8 @@ var errRecheck = errors.New("look at the streams again")
 // trimmed. The raw messages know nothing of it.
 type refusals struct {
 	patience time.Duration
+	every    time.Duration // refusalCheck
+	checked  time.Time     // when the streams were looked at last
 	routes   map[string]*refusedRoute
 	lacking  time.Time // since when Subjects have not all had a stream; zero: they have
 	said     bool      // of that
@@ -70,7 +72,10 @@ func (r *refusals) none() bool { return len(r.routes) == 0 && r.lacking.IsZero()
 func (p *Mapped) next(ctx context.Context) ([]mqttetl.Record, error) {
 	brief, cancel := ctx, context.CancelFunc(func() {})
 	if !p.refused.none() {
-		brief, cancel = context.WithTimeout(ctx, refusalCheck)
+		if time.Since(p.refused.checked) > p.refused.every {
+			return nil, errRecheck
+		}
+		brief, cancel = context.WithTimeout(ctx, p.refused.every)
 	}
 	defer cancel()
 	records, err := p.records.Next(brief, nextMax)
@@ -116,7 +121,7 @@ func (p *Mapped) refuse(ctx context.Context, b *burst) error {
 // the server. The error says that there is one, or that the server does not know.
 func (p *Mapped) unclaimed(ctx context.Context, c *conn, s sent) error {
 	r := p.refused.routes[s.route]
-	if r != nil && time.Since(r.subjects[s.subject]) < refusalCheck {
+	if r != nil && time.Since(r.subjects[s.subject]) < p.refused.every {
 		return nil
 	}
 	taken, err := hasStream(ctx, c, s.subject)
@@ -179,6 +184,7 @@ func (p *Mapped) forget(route string, r *refusedRoute, subject string) {
 
 // recheck asks again for the streams of what is refused.
 func (p *Mapped) recheck(ctx context.Context, c *conn) error {
+	p.refused.checked = time.Now()
 	for route, r := range p.refused.routes {
 		for subject, at := range r.subjects {
 			taken, err := hasStream(ctx, c, subject)

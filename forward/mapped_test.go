@@ -271,6 +271,36 @@ func TestMappedStreamTakesSome(t *testing.T) {
 	}
 }
 
+// While records come without a pause, too, it is noticed that the streams have
+// been mended.
+func TestMappedStreamsAreLookedAtAgain(t *testing.T) {
+	n := startNATS(t)
+	_, js := admin(t, n.URL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"else"}}); err != nil {
+		t.Fatal(err)
+	}
+	log := newMemLog()
+	log.grow(10)
+	p, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Mapped) { p.refused.patience, p.refused.every = 0, time.Second }, "out.*")
+	log.await(t, 10)
+	said.await(t, "what no stream takes becomes dead letters")
+	if s := p.Stats(); s.Connected || len(log.deadLetters()) != 20 {
+		t.Errorf("stats %+v, %d dead letters", s, len(log.deadLetters()))
+	}
+	if _, err := js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"else", "out.*"}}); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); !p.Stats().Connected; log.await(t, log.last()) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("stats %+v", p.Stats())
+		}
+		log.grow(1)
+	}
+	if len(log.deadLetters()) != 20 {
+		t.Errorf("%d dead letters", len(log.deadLetters()))
+	}
+}
+
 // A stream without room takes the subject all the same: nothing becomes a dead
 // letter for it, whatever the patience.
 func TestMappedStreamFull(t *testing.T) {
