@@ -92,6 +92,7 @@ type Batcher struct {
 
 	state   state
 	letters time.Time // when dead letters are looked for again
+	page    int       // of dead letters: maxLetters
 	used    bool      // the archive was open
 	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
 
@@ -116,7 +117,7 @@ func New(c Config, log Log) *Batcher {
 	if c.Routes == nil {
 		c.Routes = &transform.Set{}
 	}
-	return &Batcher{Config: c, log: log, saidFailed: map[string]time.Time{}}
+	return &Batcher{Config: c, log: log, page: maxLetters, saidFailed: map[string]time.Time{}}
 }
 
 // Run archives until ctx ends, and then returns nil after committing what it
@@ -319,12 +320,12 @@ func (b *Batcher) moveLetters(a *archive.Archive) error {
 	if time.Now().Before(b.letters) || !b.log.HasDeadLetters() {
 		return nil
 	}
-	letters, err := b.log.DeadLetters(maxLetters)
+	letters, err := b.log.DeadLetters(b.page)
 	if err != nil {
 		return logError{err}
 	}
 	b.letters = time.Now().Add(idle)
-	if len(letters) == maxLetters {
+	if len(letters) == b.page {
 		b.letters = time.Now().Add(idle / 50)
 	}
 	if err := a.AppendDeadLetters(letters); err != nil {

@@ -536,17 +536,21 @@ func TestManyDeadLettersMove(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	var letters []mqttetl.DeadLetter
-	for seq := range mqttetl.Seq(20 * maxLetters) {
+	for seq := range mqttetl.Seq(200) {
 		letters = append(letters, mqttetl.DeadLetter{Seq: seq + 1, Stage: "publish:r", Reason: "no stream"})
 	}
 	log.update(func() { log.letters = letters })
 	begun := time.Now()
-	start(t, path, log)
+	b := New(Config{Path: path, LogID: logID}, log)
+	b.page = 10
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(t.Context()) }()
+	t.Cleanup(func() { must(t, <-ended) }) // its context has ended by then
 	log.archived(t)
 	if took := time.Since(begun); took > 10*time.Second { // one look a second would be 20
 		t.Errorf("%d dead letters took %v", len(letters), took)
 	}
-	if got := shell(t, path, "SELECT count(*), max(seq) FROM dead_letters"); got != "20000|20000" {
+	if got := shell(t, path, "SELECT count(*), max(seq) FROM dead_letters"); got != "200|200" {
 		t.Errorf("dead letters %s", got)
 	}
 }
