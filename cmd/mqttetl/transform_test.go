@@ -70,7 +70,7 @@ func TestTransformTry(t *testing.T) {
 		{"--topic a/+ --payload 1", "", "without + and #", exitUsage},
 		{"--live --since 1h", "", "begins now", exitUsage},
 		{"--topic a/1 --payload 1 --route x", "", "no such route, only numbers, words", exitUsage},
-		{"--archive=/nowhere/a.db", "", "/nowhere/a.db", exitUnreachable},
+		{"--archive=/nowhere/a.db", "", "/nowhere/a.db", exitIO},
 	} {
 		r := call(t, append([]string{"transform", "try", "-c", s.config}, strings.Fields(c.args)...)...)
 		if r.code != c.code || !strings.Contains(r.out, c.out) || !strings.Contains(r.err, c.err) || c.out == "" && r.out != "" {
