@@ -94,11 +94,12 @@ func (c *conn) ackNow() bool {
 	n, err := c.socket.write(c.ackBuf)
 	if err == nil && n < len(c.ackBuf) {
 		// The broker does not read. What is left keeps the lock: it may end inside a packet.
-		c.link.tasks.Go(func() {
+		// This is none of the link's tasks, which may all have ended: it ends with the connection.
+		go func() {
 			_, err := c.nc.Write(c.ackBuf[n:])
 			c.acksWritten(err)
 			c.mu.Unlock()
-		})
+		}()
 		return true
 	}
 	c.acksWritten(err)

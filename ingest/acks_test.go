@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -84,4 +85,24 @@ func TestBrokerReadsNoAcks(t *testing.T) {
 		next++
 	}
 	<-pinged
+}
+
+// TestQuietInTime: a broker that reads no acknowledgements holds up no stop.
+func TestQuietInTime(t *testing.T) {
+	w := newWire(t, newFakeLog(t), true, true, nil)
+	acks := bytes.Repeat(puback(1), 4<<20) // more than any socket takes
+	w.conn.acks.add(acks, 1)
+	if !w.conn.ackNow() {
+		t.Fatal("the lock was free")
+	}
+	quiet := make(chan struct{})
+	go func() {
+		defer close(quiet)
+		w.conn.quiesce(windDown)
+	}()
+	select {
+	case <-quiet:
+	case <-time.After(patience):
+		t.Error("still waiting for the broker")
+	}
 }

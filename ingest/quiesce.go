@@ -41,6 +41,8 @@ func (c *conn) quiesce(most time.Duration) {
 	deadline := time.Now().Add(most)
 	timeout := time.NewTimer(most)
 	defer timeout.Stop()
+	cut := time.AfterFunc(most+most/4, func() { _ = c.Close() }) // writes, if the broker does not read
+	defer cut.Stop()
 	wait := func(event <-chan struct{}) bool {
 		select {
 		case <-event:
