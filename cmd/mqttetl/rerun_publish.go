@@ -110,7 +110,7 @@ func (a *again) run(cfg forward.MappedConfig) error {
 		}
 		a.mapper = &mapper{applier: applier}
 		a.ordered = a.set.HasBirths() && !o.Retry
-		a.next, a.read, a.page, a.list, a.stay, a.why = a.from, 1, nil, nil, 0, ""
+		a.next, a.read, a.page, a.list, a.confirmed, a.stay, a.why = a.from, 1, nil, nil, 0, 0, ""
 		p, err := forward.NewMapped(cfg, a, a)
 		if err != nil {
 			return configError{err}

@@ -119,7 +119,24 @@ func TestRerunPublishesSparkplug(t *testing.T) {
 	})
 	service.terminate(t)
 	before := w.objects(t, "TELEMETRY_MAPPED")
-	if r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics", "--publish"); r.code != 0 || r.err != "route metrics: 1 dead letter published\n" {
+	rerun := func() outcome {
+		return call(t, "transform", "rerun", "-c", w.config, "--route", "metrics", "--publish")
+	}
+	limit := func(messages int64) {
+		full := jetstream.StreamConfig{Name: "TELEMETRY_MAPPED", Subjects: []string{"sp.*"}, Discard: jetstream.DiscardNew, MaxMsgs: messages}
+		if _, err := w.jetStream(t).UpdateStream(t.Context(), full); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(int64(len(before)))
+	if r := rerun(); r.code == 0 {
+		t.Errorf("published to a full stream: %+v", r)
+	}
+	if got := w.ask(t, `SELECT seq FROM dead_letters WHERE stage = 'publish:metrics'`); !slices.Equal(got, []string{"1"}) {
+		t.Fatalf("dead letters of records %v, although nothing was acknowledged", got)
+	}
+	limit(-1)
+	if r := rerun(); r.code != 0 || r.err != "route metrics: 1 dead letter published\n" {
 		t.Fatalf("%+v", r)
 	}
 	want := append(before, `1-metrics-0 sp.press4 {"message":"NDATA","metric":"Inputs/Temperature","value":20.5}`)
