@@ -71,6 +71,7 @@ func (l *link) options311(user, password string) *mqtt.ClientOptions {
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
 		SetConnectTimeout(connackTime).
+		SetWriteTimeout(askTime).
 		SetKeepAlive(time.Duration(l.cfg.keepAliveSeconds()) * time.Second).
 		SetPingTimeout(l.cfg.KeepAlive)
 }
@@ -91,6 +92,11 @@ func (l *link) ask311(client mqtt.Client, present bool) subscribeFunc {
 		return t.Result()[filter], "", t.Error()
 	}
 }
+
+// askTime is how long a SUBSCRIBE may wait to be sent. A client that has begun
+// to disconnect takes none any more, and would have its caller wait for half a
+// minute.
+const askTime = 2 * time.Second
 
 // wholePackets is the conn for a control plane that neither locks nor promises
 // one Write for a packet: it collects until a packet is complete.
@@ -119,6 +125,10 @@ func (w *wholePackets) Write(p []byte) (int, error) {
 		w.part = append(w.part[:0], w.part[size+remaining:]...)
 	}
 }
+
+// SetWriteDeadline does nothing: the acknowledgements are written beside the
+// control plane's packets, and may wait for the broker longer than these.
+func (w *wholePackets) SetWriteDeadline(time.Time) error { return nil }
 
 func (w *wholePackets) send(packet []byte) error {
 	w.conn.Lock()
