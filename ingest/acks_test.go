@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"io"
@@ -31,26 +32,31 @@ func TestAckLeavesWithDone(t *testing.T) {
 	w.expect(t, puback(1, 2))
 }
 
+// moreThanFits is so many acknowledgements that a socket with fewBuffers cannot
+// take them while the other side does not read.
+const moreThanFits = 1 << 19
+
+func fewBuffers(t *testing.T, c *conn) {
+	t.Helper()
+	if err := c.nc.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestBrokerReadsNoAcks has Done meet a socket that is full: it returns, and
 // what it could not write is neither lost nor mixed with the control plane's.
 func TestBrokerReadsNoAcks(t *testing.T) {
 	w := newWire(t, newFakeLog(t), true, true, nil)
 	c := w.conn
-	if err := c.nc.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
-		t.Fatal(err)
-	}
+	fewBuffers(t, c)
+	var acks []byte
 	sent := 0
-	for c.mu.TryLock() { // until it is held for what is left
-		c.mu.Unlock()
-		var acks []byte
-		for range 5000 {
-			acks = appendAck(acks, typePuback, uint16(sent))
-			sent++
-		}
-		c.acks.add(acks, 1)
-		if !c.ackNow() {
-			t.Fatal("the lock was free")
-		}
+	for ; sent < moreThanFits; sent++ { // the lock stays with what is left
+		acks = appendAck(acks, typePuback, uint16(sent))
+	}
+	c.acks.add(acks, 1)
+	if !c.ackNow() {
+		t.Fatal("the lock was free")
 	}
 	c.acks.add(appendAck(nil, typePuback, uint16(sent)), 1)
 	if c.ackNow() {
@@ -66,17 +72,18 @@ func TestBrokerReadsNoAcks(t *testing.T) {
 		c.flushAcks()
 	}()
 	_ = w.broker.SetReadDeadline(time.Now().Add(patience))
+	broker := bufio.NewReaderSize(w.broker, 64<<10)
 	pings := 0
 	for next := 0; next < sent || pings == 0; {
 		var p [4]byte
-		if _, err := io.ReadFull(w.broker, p[:2]); err != nil {
+		if _, err := io.ReadFull(broker, p[:2]); err != nil {
 			t.Fatalf("after %d acknowledgements of %d: %v", next, sent, err)
 		}
 		if p[0] == typePingreq<<4 {
 			pings++
 			continue
 		}
-		if _, err := io.ReadFull(w.broker, p[2:]); err != nil {
+		if _, err := io.ReadFull(broker, p[2:]); err != nil {
 			t.Fatal(err)
 		}
 		if binary.BigEndian.Uint32(p[:]) != typePuback<<28|2<<16|uint32(uint16(next)) {
@@ -90,7 +97,8 @@ func TestBrokerReadsNoAcks(t *testing.T) {
 // TestQuietInTime: a broker that reads no acknowledgements holds up no stop.
 func TestQuietInTime(t *testing.T) {
 	w := newWire(t, newFakeLog(t), true, true, nil)
-	acks := bytes.Repeat(puback(1), 4<<20) // more than any socket takes
+	fewBuffers(t, w.conn)
+	acks := bytes.Repeat(puback(1), moreThanFits)
 	w.conn.acks.add(acks, 1)
 	if !w.conn.ackNow() {
 		t.Fatal("the lock was free")
