@@ -57,6 +57,9 @@ published by transform rerun --publish. The message itself is in the archive.`,
 				}
 				path = cfg.Archive.Path
 			}
+			if err := checkArchive(path, cfg != nil); err != nil {
+				return err
+			}
 			l := &letterList{sel: sel, kind: f.output, std: std, report: report{document: []json.RawMessage{}}, counts: map[string]uint64{}, count: f.count}
 			if l.kind == "" {
 				l.kind = "ndjson"

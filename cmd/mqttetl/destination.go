@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -47,6 +48,7 @@ func (f *destinationFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.clientID, "client-id", "", "MQTT client id (default: the broker gives one)")
 	flags.StringVar(&f.version, "mqtt-version", "5", "5 or 3.1.1, which has no properties")
 	flags.IntVar(&f.qos, "qos", -1, "MQTT QoS of every message (default: as recorded)")
+	flags.Lookup("qos").DefValue = "0" // or the help would name -1, too
 	flags.BoolVar(&f.noRetain, "no-retain", false, "never set RETAIN")
 	cmd.MarkFlagRequired("to")
 }
@@ -159,6 +161,8 @@ func (f *destinationFlags) explain(err error) error {
 		return mqttetl.WithHint(fmt.Errorf("JetStream is off: %w", err), "start nats-server with -js, or leave out --stream to play to whoever listens")
 	case strings.Contains(err.Error(), "(10065)"): // subjects overlap
 		return mqttetl.WithHint(err, fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", f.subjectPrefix))
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, syscall.ECONNREFUSED):
+		return mqttetl.WithHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
 	}
-	return err
+	return natsCode(err)
 }

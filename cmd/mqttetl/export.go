@@ -83,6 +83,9 @@ func (f *exportFlags) check() error {
 	if f.format == "parquet" && f.compress != "none" {
 		return errors.New("--compress: Parquet is compressed within, a reader could not open it otherwise")
 	}
+	if st, err := os.Stat(f.out); err == nil && st.IsDir() {
+		return fmt.Errorf("--out %s is a directory: must be a file, or - for standard output", f.out)
+	}
 	return nil
 }
 

@@ -51,14 +51,22 @@ each line is in the log once.
 
 The log can have one writer: stop the service while importing.
 
-Exit codes: 0 all lines imported, 1 there were rejected lines, 65 a damaged
-file or log, 74 the log is in use or a file cannot be read, 78 bad configuration.`,
+Exit codes: 0 all lines imported, 1 there were rejected lines,
+or a file is of no known format, 65 a damaged file or log, 74 the log is in use or a file cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl import -c mqttetl.yaml export.ndjson.zst
   mosquitto_sub -t '#' -F %j -W 60 > day.json; mqttetl import day.json
   mqttetl import --format '%I %t %p' recording.txt --dry-run | head
   mqttetl import --columns time=ts,topic=t,payload=value table.csv.gz --resume`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("which file? - is standard input")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := importer.CheckFormat(f.format); err != nil {
+				return usageError{fmt.Errorf("--format: %w", err), cmd}
+			}
 			if f.dryRun {
 				return f.try(cmd.Context(), std, args)
 			}

@@ -49,11 +49,8 @@ has the columns seq, time, topic, source, qos, retain, payload, properties.`,
   mqttetl query --sql "select topic, max(cast(payload as real)) from msg group by topic" -o csv`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.by != "" && !slices.Contains(groupings, f.by) {
-				return usageError{fmt.Errorf("--by %s: must be one of %s", f.by, strings.Join(groupings, ", ")), cmd}
-			}
-			if f.last < 0 || f.sql != "" && (f.count || f.by != "") {
-				return usageError{errors.New("--last must not be negative, and --sql stands alone"), cmd}
+			if err := f.check(cmd.Flags().Changed); err != nil {
+				return usageError{err, cmd}
 			}
 			if f.sql != "" {
 				return f.ask(cmd.Context(), std)
@@ -77,6 +74,25 @@ has the columns seq, time, topic, source, qos, retain, payload, properties.`,
 	flags.StringVar(&f.sql, "sql", "", "statement to run on the archive")
 	outputFlag(cmd, &f.output)
 	return cmd
+}
+
+// check refuses flags that would mean nothing beside others.
+func (f *queryFlags) check(given func(flag string) bool) error {
+	if f.by != "" && !slices.Contains(groupings, f.by) {
+		return fmt.Errorf("--by %s: must be one of %s", f.by, strings.Join(groupings, ", "))
+	}
+	if f.last < 0 {
+		return errors.New("--last must not be negative")
+	}
+	if given("last") && (f.count || f.by != "") {
+		return errors.New("--last is for printing: --count and --by count all that is meant, or with --limit the first")
+	}
+	for _, flag := range []string{"count", "by", "last", "since", "until", "seq", "topic", "source", "limit"} {
+		if given("sql") && given(flag) {
+			return fmt.Errorf("--%s means nothing with --sql: the statement says which records it reads", flag)
+		}
+	}
+	return nil
 }
 
 // kind is the output format that is wanted, or that fits where it goes.

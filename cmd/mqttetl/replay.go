@@ -61,7 +61,7 @@ Exit codes: 0 played, 1 records were refused, 65 damaged or foreign stores, 69
 the destination cannot be reached, went away or refused a record, 74 an archive or
 a file that a flag names cannot be read, 77 the destination does not let us in.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
-  mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --speed max --resume again.pos
+  mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --subject-prefix again --speed max --resume again.pos
   mqttetl replay --to nats://127.0.0.1:4222 --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'
   mqttetl replay --to - --max-gap 1s --seq 100..200`,
 		Args: noArgs,
@@ -117,6 +117,9 @@ func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err err
 		if err != nil || !(pace.Speed > 0) || pace.Speed > 1e9 {
 			errs = append(errs, fmt.Errorf("--speed %s: must be a number above 0, or max", f.speed))
 		}
+	}
+	if f.rate > 0 && f.given != nil && (f.given("speed") || f.given("max-gap")) {
+		errs = append(errs, errors.New("--rate is a pace of its own: --speed and --max-gap mean nothing with it"))
 	}
 	if f.rate < 0 || f.maxGap < 0 {
 		errs = append(errs, errors.New("--rate and --max-gap: must not be negative"))

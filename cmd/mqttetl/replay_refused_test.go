@@ -30,6 +30,11 @@ func TestReplayRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer without.Kill()
+	login, err := servers.StartNATSProcess(t.TempDir(), "authorization {user: u, password: p}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Kill()
 	to := " --speed max --archive " + path + " --to "
 	mqttetlOut(t, 0, strings.Fields("replay --limit 1 --stream HAS"+to+with.URL())...)
 	for _, c := range []struct {
@@ -47,10 +52,22 @@ func TestReplayRefusals(t *testing.T) {
 		{"replay --stream a.b" + to + with.URL(), exitUsage, "without space and ."},
 		{"replay --stream OTHER" + to + with.URL(), exitUnreachable, "--subject-prefix"},
 		{"replay --stream S" + to + without.URL(), exitUnreachable, "-js"},
+		{"replay" + to + login.URL(), exitLogin, "--creds"},
+		{"replay" + to + "nats://127.0.0.1:1", exitUnreachable, "4222"},
+		{"replay --rate 5" + to + "-", exitUsage, "--rate is a pace of its own"},
+		{"simulate --count 1 --stream OTHER --to " + with.URL(), exitFailed, "--subject-prefix"},
+		{"simulate --count 1 --creds " + dir + "/none.creds --to " + with.URL(), exitIO, "none.creds"},
 		{"replay --to - --archive " + dir, exitIO, "is a directory"},
 		{"export --archive " + dir + "/none.db", exitIO, "archive.path"},
 		{"query --archive " + dir + "/none.db", exitIO, "archive.path"},
 		{"tail --archive " + dir, exitIO, "is a directory"},
+		{"dead-letters --archive " + dir + "/none.db", exitIO, "archive.path"},
+		{"export --out " + dir + " --archive " + path, exitUsage, "is a directory"},
+		{"query --sql select --topic a --archive " + path, exitUsage, "--topic means nothing with --sql"},
+		{"query --count --last 3 --archive " + path, exitUsage, "--last is for printing"},
+		{"import", exitUsage, "which file?"},
+		{"import --format json " + path, exitUsage, "%t"},
+		{"transform try --archive " + path, exitUsage, "--archive=" + path},
 	} {
 		_, said := mqttetlOut(t, c.code, strings.Fields(c.args)...)
 		if !strings.Contains(said, c.want) || strings.Count(said, "unavailable") > 1 {

@@ -95,10 +95,26 @@ func openHistory(conf, alone string) (*history.History, error) {
 	}
 	h, err := history.Open(places)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = mqttetl.WithHint(fmt.Errorf("nothing has been recorded in %s yet: %w", cfg.Log.Dir, mqttetl.ErrUnavailable),
-			"mqttetl run records what the configuration says; -c names another one")
+		err = nothingYet(cfg.Log.Dir)
 	}
 	return h, err
+}
+
+func nothingYet(place string) error {
+	return mqttetl.WithHint(fmt.Errorf("nothing has been recorded in %s yet: %w", place, mqttetl.ErrUnavailable),
+		"mqttetl run records what the configuration says; -c names another one")
+}
+
+// checkArchive holds an archive to be a file: one that a configuration names
+// may come to be, one that --archive names is there.
+func checkArchive(path string, configured bool) error {
+	if !configured {
+		return checkFile(path)
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nothingYet(path)
+	}
+	return nil
 }
 
 // checkFile holds an archive that is named to be a file.

@@ -44,8 +44,9 @@ type tryFlags struct {
 	output  outputFormat
 }
 
-// configured is the value of --archive without one.
-const configured = "\x00configured"
+// configured is the value of --archive without one. A file of that name is
+// ./configured.
+const configured = "configured"
 
 func newTry(std streams) *cobra.Command {
 	var f tryFlags
@@ -64,7 +65,12 @@ sees a second client.`,
   echo 21.5 | mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload - -o csv
   mqttetl transform try -c mqttetl.yaml --live --count 3
   mqttetl transform try -c mqttetl.yaml --archive --since 1h --limit 5`,
-		Args: noArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && f.archive == configured {
+				return fmt.Errorf("--archive takes its file with =, as --archive=%s", args[0])
+			}
+			return noArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(cmd); err != nil {
 				return usageError{err, cmd}
@@ -75,7 +81,7 @@ sees a second client.`,
 	f.selectionFlags.add(cmd)
 	flags := cmd.Flags()
 	archived := flags.Lookup("archive")
-	archived.NoOptDefVal, archived.Usage = configured, "try the messages in the archive; =FILE: in that one"
+	archived.NoOptDefVal, archived.Usage = configured, "try the messages in the archive, or with = in this `file`"
 	archived.DefValue = ""
 	flags.StringVar(&f.payload, "payload", "", "try one message with this payload and --topic; - is standard input")
 	flags.BoolVar(&f.live, "live", false, "try the messages that arrive from now on")

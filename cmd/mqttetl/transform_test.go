@@ -104,7 +104,7 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s%s", args, r.code, r.out, r.err)
 		}
 	}
-	for args, want := range map[string]int{"--route x": exitUsage, "--archive /nowhere/a.db": exitUnreachable, "-c /nowhere/c.yaml": exitConfig} {
+	for args, want := range map[string]int{"--route x": exitUsage, "--archive /nowhere/a.db": exitIO, "-c /nowhere/c.yaml": exitConfig} {
 		if r := call(t, append([]string{"dead-letters", "-c", s.config}, strings.Fields(args)...)...); r.code != want {
 			t.Errorf("%s: %+v", args, r)
 		}
@@ -178,6 +178,19 @@ func TestRerunRefuses(t *testing.T) {
 		if o := call(t, append(strings.Fields(args), "-c", s.config)...); o.code != exitDamaged || !strings.Contains(o.err, "schema version 99") {
 			t.Errorf("%s: %+v", args, o)
 		}
+	}
+}
+
+// An archive that the service has not made yet is nothing that is broken.
+func TestDeadLettersBeforeTheFirstRun(t *testing.T) {
+	s := trySite(t)
+	b, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, strings.ReplaceAll(string(b), s.archive(), filepath.Join(t.TempDir(), "none.db")))
+	if o := call(t, "dead-letters", "-c", s.config); o.code != exitUnreachable || !strings.Contains(o.err, "nothing has been recorded") {
+		t.Errorf("%+v", o)
 	}
 }
 

@@ -203,7 +203,7 @@ type piece struct {
 	text   string
 }
 
-// ParseTextFormat reads a format as mosquitto_sub -F has it, of %I or %U (time),
+// parseTextFormat reads a format as mosquitto_sub -F has it, of %I or %U (time),
 // %t (topic), %p, %x or %X (payload, the latter in hexadecimal), %q, %r, %l, %m
 // and %%. Two letters must have text between them, and lines are told apart by
 // it: only the payload may hold that text again, and only if it stands last.
@@ -242,6 +242,16 @@ func parseTextFormat(format string) (parser, error) {
 	}, nil
 }
 
+// CheckFormat returns what is wrong with a format of Config.
+func CheckFormat(format string) error {
+	switch format {
+	case "", "ndjson", "csv":
+		return nil
+	}
+	_, err := textPieces(format)
+	return err
+}
+
 func textPieces(format string) (pieces []piece, err error) {
 	topic := false
 	for i := 0; i < len(format); i++ {
@@ -268,7 +278,7 @@ func textPieces(format string) (pieces []piece, err error) {
 		}
 	}
 	if !topic {
-		return nil, fmt.Errorf("format %q: there is no %%t", format)
+		return nil, fmt.Errorf("format %q: must be ndjson, csv, or letters with %%t, the topic", format)
 	}
 	return pieces, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,9 @@ type NATSConfig struct {
 
 // natsWindow is how many messages to JetStream are unconfirmed at once.
 const natsWindow = 4000
+
+// subjectsOverlap is JetStream's code for subjects that another stream has.
+const subjectsOverlap = 10065
 
 // NATS publishes to core NATS, where confirmed means that the server has read
 // the message (a PONG behind it), or to a JetStream stream, where it means a
@@ -66,6 +70,9 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 	}
 	var err error
 	if t.conn, err = nats.Connect(cfg.URL, options...); err != nil {
+		if _, ours := errors.AsType[*fs.PathError](err); ours { // --creds, --ca, --cert, --key
+			return nil, err
+		}
 		lost := errors.Is(err, nats.ErrNoServers)
 		if err = fmt.Errorf("connect to NATS at %s: %w (%w)", redacted(cfg.URL), err, mqttetl.ErrUnavailable); lost {
 			err = mqttetl.WithHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
@@ -105,6 +112,9 @@ func (t *NATS) openStream(ctx context.Context, cfg NATSConfig) (err error) {
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return mqttetl.WithHint(fmt.Errorf("JetStream is off on this server: %w (%w)", err, mqttetl.ErrUnavailable),
 			"nats-server -js turns it on; without --stream messages go to core NATS")
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == subjectsOverlap {
+		return mqttetl.WithHint(err, fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", cfg.Prefix))
 	}
 	return err
 }
