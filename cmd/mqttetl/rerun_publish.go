@@ -226,7 +226,10 @@ func (a *again) records(ctx context.Context) (recs []mqttetl.Record, err error) 
 		}
 		one, _, err := a.reader.Scan(ctx, &a.sel, l.Seq, l.Seq)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
+			if len(recs) > 0 { // they do not come again; the error does
+				err = nil
+			}
+			return recs, err
 		}
 		a.read = l.Seq + 1
 		for i := range one {
