@@ -404,6 +404,9 @@ func (l *Log) wait(ctx context.Context, after mqttetl.Seq) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-l.done:
+			if err := ctx.Err(); err != nil { // both, when the program stops
+				return err
+			}
 			return fmt.Errorf("read log: %w", mqttetl.ErrClosed)
 		}
 	}
