@@ -33,9 +33,9 @@ build:
 demo: build
 	bin/mqttetl demo $(if $(DURATION),--duration $(DURATION))
 
-# One package at a time: many of them are several processes already.
+# Two packages at a time: many of them are several processes already, which mostly wait.
 test: deps
-	$(GO) test -race -p 1 -parallel 4 -timeout $(TESTTIME) ./...
+	$(GO) test -race -p 2 -parallel 4 -timeout $(TESTTIME) ./...
 
 # Packages of npm, into an ignored directory.
 NPM_BROKERS := aedes@1.2.0 ws@8.23.0
