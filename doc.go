@@ -7,9 +7,12 @@
 //	ingest        a PUBACK leaves only after its record is on disk
 //	sink/wal      the append log in LMDB: append, group commit, read, cursors, trim, verify
 //	sink/archive  the SQLite archive: rows and resume point in one transaction
-//	batch         drains the log into the archive
-//	forward       everything that goes out of the program: the JetStream forwarder
-//	bench         the cost of each stage of the pipeline
+//	batch         drains the log into the archive; batch/decode reads payloads,
+//	              batch/transform makes rows of them as the routes say
+//	forward       everything that goes out of the program: the JetStream forwarder,
+//	              and the publisher of what routes map
+//	bench         the cost of each stage of the pipeline; bench/compare and
+//	              bench/report are mqttetl bench
 //	cmd/mqttetl   flags, config, wiring, one file a command
 //
 // What has been kept comes back through sink/history (archive and log as one

@@ -54,6 +54,12 @@
 // and the cursor moves on. Everything else is tried again for ever, with
 // backoff from 100 ms to 2 s.
 //
+// # What routes map
+//
+// Mapped publishes the objects that routes make of records. It is a consumer of
+// its own, so that neither waits for the other, and its messages are not
+// chained: they are de-duplicated by Nats-Msg-Id (DESIGN.md, section 9).
+//
 // # What an acknowledgement is worth
 //
 // A single server acknowledges before it syncs its files (sync_interval, 2

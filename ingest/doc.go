@@ -7,12 +7,14 @@
 //	                      ┌──── control plane: CONNECT, SUBSCRIBE, keepalive (paho) ◀─┐
 //	broker ══ net.Conn ══▶ conn                                                       │
 //	                      │   ├─ every frame but PUBLISH and PUBREL ──────────────────┘
-//	                      │   └─ PUBLISH ─▶ batch ─▶ Log ─▶ Done ─▶ ack writer ─┐
+//	                      │   └─ PUBLISH ─▶ batch ─▶ Log ─▶ Done (▶ ack writer) ┐
 //	                      ◀──────────────────────── PUBACK, PUBREC, PUBCOMP ────┘
 //
 // The conn parses frames in the control plane's own call of Read, from a large
 // buffer, and copies PUBLISH into the open batch; the control plane never sees
-// one. A batch is handed to the log before the conn waits for more bytes.
+// one. A batch is handed to the log before the conn waits for more bytes. Done
+// writes the acknowledgements itself where the socket takes them at once; the
+// ack writer, a goroutine of the conn, has what is left (acks.go).
 // What has been handed over and is not yet on disk is bounded; beyond the
 // bound the conn stops reading, and TCP makes the broker wait.
 //
