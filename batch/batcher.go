@@ -251,6 +251,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 			return nil, err
 		}
 		rows, size = rows+n, size+bytesOf(records[:n])
+		trickling := n > 0 && n < flood && time.Since(records[n-1].When()) < gathering
 		records = records[n:]
 		left := time.Until(due)
 		if rows >= b.Count || size >= maxBytes || left <= 0 {
@@ -259,7 +260,10 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 		if len(records) > 0 {
 			continue
 		}
-		if records, err = b.next(ctx, left, b.Count-rows); err != nil {
+		if trickling {
+			pause(ctx, min(left, gathering)) // nothing is committed before due anyway
+		}
+		if records, err = b.next(ctx, time.Until(due), b.Count-rows); err != nil {
 			return nil, err
 		}
 	}
@@ -268,7 +272,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 	}
 	b.routed(r)
 	if rebuilding {
-		gap(ctx)
+		pause(ctx, sharedGap)
 	}
 	return records, nil
 }
@@ -281,8 +285,16 @@ const (
 	sharedGap    = 25 * time.Millisecond
 )
 
-func gap(ctx context.Context) {
-	t := time.NewTimer(sharedGap)
+// Within the period, records that come few at a time and have just come are
+// gathered for a moment: to take them commit by commit would cost more than their
+// rows. A backlog is never waited for, because its records are older.
+const (
+	flood     = 512
+	gathering = 5 * time.Millisecond
+)
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
