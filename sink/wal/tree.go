@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	"github.com/PowerDNS/lmdb-go/lmdb"
+	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -72,6 +75,7 @@ type treeCheck struct {
 	last  uint64   // page
 	used  []uint64 // a bit for each page that has been met
 	reads int      // of pages of segments, that may still be made
+	large []extent // overflow pages of segments, to be checked together
 
 	ends  []int    // of the nodes of one page, by where they begin
 	depth int      // pages that are being looked at, and
@@ -83,6 +87,9 @@ type frame struct {
 	bytes []byte
 	nodes []node
 }
+
+// extent is a run of overflow pages that hold one value.
+type extent struct{ first, pages uint64 }
 
 // tree is a database within the walk.
 type tree struct {
@@ -159,7 +166,31 @@ func (c *treeCheck) trees(meta []byte) error {
 			return fmt.Errorf("tree of %s: %w", name, err)
 		}
 	}
+	if err := c.largeSegments(); err != nil {
+		return fmt.Errorf("tree of segments: %w", err)
+	}
 	return nil
+}
+
+// readers is how many pages are read at a time: they lie far apart, and a drive
+// answers many questions about as fast as one.
+const readers = 32
+
+// largeSegments checks the first page of each large segment.
+func (c *treeCheck) largeSegments() error {
+	_ = unix.Fadvise(int(c.file.Fd()), 0, 0, unix.FADV_RANDOM) // what lies behind is not wanted
+	errs := make([]error, len(c.large))
+	var next atomic.Int64
+	var done sync.WaitGroup
+	for range min(readers, len(c.large)) {
+		done.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(c.large)); i = next.Add(1) - 1 {
+				errs[i] = c.overflow(c.large[i])
+			}
+		})
+	}
+	done.Wait()
+	return cmp.Or(errs...)
 }
 
 func readTree(name string, record []byte) tree {
@@ -371,8 +402,14 @@ func (c *treeCheck) value(t *tree, number uint64, n node) error {
 		if err := c.take(first, run); err != nil {
 			return err
 		}
-		if err := c.overflow(t, first, run); err != nil || !t.free {
-			return err // what is in a segment its own checksum covers
+		if t.name == "segments" {
+			if c.reads--; c.reads >= 0 {
+				c.large = append(c.large, extent{first, run})
+			}
+			return nil // what is in a segment its own checksum covers
+		}
+		if err := c.overflow(extent{first, run}); err != nil || !t.free {
+			return err
 		}
 		data = make([]byte, n.size)
 		if _, err := c.file.ReadAt(data, int64(first)*int64(c.psize)+pageHeader); err != nil {
@@ -389,19 +426,14 @@ func (c *treeCheck) value(t *tree, number uint64, n node) error {
 }
 
 // overflow checks the header of a run of pages that hold one value.
-func (c *treeCheck) overflow(t *tree, first, run uint64) error {
-	if t.name == "segments" {
-		if c.reads--; c.reads < 0 {
-			return nil
-		}
-	}
+func (c *treeCheck) overflow(e extent) error {
 	var h [pageHeader]byte
-	if _, err := c.file.ReadAt(h[:], int64(first)*int64(c.psize)); err != nil {
-		return damagedPage(first, "%v", err)
+	if _, err := c.file.ReadAt(h[:], int64(e.first)*int64(c.psize)); err != nil {
+		return damagedPage(e.first, "%v", err)
 	}
 	number, flags, n := binary.NativeEndian.Uint64(h[:]), binary.NativeEndian.Uint16(h[pageFlagsAt:]), binary.NativeEndian.Uint32(h[pageLowerAt:])
-	if number != first || flags != overflowPage || uint64(n) != run {
-		return damagedPage(first, "numbered %d, flags %#x, %d pages instead of %d", number, flags, n, run)
+	if number != e.first || flags != overflowPage || uint64(n) != e.pages {
+		return damagedPage(e.first, "numbered %d, flags %#x, %d pages instead of %d", number, flags, n, e.pages)
 	}
 	return nil
 }
