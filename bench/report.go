@@ -134,10 +134,11 @@ func (p *report) latency() {
 	if len(p.r[pacedLog]) == 0 {
 		return
 	}
-	p.printf("## Latency\n\nOpen loop, from when a message was to be sent. PUBACK: read by the server that sent the message, loopback included. Row: a reader of the archive sees it; the archive commits every 250 ms. Stream: a consumer has it.\n\n")
+	p.printf("## Latency\n\nOpen loop, from when a message was to be sent. PUBACK: read by the server that sent the message, loopback and that server's own lateness included. From received: as mqttetl_puback_seconds counts it, from the read of a message to the write of its PUBACK. Row: a reader of the archive sees it; the archive commits every 250 ms. Stream: a consumer has it.\n\n")
 	p.printf("| what | msg/s | until | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|---|\n")
 	at := pacedLog
 	p.quantiles(at, "PUBACK", func(m *measurement) quantiles { return m.Latency })
+	p.quantiles(at, "PUBACK sent, from received", func(m *measurement) quantiles { return m.Ack })
 	for _, pace := range paces {
 		at := point{subject(everything.name), targetShape, pace}
 		p.quantiles(at, "PUBACK", func(m *measurement) quantiles { return m.Latency })
@@ -151,9 +152,13 @@ func (p *report) quantiles(at point, until string, of func(*measurement) quantil
 	ms := func(f func(quantiles) time.Duration) string {
 		return bracket("%.2f", p.r.of(at, func(m *measurement) float64 { return f(of(m)).Seconds() * 1e3 })) + " ms"
 	}
+	most := ms(func(q quantiles) time.Duration { return q.Max })
+	if m := p.r[at]; len(m) > 0 && of(&m[0]).Max == 0 { // a histogram of Prometheus has none
+		most = "–"
+	}
 	p.printf("| %s | %d | %s | %s | %s | %s | %s |\n", at.subject, at.rate, until,
 		ms(func(q quantiles) time.Duration { return q.P50 }), ms(func(q quantiles) time.Duration { return q.P99 }),
-		ms(func(q quantiles) time.Duration { return q.P999 }), ms(func(q quantiles) time.Duration { return q.Max }))
+		ms(func(q quantiles) time.Duration { return q.P999 }), most)
 }
 
 func (p *report) commands() {
