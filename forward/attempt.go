@@ -17,6 +17,12 @@ const (
 	// speaks for all before it.
 	markMessages = 64
 	markBytes    = windowBytes / 8
+	// A log that brings that many records at a time brings more at once: they
+	// are gathered for a moment, because each round of Next, write and
+	// acknowledgement costs as much as many messages. Fewer are sent as they
+	// come, a flood as fast as it can be read.
+	trickle, flood = 16, 256
+	gathering      = time.Millisecond
 	// ackWaitFirst is how long an acknowledgement may take, while none comes,
 	// before the connection is given up. It doubles each time it was too
 	// short, so that a large message passes a slow line in the end.
@@ -100,6 +106,21 @@ func (a *attempt) send(ctx context.Context) error {
 			}
 		}
 		a.f.metrics.inFlight.Set(float64(a.win.inFlight()))
+		if n := len(records); n >= trickle && n < flood && !pause(ctx, gathering) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pause waits for d and reports false if ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
