@@ -236,7 +236,12 @@ func (t *trial) fill(m *measurement, after use) {
 
 // check counts every message in every store.
 func (t *trial) check(m *measurement) error {
-	s, err := t.program.status()
+	// A PUBACK can be read here before it is counted there.
+	_, err := t.program.untilStatus("counting every PUBACK", func(s *status) bool { return s.Sources[0].Acknowledged >= int64(t.n) })
+	var s status
+	if err == nil {
+		s, err = t.program.status()
+	}
 	if err == nil {
 		err = s.checkSource(t.n)
 	}

@@ -105,7 +105,8 @@ func soakRun(ctx context.Context, e Env) (t Tally, err error) {
 		return t, err
 	}
 	defer w.close()
-	w.pub.Rate, w.in.Tap = soakRate, nil // what has passed is checked and forgotten
+	w.pub.Rate = soakRate
+	w.in.SetTap(nil) // what has passed is checked and forgotten
 	books := newLedger(w)
 	if err := w.start(ctx); err != nil {
 		return t, err

@@ -39,7 +39,7 @@ func newTap() *tap {
 		sent: map[uint16]string{}, released: map[string]bool{}, again: map[string]bool{}}
 }
 
-// piece is for Proxy.Tap.
+// piece is for Proxy.SetTap.
 func (t *tap) piece(connection int, d servers.Direction, p []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -78,7 +78,7 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 		return nil, err
 	}
 	if s.tls == "" { // else there is nothing to read
-		w.in.Tap = w.tap.piece
+		w.in.SetTap(w.tap.piece)
 	}
 	if w.out, err = servers.StartProxy(w.nats.Addr()); err != nil {
 		return nil, err

@@ -36,9 +36,6 @@ const (
 // ends the connection.
 type Proxy struct {
 	Addr string // host:port for the client
-	// Tap, if not nil, is called with every piece before it is passed on, for a
-	// direction of a connection in order. Set before the first connection.
-	Tap func(connection int, d Direction, piece []byte)
 
 	listener net.Listener
 	target   string
@@ -51,6 +48,7 @@ type Proxy struct {
 	changed chan struct{} // closed and made anew when weather changes
 	wires   map[*wire]bool
 	made    int
+	tap     func(connection int, d Direction, piece []byte)
 }
 
 // wire is one connection through the proxy.
@@ -71,6 +69,20 @@ func StartProxy(target string) (*Proxy, error) {
 	p.closed, p.closing = context.WithCancel(context.Background())
 	p.running.Go(p.serve)
 	return p, nil
+}
+
+// SetTap has tap see every piece before it passes, nil: nobody. It is called for
+// each direction of a connection in order.
+func (p *Proxy) SetTap(tap func(connection int, d Direction, piece []byte)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tap = tap
+}
+
+func (p *Proxy) tapped() func(connection int, d Direction, piece []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tap
 }
 
 // Set changes the weather, for present connections and for those to come.
@@ -196,8 +208,8 @@ func (p *Proxy) deliver(w *wire, d Direction, to net.Conn, piece []byte) error {
 		if now.Dribble {
 			n = 1
 		}
-		if p.Tap != nil {
-			p.Tap(w.id, d, piece[:n])
+		if tap := p.tapped(); tap != nil {
+			tap(w.id, d, piece[:n])
 		}
 		if _, err := to.Write(piece[:n]); err != nil {
 			return err
