@@ -251,7 +251,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 			return nil, err
 		}
 		rows, size = rows+n, size+bytesOf(records[:n])
-		trickling := n > 0 && n < flood && time.Since(records[n-1].When()) < gathering
+		trickling := trickles(records[:n])
 		records = records[n:]
 		left := time.Until(due)
 		if rows >= b.Count || size >= maxBytes || left <= 0 {
@@ -261,7 +261,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 			continue
 		}
 		if trickling {
-			pause(ctx, min(left, gathering)) // nothing is committed before due anyway
+			backoff.Pause(ctx, min(left, gathering)) // nothing is committed before due anyway
 		}
 		if records, err = b.next(ctx, time.Until(due), b.Count-rows); err != nil {
 			return nil, err
@@ -272,7 +272,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 	}
 	b.routed(r)
 	if rebuilding {
-		pause(ctx, sharedGap)
+		backoff.Pause(ctx, sharedGap)
 	}
 	return records, nil
 }
@@ -293,13 +293,9 @@ const (
 	gathering = 5 * time.Millisecond
 )
 
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
+func trickles(records []mqttetl.Record) bool {
+	n := len(records)
+	return n > 0 && n < flood && time.Since(records[n-1].When()) < gathering
 }
 
 func (b *Batcher) commit(a *archive.Archive, rows int) error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/nats-io/nats.go"
 )
 
@@ -23,6 +24,7 @@ const (
 	// come, a flood as fast as it can be read.
 	trickle, flood = 16, 256
 	gathering      = time.Millisecond
+	justCome       = 5 * time.Millisecond
 	// ackWaitFirst is how long an acknowledgement may take, while none comes,
 	// before the connection is given up. It doubles each time it was too
 	// short, so that a large message passes a slow line in the end.
@@ -106,22 +108,17 @@ func (a *attempt) send(ctx context.Context) error {
 			}
 		}
 		a.f.metrics.inFlight.Set(float64(a.win.inFlight()))
-		if n := len(records); n >= trickle && n < flood && !pause(ctx, gathering) {
-			return context.Cause(ctx)
+		if trickles(records) {
+			backoff.Pause(ctx, gathering)
 		}
 	}
 }
 
-// pause waits for d and reports false if ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+// trickles says whether records come fast, but few at a time, and more are about
+// to come. Those of a backlog are older: a few large ones of it are no trickle.
+func trickles(records []mqttetl.Record) bool {
+	n := len(records)
+	return n >= trickle && n < flood && time.Since(records[n-1].When()) < justCome
 }
 
 // sendOne sends a record, or makes it a dead letter once all before it is

@@ -12,6 +12,7 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/simulate"
 )
 
@@ -55,7 +56,7 @@ func (f *fleet) Run(ctx context.Context) error {
 // run is the life of one device.
 func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.Time) error {
 	m := d.Next()
-	if !pause(ctx, time.Until(began.Add(m.At))) {
+	if !backoff.Pause(ctx, time.Until(began.Add(m.At))) {
 		return nil
 	}
 	client, err := f.connect(ctx, n)
@@ -72,7 +73,7 @@ func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.T
 			return err
 		}
 		m = d.Next()
-		if !pause(ctx, time.Until(began.Add(m.At))) {
+		if !backoff.Pause(ctx, time.Until(began.Add(m.At))) {
 			return nil
 		}
 	}
@@ -99,7 +100,7 @@ func (f *fleet) admit(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		n := f.started.Load()
 		if n-min(n, f.acknowledged()) >= f.window {
-			pause(ctx, time.Millisecond)
+			backoff.Pause(ctx, time.Millisecond)
 			continue
 		}
 		if f.started.CompareAndSwap(n, n+1) {
@@ -123,16 +124,4 @@ func (f *fleet) publish(client *paho.Client, topic string, payload []byte) error
 	}
 	f.published.Add(1)
 	return nil
-}
-
-// pause waits, false if ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
