@@ -64,6 +64,12 @@ func latencyLimit(r results, _ machine) string {
 		r.of(pacedLog, func(m *measurement) float64 { return m.CommitP99 }).Median*1e3, r.of(pacedLog, func(m *measurement) float64 { return m.Ack.P99.Seconds() }).Median*1e3)
 }
 
+// senderLimit: the sender shares the cores.
+func senderLimit(r results, _ machine) string {
+	return fmt.Sprintf("of the %.2f ms (p99) mqttetl takes %.2f ms from its read to its write; the rest is the sender's own lateness and the wake-ups on the cores that both share.",
+		r.of(pacedLog, func(m *measurement) float64 { return m.Latency.P99.Seconds() }).Median*1e3, r.of(pacedLog, func(m *measurement) float64 { return m.Ack.P99.Seconds() }).Median*1e3)
+}
+
 // drainLimit: a backlog is read from the disk that is written to meanwhile, for longer
 // than the disk's allowance lasts.
 func drainLimit(r results, m machine) string {

@@ -62,6 +62,10 @@ var targets = []target{
 		value: func(r results) spread {
 			return r.of(pacedLog, func(m *measurement) float64 { return m.Ack.P99.Seconds() / m.CommitP99 })
 		}, limit: latencyLimit},
+	{what: "… from when the sender was to send until it has read the PUBACK", atMost: true, bound: 2.5, format: "%.2f",
+		value: func(r results) spread {
+			return r.of(pacedLog, func(m *measurement) float64 { return m.Latency.P99.Seconds() / m.CommitP99 })
+		}, limit: senderLimit},
 	{what: "draining a backlog into SQLite: rate / archive stage's rate", bound: 0.9, format: "%.2f",
 		value: func(r results) spread {
 			return r.pairs(drainPoint, archivePoint, func(m, _ *measurement) float64 { return m.Rate / r.of(archivePoint, rate).Median })
