@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
 )
@@ -127,14 +128,14 @@ func (w *sysWatch) interval(ctx context.Context) time.Duration {
 		} else if n > from {
 			return tick.Sub(first)
 		}
-		wait(ctx, 10*time.Millisecond)
+		backoff.Pause(ctx, 10*time.Millisecond)
 	}
 	return 0
 }
 
 // read waits for an update that was made after since.
 func (w *sysWatch) read(ctx context.Context, since time.Time) (map[string]uint64, error) {
-	for begun := time.Now(); ; wait(ctx, 10*time.Millisecond) {
+	for begun := time.Now(); ; backoff.Pause(ctx, 10*time.Millisecond) {
 		values, _, tick := w.state()
 		if tick.After(since.Add(sysBurst)) && time.Since(tick) > sysBurst {
 			return values, nil
@@ -147,15 +148,5 @@ func (w *sysWatch) read(ctx context.Context, since time.Time) (map[string]uint64
 		case time.Since(begun) > 2*sysMost:
 			return nil, fmt.Errorf("$SYS: no update within %v", 2*sysMost)
 		}
-	}
-}
-
-// wait waits for d or the end of ctx.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

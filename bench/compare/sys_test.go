@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
@@ -60,7 +61,7 @@ func TestRetainedIsNoUpdate(t *testing.T) {
 	}
 	defer w.c.Close()
 	for w.broker() == "" && ctx.Err() == nil { // retained as well
-		wait(ctx, time.Millisecond)
+		backoff.Pause(ctx, time.Millisecond)
 	}
 	if _, ticks, _ := w.state(); ticks != 0 || w.broker() == "" {
 		t.Errorf("version %q, %d updates", w.broker(), ticks)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/e2e"
 )
 
@@ -110,9 +111,9 @@ func (w *world) pauses(ctx context.Context, t *Tally, trial string) error {
 	} else if err != nil {
 		return err
 	}
-	wait(ctx, settleTime) // for acknowledgements of what was committed before
+	backoff.Pause(ctx, settleTime) // for acknowledgements of what was committed before
 	acked, memory, connections := w.tap.count(), rssAnon(w.Pid()), w.in.Connections()
-	wait(ctx, fullTime)
+	backoff.Pause(ctx, fullTime)
 	if n := w.tap.count() - acked; n > 0 {
 		t.Violate("%s: %d messages acknowledged while full", trial, n)
 	}
@@ -149,14 +150,6 @@ func (w *world) resumes(ctx context.Context, t *Tally, trial string, makeRoom fu
 		t.Violate("%s: went on only %v after there was room", trial, took.Round(time.Millisecond))
 	}
 	return nil
-}
-
-// wait lets d pass: it is the duration of a fault, not a wait for anything.
-func wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // rssAnon is the anonymous memory of a process, in bytes; 0 if it has none.

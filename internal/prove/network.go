@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/e2e"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
@@ -37,7 +38,7 @@ var storms = []storm{
 	{"cut many times", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
 		for range 10 {
 			p.Cut()
-			wait(ctx, time.Duration(rnd.IntN(300))*time.Millisecond)
+			backoff.Pause(ctx, time.Duration(rnd.IntN(300))*time.Millisecond)
 		}
 	}, false},
 	{"refused", func(ctx context.Context, p *servers.Proxy, rnd *rand.Rand) {
@@ -66,7 +67,7 @@ func spell(ctx context.Context, p *servers.Proxy, rnd *rand.Rand, w servers.Weat
 	if begin != nil {
 		begin()
 	}
-	wait(ctx, time.Duration(200+rnd.IntN(3800))*time.Millisecond)
+	backoff.Pause(ctx, time.Duration(200+rnd.IntN(3800))*time.Millisecond)
 	p.Set(servers.Weather{})
 }
 

@@ -101,8 +101,8 @@ func findMosquitto() (string, error) {
 }
 
 // freeAddr is an address on the loopback interface that was free just now, on a
-// port that connections do not leave from (ip(7), ip_local_port_range): no one
-// else's connection takes it while a server is started or restarted there.
+// port that by default connections do not leave from (ip(7),
+// ip_local_port_range): no one else's connection takes it while a server is started or restarted there.
 func freeAddr() (string, error) {
 	var err error
 	for range 100 {
