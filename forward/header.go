@@ -72,6 +72,10 @@ type encoder struct {
 	header  []byte
 	second  int64  // the Unix second that stamp was made for
 	stamp   []byte // the front of a time, up to its second; nil: none yet
+	known   subjects
+	source  string        // the source and
+	flags   mqttetl.Flags // the flags that
+	origin  []byte        // these lines were made for; nil: none yet
 	msg     wireMessage
 }
 
@@ -99,7 +103,7 @@ func (c *encoder) begin(rec *mqttetl.Record) (short bool) {
 	if c.front == nil {
 		c.front = append(append([]byte(headerLine+headerMsgID+": "), c.logID...), '-')
 	}
-	c.subject, short = AppendSubject(c.subject[:0], c.prefix, rec.Topic)
+	c.subject, short = c.known.append(c.subject[:0], c.prefix, rec.Topic)
 	c.header = strconv.AppendUint(append(c.header[:0], c.front...), uint64(rec.Seq), 10)
 	return short
 }
@@ -108,15 +112,10 @@ func (c *encoder) begin(rec *mqttetl.Record) (short bool) {
 func (c *encoder) describe(rec *mqttetl.Record, short bool) *wireMessage {
 	c.header = append(c.header, "\r\n"+HeaderTime+": "...)
 	c.appendTime(rec.Time)
-	c.header = append(c.header, "\r\n"+HeaderSource+": "...)
-	c.header = appendEscaped(c.header, rec.Source)
-	if q := rec.Flags.QoS(); q != 0 {
-		c.header = append(c.header, "\r\n"+HeaderQoS+": "...)
-		c.header = append(c.header, '0'+byte(q))
+	if c.origin == nil || rec.Flags != c.flags || rec.Source != c.source {
+		c.describeOrigin(rec)
 	}
-	if rec.Flags.Retain() {
-		c.header = append(c.header, "\r\n"+HeaderRetain+": 1"...)
-	}
+	c.header = append(c.header, c.origin...)
 	if short {
 		c.header = appendEscaped(c.name(HeaderTopic), view(rec.Topic))
 	}
@@ -126,6 +125,20 @@ func (c *encoder) describe(rec *mqttetl.Record, short bool) *wireMessage {
 	c.header = append(c.header, "\r\n\r\n"...)
 	c.msg = wireMessage{view(c.subject), view(c.header), rec.Payload}
 	return &c.msg
+}
+
+// describeOrigin makes the lines that tell source and flags, which are the same
+// for most records that follow one another.
+func (c *encoder) describeOrigin(rec *mqttetl.Record) {
+	c.source, c.flags = strings.Clone(rec.Source), rec.Flags
+	c.origin = appendEscaped(append(c.origin[:0], "\r\n"+HeaderSource+": "...), rec.Source)
+	if q := rec.Flags.QoS(); q != 0 {
+		c.origin = append(c.origin, "\r\n"+HeaderQoS+": "...)
+		c.origin = append(c.origin, '0'+byte(q))
+	}
+	if rec.Flags.Retain() {
+		c.origin = append(c.origin, "\r\n"+HeaderRetain+": 1"...)
+	}
 }
 
 // name returns the header with the name of its next line, for the value.
@@ -143,12 +156,21 @@ func (c *encoder) appendTime(ns int64) {
 	if c.stamp == nil || second != c.second {
 		c.second, c.stamp = second, time.Unix(second, 0).UTC().AppendFormat(c.stamp[:0], "2006-01-02T15:04:05.")
 	}
-	digits := [10]byte{9: 'Z'}
-	for i, group := range [3]uint32{uint32(rest) / 1e6, uint32(rest) / 1e3 % 1e3, uint32(rest) % 1e3} {
-		digits[3*i], digits[3*i+1], digits[3*i+2] = '0'+byte(group/100), '0'+byte(group/10%10), '0'+byte(group%10)
-	}
-	c.header = append(append(c.header, c.stamp...), digits[:]...)
+	const group = 3
+	milli, micro, nano := rest/1e6*group, rest/1e3%1e3*group, rest%1e3*group
+	b := append(append(c.header, c.stamp...), thousand[milli:milli+group]...)
+	b = append(append(b, thousand[micro:micro+group]...), thousand[nano:nano+group]...)
+	c.header = append(b, 'Z')
 }
+
+// thousand are the numbers from 000 to 999, one behind the other.
+var thousand = func() string {
+	var b []byte
+	for i := range 1000 {
+		b = fmt.Appendf(b, "%03d", i)
+	}
+	return string(b)
+}()
 
 // property adds the header of one property. Topic alias and subscription
 // identifier are left out: they describe the connection to the broker and the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -168,4 +169,21 @@ func FuzzHeaderEscape(f *testing.F) {
 			t.Fatalf("%q decodes to %q (%v)", raw, h, err)
 		}
 	})
+}
+
+// What an encoder remembers of records before is that of none but the same.
+func TestEncoderRemembers(t *testing.T) {
+	c := encoder{prefix: "mqtt", logID: testLogID}
+	random := rand.New(rand.NewPCG(1, 2))
+	for seq := range mqttetl.Seq(20_000) {
+		rec := mqttetl.Record{Seq: seq + 1, Time: random.Int64N(4e9), Source: []string{"a", "b", "\xff"}[random.IntN(3)], Message: mqttetl.Message{
+			Topic: fmt.Appendf(nil, "t/%*d", 1+random.IntN(300), random.IntN(3000)),
+			Flags: mqttetl.Flags(random.IntN(3)) | mqttetl.Flags(random.IntN(2))*mqttetl.FlagRetain,
+		}}
+		fresh := encoder{prefix: "mqtt", logID: testLogID}
+		got, want := c.encode(&rec, link{record: seq}), fresh.encode(&rec, link{record: seq})
+		if got.subject != want.subject || got.header != want.header {
+			t.Fatalf("%s %q, want %s %q", got.subject, got.header, want.subject, want.header)
+		}
+	}
 }

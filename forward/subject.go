@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"unicode/utf8"
 )
@@ -94,6 +95,40 @@ func appendPlain(dst, topic []byte) (subject []byte, plain bool) {
 		before = c
 	}
 	return dst, before != '/'
+}
+
+// subjects remembers the subjects of topics that come again and again, for one
+// prefix.
+type subjects struct {
+	seed    maphash.Seed
+	entries []knownSubject // by the topic's hash; nil: none yet
+}
+
+// knownSubject is a topic and its subject.
+type knownSubject struct {
+	topic, subject []byte
+	short          bool
+}
+
+const (
+	subjectEntries = 1024 // a power of two
+	longestEntry   = 256  // bytes of a topic that is remembered
+)
+
+// append is AppendSubject.
+func (s *subjects) append(dst []byte, prefix string, topic []byte) (subject []byte, shortened bool) {
+	if len(topic) > longestEntry {
+		return AppendSubject(dst, prefix, topic)
+	}
+	if s.entries == nil {
+		s.seed, s.entries = maphash.MakeSeed(), make([]knownSubject, subjectEntries)
+	}
+	e := &s.entries[maphash.Bytes(s.seed, topic)%subjectEntries]
+	if e.subject == nil || !bytes.Equal(e.topic, topic) {
+		e.topic = append(e.topic[:0], topic...)
+		e.subject, e.short = AppendSubject(e.subject[:0], prefix, topic)
+	}
+	return append(dst, e.subject...), e.short
 }
 
 // Subject is AppendSubject for callers that want a string.
