@@ -1,6 +1,9 @@
 package mqttetl
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Seq numbers the records of one log. The first record is 1 and there are no
 // holes: a record's Seq never changes and is never given to another record.
@@ -49,6 +52,15 @@ type Record struct {
 
 // When is Time as a time.Time in UTC.
 func (r *Record) When() time.Time { return time.Unix(0, r.Time).UTC() }
+
+// Clone copies the record with its bytes.
+func (r *Record) Clone() Record {
+	c := *r
+	all := slices.Concat(r.Topic, r.Properties, r.Payload)
+	t, p := len(r.Topic), len(r.Topic)+len(r.Properties)
+	c.Topic, c.Properties, c.Payload = all[:t:t], Properties(all[t:p:p]), all[p:]
+	return c
+}
 
 // DeadLetter is a record that a stage could not process and will not try again
 // by itself. The record itself stays where it was; a dead letter only says why

@@ -62,7 +62,7 @@ A file named by --out gets its name when it is whole.`,
 				return err
 			}
 			defer h.Close()
-			return f.run(cmd.Context(), std, h.Select(sel))
+			return f.run(cmd.Context(), std, h.Select(sel).Reuse(format.Ahead))
 		},
 	}
 	f.selectionFlags.add(cmd)

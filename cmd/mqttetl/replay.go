@@ -249,7 +249,7 @@ func (r *replayRun) source(after mqttetl.Seq, played uint64) replay.Source {
 		}
 		sel.Limit -= min(sel.Limit-1, played)
 	}
-	return r.history.Select(sel)
+	return r.history.Select(sel).Reuse(replay.Ahead)
 }
 
 // errQuit is how the replay ends when somebody presses q.

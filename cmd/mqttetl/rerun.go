@@ -311,7 +311,7 @@ func firstSince(ctx context.Context, reader *archive.Reader, since time.Time) (m
 	if err != nil {
 		return 0, err
 	}
-	recs, _, err := reader.Scan(ctx, &mqttetl.Selection{Since: since}, 1, cursor)
+	recs, _, err := reader.Scan(ctx, &mqttetl.Selection{Since: since}, 1, cursor, nil)
 	if errors.Is(err, io.EOF) {
 		return cursor + 1, nil
 	}

@@ -69,7 +69,7 @@ func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
 // all done when it is due, it returns archive.ErrBehind. Zero: never.
 func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 	for r.at <= to {
-		recs, through, err := r.reader.Scan(ctx, &r.sel, r.at, to)
+		recs, through, err := r.reader.Scan(ctx, &r.sel, r.at, to, nil)
 		end := errors.Is(err, io.EOF)
 		if err != nil && !end {
 			return err

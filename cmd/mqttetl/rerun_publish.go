@@ -208,7 +208,7 @@ func (a *again) records(ctx context.Context) (recs []mqttetl.Record, err error) 
 	if a.ordered {
 		for a.read < a.next && len(recs) == 0 {
 			through := a.next - 1
-			recs, through, err = a.reader.Scan(ctx, &a.sel, a.read, through)
+			recs, through, err = a.reader.Scan(ctx, &a.sel, a.read, through, nil)
 			if errors.Is(err, io.EOF) {
 				through, err = a.next-1, nil
 			}
@@ -224,7 +224,7 @@ func (a *again) records(ctx context.Context) (recs []mqttetl.Record, err error) 
 		if l.Seq < a.read {
 			continue
 		}
-		one, _, err := a.reader.Scan(ctx, &a.sel, l.Seq, l.Seq)
+		one, _, err := a.reader.Scan(ctx, &a.sel, l.Seq, l.Seq, nil)
 		if err != nil && !errors.Is(err, io.EOF) {
 			if len(recs) > 0 { // they do not come again; the error does
 				err = nil

@@ -49,7 +49,7 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 		}
 		for _, l := range letters {
 			from = l.Seq + 1
-			recs, _, err := r.reader.Scan(ctx, &all, l.Seq, l.Seq)
+			recs, _, err := r.reader.Scan(ctx, &all, l.Seq, l.Seq, nil)
 			if err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -114,8 +116,12 @@ func TestTimesBeforeTheEpoch(t *testing.T) {
 	}
 }
 
-// chunks is a Source of numbered records.
-type chunks struct{ left, size int }
+// chunks is a Source of numbered records. It uses memory again as soon as it may.
+type chunks struct {
+	left, size int
+	ring       [Ahead][]mqttetl.Record
+	turn       int
+}
 
 var errBroken = errors.New("broken")
 
@@ -126,7 +132,9 @@ func (c *chunks) Next(context.Context) ([]mqttetl.Record, error) {
 	if c.left < 0 {
 		return nil, errBroken
 	}
-	recs := make([]mqttetl.Record, min(c.size, c.left))
+	c.turn = (c.turn + 1) % Ahead
+	recs := slices.Grow(c.ring[c.turn][:0], c.size)[:min(c.size, c.left)]
+	c.ring[c.turn] = recs
 	for i := range recs {
 		recs[i].Seq = mqttetl.Seq(c.left - i)
 	}
@@ -136,7 +144,7 @@ func (c *chunks) Next(context.Context) ([]mqttetl.Record, error) {
 
 func TestLinesKeepsTheOrder(t *testing.T) {
 	var out bytes.Buffer
-	n, err := Lines(t.Context(), &out, &chunks{10000, 7}, func() Encoder { return &JSON{} })
+	n, err := Lines(t.Context(), &out, &chunks{left: 10000, size: 7}, func() Encoder { return &JSON{} })
 	if err != nil || n != 10000 {
 		t.Fatalf("%d lines, %v", n, err)
 	}
@@ -149,6 +157,35 @@ func TestLinesKeepsTheOrder(t *testing.T) {
 	}
 }
 
+// waiting encodes every hundredth record only when all else that can be done
+// meanwhile has been done.
+type waiting struct{ JSON }
+
+func (w *waiting) Append(dst []byte, r *mqttetl.Record) []byte {
+	if r.Seq%100 == 0 {
+		<-time.After(time.Second) // of synctest's clock
+	}
+	return w.JSON.Append(dst, r)
+}
+
+// What is still to be encoded is not overwritten, however far reading gets ahead.
+func TestLinesReadsNoFurtherThanAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		n, err := Lines(t.Context(), &out, &chunks{left: 2000, size: 7}, func() Encoder { return &waiting{} })
+		if err != nil || n != 2000 {
+			t.Fatalf("%d lines, %v", n, err)
+		}
+		d := json.NewDecoder(&out)
+		for want := 2000; want > 0; want-- {
+			var got struct{ Seq int }
+			if err := d.Decode(&got); err != nil || got.Seq != want {
+				t.Fatalf("record %d, want %d, %v", got.Seq, want, err)
+			}
+		}
+	})
+}
+
 type fullDisk struct{ left int }
 
 func (w *fullDisk) Write(p []byte) (int, error) {
@@ -159,15 +196,15 @@ func (w *fullDisk) Write(p []byte) (int, error) {
 }
 
 func TestLinesEndsWithTheFirstError(t *testing.T) {
-	if _, err := Lines(t.Context(), io.Discard, &chunks{-1, 7}, func() Encoder { return &JSON{} }); !errors.Is(err, errBroken) {
+	if _, err := Lines(t.Context(), io.Discard, &chunks{left: -1, size: 7}, func() Encoder { return &JSON{} }); !errors.Is(err, errBroken) {
 		t.Errorf("a source that breaks: %v", err)
 	}
-	if _, err := Lines(t.Context(), &fullDisk{5000}, &chunks{100000, 7}, func() Encoder { return &JSON{} }); !errors.Is(err, errBroken) {
+	if _, err := Lines(t.Context(), &fullDisk{5000}, &chunks{left: 100000, size: 7}, func() Encoder { return &JSON{} }); !errors.Is(err, errBroken) {
 		t.Errorf("a full disk: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Lines(ctx, io.Discard, &chunks{1 << 40, 7}, func() Encoder { return &JSON{} }); !errors.Is(err, context.Canceled) {
+	if _, err := Lines(ctx, io.Discard, &chunks{left: 1 << 40, size: 7}, func() Encoder { return &JSON{} }); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }

@@ -17,8 +17,16 @@ type Encoder interface {
 	Append(dst []byte, r *mqttetl.Record) []byte
 }
 
-// Source is where records come from. The records that Next returns belong to
-// the caller; io.EOF is the end.
+// Ahead is how many calls of a Source's Next it takes until nothing of what the
+// first of them has returned is in use.
+const Ahead = mostWorkers + 2
+
+// mostWorkers is how many encode. While one of them is slow, as many chunks wait
+// behind its own to be written, and one more to join them.
+const mostWorkers = 4
+
+// Source is where records come from. What Next returns is valid until it has been
+// called Ahead times more; io.EOF is the end.
 type Source interface {
 	Next(ctx context.Context) ([]mqttetl.Record, error)
 }
@@ -33,7 +41,7 @@ type job struct {
 // has written. Reading, encoding and writing overlap; a few chunks are under
 // way at a time.
 func Lines(ctx context.Context, w io.Writer, src Source, encoder func() Encoder) (n uint64, err error) {
-	workers := min(4, max(2, runtime.GOMAXPROCS(0)))
+	workers := min(mostWorkers, max(2, runtime.GOMAXPROCS(0)))
 	work, order := make(chan job), make(chan job, workers)
 	free := make(chan []byte, 2*workers)
 	actors, ctx := errgroup.WithContext(ctx)

@@ -28,8 +28,13 @@ import (
 	"github.com/mqttetl/mqttetl"
 )
 
-// Source is where records come from. The records that Next returns belong to
-// the caller; io.EOF is the end.
+// Ahead is how many calls of a Source's Next it takes until nothing of what the
+// first of them has returned is in use: one chunk is played, the next one waits,
+// and the one behind it is read.
+const Ahead = 3
+
+// Source is where records come from. What Next returns is valid until it has been
+// called Ahead times more; io.EOF is the end.
 type Source interface {
 	Next(ctx context.Context) ([]mqttetl.Record, error)
 }
@@ -38,8 +43,8 @@ type Source interface {
 // Drain are called by one goroutine. An error of any of them is final, and so
 // is one that it reports on its own account to the function it was opened with.
 type Destination interface {
-	// Send takes a record; it waits while too many are unconfirmed. The record
-	// stays as it is afterwards. An error that is about this record alone, which
+	// Send takes a record; it waits while too many are unconfirmed. It has copied
+	// what it needs of it when it returns. An error that is about this record alone, which
 	// others would pass, is a Refusal.
 	Send(ctx context.Context, r *mqttetl.Record) error
 	// Flush lets what was sent leave at once: nothing may follow for a while.

@@ -111,7 +111,7 @@ func (j *JetStream) Send(ctx context.Context, r *mqttetl.Record) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.window = append(j.window, *r)
+	j.window = append(j.window, r.Clone())
 	j.bytes += len(r.Payload)
 	j.wake()
 	return nil

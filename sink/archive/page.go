@@ -132,6 +132,13 @@ func localSize(u, n int) int {
 // varint decodes an integer of one to nine bytes, big endian, seven bits a byte
 // and eight in the ninth (file format §1.6). n is 0 if p ends before it.
 func varint(p []byte) (v uint64, n int) {
+	if len(p) > 0 && p[0] < 0x80 {
+		return uint64(p[0]), 1
+	}
+	return longVarint(p)
+}
+
+func longVarint(p []byte) (v uint64, n int) {
 	for i, c := range p {
 		if i == 8 {
 			return v<<8 | uint64(c), 9
@@ -160,32 +167,66 @@ func decodeRow(p []byte) (c columns, err error) {
 	if n == 0 || header < uint64(n) || header > uint64(len(p)) {
 		return c, errPage("a row's header of %d bytes", header)
 	}
-	types, body := p[n:header:header], p[header:]
-	ints := [messageColumns]*int64{1: &c.time, 2: &c.topic, 3: &c.source, 4: &c.flags}
-	texts := [messageColumns]*[]byte{5: &c.payload, 6: &c.properties}
-	for i := range messageColumns {
-		t, k := varint(types)
+	front, r := p[n:header], row{rest: p[header:]}
+	for i := range r.types {
+		t, k := varint(front)
 		if k == 0 {
 			return c, errPage("a row of %d columns", i)
 		}
-		types = types[k:]
-		size := serialSize(t)
-		if size > uint64(len(body)) {
-			return c, errPage("column %d is cut short", i)
-		}
-		value := body[:size:size]
-		body = body[size:]
-		switch {
-		case ints[i] != nil && t != 0 && (t <= 6 || t == 8 || t == 9):
-			*ints[i] = serialInt(t, value)
-		case texts[i] != nil && (t == 0 || t >= 12):
-			*texts[i] = value
-		case i == 0 && t == 0:
-		default:
-			return c, errPage("column %d is of type %d", i, t)
-		}
+		r.types[i], front = t, front[k:]
 	}
-	return c, nil
+	if r.types[0] != 0 {
+		r.wrong(0)
+	}
+	c.time, c.topic, c.source, c.flags = r.integer(1), r.integer(2), r.integer(3), r.integer(4)
+	c.payload, c.properties = r.bytes(5), r.bytes(6)
+	return c, r.err
+}
+
+// row is a row of messages that is read column by column.
+type row struct {
+	types [messageColumns]uint64
+	rest  []byte // the values that have not been read
+	err   error
+}
+
+// next returns the value of column i.
+func (r *row) next(i int) []byte {
+	size := serialSize(r.types[i])
+	if size > uint64(len(r.rest)) {
+		if r.err == nil {
+			r.err = errPage("column %d is cut short", i)
+		}
+		return nil
+	}
+	value := r.rest[:size:size]
+	r.rest = r.rest[size:]
+	return value
+}
+
+func (r *row) wrong(i int) {
+	if r.err == nil {
+		r.err = errPage("column %d is of type %d", i, r.types[i])
+	}
+}
+
+func (r *row) integer(i int) int64 {
+	t, value := r.types[i], r.next(i)
+	if t == 0 || t == 7 || t > 9 {
+		r.wrong(i)
+	}
+	if r.err != nil {
+		return 0
+	}
+	return serialInt(t, value)
+}
+
+// bytes is the value of a text or a blob, nil of NULL.
+func (r *row) bytes(i int) []byte {
+	if t := r.types[i]; t != 0 && t < 12 {
+		r.wrong(i)
+	}
+	return r.next(i)
 }
 
 // serialSize is the length of a value of the serial type.

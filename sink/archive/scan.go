@@ -40,8 +40,11 @@ type Reader struct {
 	topics  dictionary
 	sources dictionary
 	known   map[string]mqttetl.Properties // JSON → wire form
-	room    int                           // records that the last transaction has read
 	meant   *mqttetl.Selection            // for which names holds its answers
+
+	room  *Room // of the Scan that runs
+	tree  pages // of a file at rest, in the room
+	found int   // records of the Scan before
 }
 
 // ErrEmpty: a file in which no archive has been made yet.
@@ -182,10 +185,11 @@ func (r *Reader) transaction(f func() error) error {
 
 // Scan returns the next records of the selection among from..to, in the order
 // of Seq, and the record behind which the next call goes on. At the end it
-// returns io.EOF. The records belong to the caller. Limit is the caller's to
-// count. Records up to the cursor never change, so what one call after the
-// other returns is one snapshot, if to is not beyond the cursor.
-func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqttetl.Seq) (recs []mqttetl.Record, through mqttetl.Seq, err error) {
+// returns io.EOF. The records stand in room; with nil they belong to the caller.
+// Limit is the caller's to count. Records up to the cursor never change, so what
+// one call after the other returns is one snapshot, if to is not beyond the
+// cursor.
+func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqttetl.Seq, room *Room) (recs []mqttetl.Record, through mqttetl.Seq, err error) {
 	if r.meant != sel {
 		r.meant, r.topics, r.sources = sel, dictionary{}, dictionary{}
 	}
@@ -200,11 +204,15 @@ func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqtt
 		if from > to {
 			return nil, to, io.EOF
 		}
+		if r.room = room; room == nil {
+			r.room = &Room{recs: make([]mqttetl.Record, 0, max(256, r.found+r.found/16))}
+		}
 		s := scan{r: r, sel: sel, from: from, to: to}
 		s.earliest, s.latest = sel.Span()
 		if err := r.snapshot(s.run); err != nil {
 			return nil, 0, failed(r.path, fmt.Sprintf("read records from %d on", from), err)
 		}
+		r.room.recs, r.found = s.recs, len(s.recs)
 		if len(s.recs) > 0 {
 			return s.recs, s.next - 1, nil
 		}
@@ -227,7 +235,8 @@ type scan struct {
 
 // run may be called again, and then begins again.
 func (s *scan) run() error {
-	s.next, s.recs, s.read, s.full = s.from, nil, 0, false
+	s.next, s.recs, s.read, s.full = s.from, s.r.room.begin(), 0, false
+	s.r.tree = pages{space: s.r.room.run}
 	var root uint32
 	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage FROM sqlite_schema WHERE name = 'messages'`).Scan(&root); err != nil {
 		return err
@@ -238,7 +247,6 @@ func (s *scan) run() error {
 	if !s.full {
 		s.next = s.to + 1
 	}
-	s.r.room = len(s.recs)
 	return nil
 }
 
@@ -275,9 +283,6 @@ func (s *scan) visit(number uint32, depth int) error {
 
 // leaf reads the rows of one page.
 func (s *scan) leaf(p page) error {
-	if s.recs == nil {
-		s.recs = make([]mqttetl.Record, 0, max(256, s.r.room+s.r.room/16))
-	}
 	for i := range p.cells() {
 		row, err := p.row(i)
 		if err != nil {

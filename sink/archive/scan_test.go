@@ -25,7 +25,7 @@ func scanAll(r *Reader, sel mqttetl.Selection) (all []mqttetl.Record, err error)
 		return nil, err
 	}
 	for from := mqttetl.Seq(1); ; {
-		recs, through, err := r.Scan(context.Background(), &sel, from, cursor)
+		recs, through, err := r.Scan(context.Background(), &sel, from, cursor, nil)
 		if errors.Is(err, io.EOF) {
 			return all, nil
 		}
@@ -107,6 +107,44 @@ func TestScanReturnsWhatWasAppended(t *testing.T) {
 	check("at rest", len(want))
 }
 
+// A room holds what was read until it is used again.
+func TestScanIntoRooms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := mustOpen(t, path)
+	want := oddRecords()
+	must(t, a.Append(want))
+	must(t, a.Commit())
+	must(t, a.Close())
+	r, err := OpenReader(path)
+	must(t, err)
+	defer r.Close()
+	var rooms [2]Room
+	var sel mqttetl.Selection
+	var before []mqttetl.Record
+	seen := 0
+	same := func(recs []mqttetl.Record, from int) {
+		t.Helper()
+		for i := range recs {
+			if !sameRecord(&recs[i], &want[from+i]) {
+				t.Fatalf("record %d: %d", from+i+1, recs[i].Seq)
+			}
+		}
+	}
+	for turn := 0; ; turn++ {
+		recs, through, err := r.Scan(t.Context(), &sel, mqttetl.Seq(seen+1), mqttetl.Seq(len(want)), &rooms[turn%2])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		must(t, err)
+		same(before, seen-len(before))
+		same(recs, seen)
+		seen, before = int(through), recs
+	}
+	if seen != len(want) {
+		t.Errorf("%d of %d records", seen, len(want))
+	}
+}
+
 // A reader opened at rest goes on when the service starts and archives more.
 func TestScanWhileTheServiceStartsAndStops(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
@@ -120,7 +158,7 @@ func TestScanWhileTheServiceStartsAndStops(t *testing.T) {
 	sel := mqttetl.Selection{}
 	seen := mqttetl.Seq(0)
 	for step := 0; seen < 40000; step++ {
-		recs, through, err := r.Scan(t.Context(), &sel, seen+1, 40000)
+		recs, through, err := r.Scan(t.Context(), &sel, seen+1, 40000, nil)
 		must(t, err)
 		for i := range recs {
 			if want := record(seen+1, fmt.Sprintf("t/%d", (seen+1)%7), fmt.Sprint("payload ", seen+1)); !sameRecord(&recs[i], &want) {
@@ -218,7 +256,7 @@ func TestScanFindsDamage(t *testing.T) {
 	r, err := OpenReader(path)
 	must(t, err)
 	defer r.Close()
-	if _, _, err := r.Scan(t.Context(), &mqttetl.Selection{}, 1, 5000); !errors.Is(err, mqttetl.ErrDamaged) || !strings.Contains(err.Error(), "record 3") {
+	if _, _, err := r.Scan(t.Context(), &mqttetl.Selection{}, 1, 5000, nil); !errors.Is(err, mqttetl.ErrDamaged) || !strings.Contains(err.Error(), "record 3") {
 		t.Errorf("a missing topic: %v", err)
 	}
 }
@@ -233,7 +271,7 @@ func FuzzPage(f *testing.F) {
 	r, err := OpenReader(path)
 	must(f, err)
 	for n := uint32(2); n < 14; n++ {
-		p, err := r.raw(n)
+		p, err := r.raw(n, &pages{})
 		must(f, err)
 		f.Add([]byte(p))
 	}
@@ -278,7 +316,7 @@ func BenchmarkScan(b *testing.B) {
 		n := 0
 		for through := mqttetl.Seq(0); n < rows; {
 			var recs []mqttetl.Record
-			recs, through, err = r.Scan(b.Context(), &sel, through+1, rows)
+			recs, through, err = r.Scan(b.Context(), &sel, through+1, rows, nil)
 			must(b, err)
 			n += len(recs)
 		}

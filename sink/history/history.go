@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/sink/archive"
@@ -138,6 +137,24 @@ type Cursor struct {
 	next mqttetl.Seq // the first record that has not been considered
 	to   mqttetl.Seq
 	left uint64 // of sel.Limit
+
+	rooms []archive.Room // used in turn; none: the records belong to the caller
+	turn  int
+}
+
+// Reuse has Next use memory again: what it returns is valid until Next has been
+// called so many times more. It is called before Next.
+func (c *Cursor) Reuse(calls int) *Cursor {
+	c.rooms = make([]archive.Room, calls)
+	return c
+}
+
+// room is where the next records go.
+func (c *Cursor) room() *archive.Room {
+	if len(c.rooms) == 0 {
+		return nil
+	}
+	return &c.rooms[c.turn%len(c.rooms)]
 }
 
 // Bounds are the first and the last record that may still come; none if the
@@ -145,8 +162,9 @@ type Cursor struct {
 func (c *Cursor) Bounds() (first, last mqttetl.Seq) { return c.next, c.to }
 
 // Next returns the next records, at least one, and io.EOF at the end. They
-// belong to the caller.
+// belong to the caller, but for Reuse.
 func (c *Cursor) Next(ctx context.Context) ([]mqttetl.Record, error) {
+	c.turn++
 	for c.next <= c.to && (c.sel.Limit == 0 || c.left > 0) {
 		recs, err := c.some(ctx)
 		if err != nil {
@@ -167,7 +185,7 @@ func (c *Cursor) Next(ctx context.Context) ([]mqttetl.Record, error) {
 func (c *Cursor) some(ctx context.Context) ([]mqttetl.Record, error) {
 	h := c.h
 	if h.archive != nil && c.next <= h.archived {
-		recs, through, err := h.archive.Scan(ctx, &c.sel, c.next, min(c.to, h.archived))
+		recs, through, err := h.archive.Scan(ctx, &c.sel, c.next, min(c.to, h.archived), c.room())
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
@@ -218,17 +236,8 @@ func (c *Cursor) fromLog(ctx context.Context) (meant []mqttetl.Record, err error
 		}
 		c.next = r.Seq + 1
 		if c.sel.Matches(r) {
-			meant = append(meant, own(r))
+			meant = append(meant, r.Clone())
 		}
 	}
 	return meant, nil
-}
-
-// own copies the bytes of a record that points into a buffer of the log.
-func own(r *mqttetl.Record) mqttetl.Record {
-	c := *r
-	all := slices.Concat(r.Topic, r.Properties, r.Payload)
-	t, p := len(r.Topic), len(r.Topic)+len(r.Properties)
-	c.Topic, c.Properties, c.Payload = all[:t:t], mqttetl.Properties(all[t:p:p]), all[p:]
-	return c
 }
