@@ -63,15 +63,21 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []subject{sqliteJSON, exportJSON, sqliteCSV, exportCSV, bareCore, replayCore, replayPace, importJSON, mosquitto, pubLines, exportAll} {
+	for _, s := range []subject{sqliteJSON, exportJSON, sqliteCSV, exportCSV, bareCore, replayCore, importJSON, mosquitto, pubLines, exportAll} {
 		m := r[toolPoint(s)]
 		if len(m) != 1 || m[0].Rate <= 0 || m[0].Peak <= 0 {
 			t.Errorf("%s: %+v", s, m)
 		}
 	}
+	for _, s := range []subject{replayPace, barePace} {
+		m := r[pacePoint(s)]
+		if len(m) != 1 || m[0].Latency.Max <= 0 {
+			t.Errorf("%s: %+v", s, m)
+		}
+	}
 	var text bytes.Buffer
 	(&report{w: &text, r: r, rounds: 1}).write()
-	for _, want := range []string{"| mqttetl import |", "Exported as NDJSON", "## Commands"} {
+	for _, want := range []string{"| mqttetl import |", "Exported as NDJSON", "## Commands", "| a program that sleeps and writes |"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, text.String())
 		}

@@ -70,6 +70,13 @@ func senderLimit(r results, _ machine) string {
 		r.of(pacedLog, func(m *measurement) float64 { return m.Latency.P99.Seconds() }).Median*1e3, r.of(pacedLog, func(m *measurement) float64 { return m.Ack.P99.Seconds() }).Median*1e3)
 }
 
+// paceLimit: nothing that sleeps is woken on time by a machine that is not.
+func paceLimit(r results, _ machine) string {
+	bare := r.of(pacePoint(barePace), offP99)
+	return fmt.Sprintf("what a program that only sleeps and writes sends through the same server reaches the same listener with a p99 of %.2f ms (%.2f–%.2f) off, in the same rounds.",
+		bare.Median, bare.Low, bare.High)
+}
+
 // drainLimit: a backlog is read from the disk that is written to meanwhile, for longer
 // than the disk's allowance lasts.
 func drainLimit(r results, m machine) string {

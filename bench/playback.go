@@ -3,8 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,64 +55,4 @@ func core(l *link, parameters []byte) error {
 	}
 	l.awaitEnd()
 	return nil
-}
-
-// pace measures how far from its recorded offset each message of a replay as
-// recorded reaches a subscriber. The zero of the offsets is that of the median
-// message: a delay that all have is none.
-func (t *toolbox) pace() error {
-	n := min(t.n, t.scaled(int(toolPace*toolPaceTime.Seconds())))
-	arrived := make([]int64, n)
-	var wrong error
-	seen := 0
-	sub, err := t.nc.Subscribe(corePrefix+".>", func(m *nats.Msg) {
-		now := time.Now().UnixNano()
-		i, err := counter(m.Data)
-		if err != nil || i != uint64(seen) || seen == n {
-			wrong = errors.Join(err, fmt.Errorf("message %d in place of %d", i, seen))
-			return
-		}
-		arrived[seen] = now
-		seen++
-	})
-	if err != nil {
-		return err
-	}
-	if err := t.nc.Flush(); err != nil {
-		return err
-	}
-	p, err := t.execute(n, nil, t.binary, "replay", "--archive", t.db, "--to", t.server.URL(), "--subject-prefix", corePrefix,
-		"--speed", "1", "--limit", fmt.Sprint(n))
-	if err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(ended) })
-	if err := sub.Drain(); err != nil { // the handler has seen all that came before
-		return err
-	}
-	<-ended
-	if wrong != nil || seen != n {
-		return fmt.Errorf("%s: %d messages of %d arrived: %w", replayPace, seen, n, wrong)
-	}
-	p.Latency = deviations(arrived, time.Second/toolPace)
-	t.r.add(toolPoint(replayPace), p.measurement)
-	t.logf("%-33s %6d msg/s  p50 %v  p99 %v  max %v from the recorded offsets", replayPace, toolPace, p.Latency.P50, p.Latency.P99, p.Latency.Max)
-	return nil
-}
-
-// deviations are how far times are from a grid of that step, which lies so that
-// the median is 0.
-func deviations(times []int64, step time.Duration) quantiles {
-	late := make([]int64, len(times))
-	for i, at := range times {
-		late[i] = at - int64(i)*int64(step)
-	}
-	sorted := slices.Sorted(slices.Values(late))
-	middle := sorted[len(sorted)/2]
-	h := newLatencies()
-	for _, d := range late {
-		record(h, max(d-middle, middle-d))
-	}
-	return quantilesOf(h)
 }

@@ -173,10 +173,11 @@ func (p *report) commands() {
 		p.printf("| %s | %s | %s | %.0f MiB |\n", s, bracket("%.0f", p.r.of(at, rate)),
 			bracket("%.2f", p.r.of(at, func(m *measurement) float64 { return m.CPU * 1e6 })), p.r.of(at, mebibytes).Median)
 	}
-	d := p.r.of(toolPoint(replayPace), func(m *measurement) float64 { return m.Latency.P50.Seconds() * 1e3 })
-	worst := p.r.of(toolPoint(replayPace), func(m *measurement) float64 { return m.Latency.Max.Seconds() * 1e3 })
-	p.printf("\n%s, recorded at %d messages a second: half of them reach a subscriber within %s of their offset, the worst within %s.\n\n",
-		replayPace, toolPace, bracket("%.2f ms", d), bracket("%.2f ms", worst))
+	p.printf("\nHow far from its recorded offset a message reaches a subscriber:\n\n| what | msg/s | until | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|---|\n")
+	for _, s := range []subject{replayPace, barePace} {
+		p.quantiles(pacePoint(s), "read", func(m *measurement) quantiles { return m.Latency })
+	}
+	p.printf("\n")
 }
 
 func (p *report) routes() {

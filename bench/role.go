@@ -19,6 +19,8 @@ var roles = map[string]func(link *link, parameters []byte) error{
 	"bare":    bare,
 	"fill":    fill,
 	"core":    core,
+	"listen":  listen,
+	"beat":    beat,
 }
 
 // A link is a role's end of its conversation. It ends when the other side goes.

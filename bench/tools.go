@@ -29,6 +29,7 @@ const (
 	replayCore subject = "mqttetl replay --to nats:// --speed max"
 	bareCore   subject = "nats.go, Publish and Flush"
 	replayPace subject = "mqttetl replay --to nats:// --speed 1"
+	barePace   subject = "a program that sleeps and writes"
 	importJSON subject = "mqttetl import"
 	pubLines   subject = "mqttetl pub -l -q 1"
 	mosquitto  subject = "mosquitto_pub -l -q 1"

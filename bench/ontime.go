@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a replay as recorded is measured with, and what with the same instrument
+// a program does that only sleeps and writes: the machine's own lateness. Both
+// speak the protocol of NATS themselves, since a client library's goroutines wake
+// one another, each a little late.
+
+// hearing is what a listener to core NATS is to hear: so many messages,
+// numbered from 0, at so many a second.
+type hearing struct {
+	URL, Prefix    string
+	Messages, Rate int
+}
+
+// heard is what a listener says at its end.
+type heard struct{ Off quantiles }
+
+// listen is the role of a subscriber that notes when each message arrives.
+func listen(l *link, parameters []byte) error {
+	var p hearing
+	if err := json.Unmarshal(parameters, &p); err != nil {
+		return err
+	}
+	conn, in, err := dialNATS(p.URL, "SUB "+p.Prefix+".> 1\r\n")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := l.say(subscribed{}); err != nil {
+		return err
+	}
+	arrived := make([]int64, 0, p.Messages)
+	for len(arrived) < p.Messages {
+		if err := in.fill(); err != nil {
+			return fmt.Errorf("after %d of %d messages: %w", len(arrived), p.Messages, err)
+		}
+		if arrived, err = hear(conn, in, arrived, time.Now().UnixNano()); err != nil {
+			return err
+		}
+	}
+	if err := l.say(heard{deviations(arrived, time.Second/time.Duration(p.Rate))}); err != nil {
+		return err
+	}
+	l.awaitEnd()
+	return nil
+}
+
+// hear takes what has been read, at the time now.
+func hear(conn io.Writer, in *input, arrived []int64, now int64) ([]int64, error) {
+	for {
+		line, body, ok, err := natsCommand(in)
+		if err != nil || !ok {
+			return arrived, err
+		}
+		if body == nil {
+			if line == "PING" {
+				_, err = io.WriteString(conn, "PONG\r\n")
+			} else if strings.HasPrefix(line, "-ERR") {
+				err = errors.New(line)
+			}
+			if err != nil {
+				return arrived, err
+			}
+			continue
+		}
+		if i, err := counter(body); err != nil || i != uint64(len(arrived)) {
+			return arrived, errors.Join(err, fmt.Errorf("message %d in place of %d", i, len(arrived)))
+		}
+		arrived = append(arrived, now)
+	}
+}
+
+// natsCommand takes the next command of a server out of what has been read, and
+// the body of a message, without its header. ok is false if it is not whole yet.
+func natsCommand(in *input) (line string, body []byte, ok bool, err error) {
+	b := in.buf[in.r:in.w]
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
+		return "", nil, false, nil
+	}
+	line, b = strings.TrimRight(string(b[:end]), "\r"), b[end+1:]
+	if !strings.HasPrefix(line, "MSG ") && !strings.HasPrefix(line, "HMSG ") {
+		in.r += end + 1
+		return line, nil, true, nil
+	}
+	words := strings.Fields(line)
+	size, err := strconv.Atoi(words[len(words)-1])
+	header := 0
+	if words[0] == "HMSG" && err == nil {
+		header, err = strconv.Atoi(words[len(words)-2])
+	}
+	if err != nil || header > size {
+		return line, nil, false, fmt.Errorf("%q is no message: %w", line, errMalformed)
+	}
+	if len(b) < size+2 {
+		return "", nil, false, nil
+	}
+	in.r += end + 1 + size + 2
+	return line, b[header:size], true, nil
+}
+
+// dialNATS connects, sends commands and waits until the server has read them.
+func dialNATS(at, commands string) (net.Conn, *input, error) {
+	u, err := url.Parse(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := newInput(conn, writeBytes)
+	hello := `CONNECT {"verbose":false,"pedantic":false,"headers":true,"protocol":1}` + "\r\n" + commands + "PING\r\n"
+	if _, err = io.WriteString(conn, hello); err == nil {
+		err = awaitPong(in)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	return conn, in, nil
+}
+
+func awaitPong(in *input) error {
+	for {
+		line, _, ok, err := natsCommand(in)
+		switch {
+		case err != nil || line == "PONG":
+			return err
+		case strings.HasPrefix(line, "-ERR"):
+			return errors.New(line)
+		case !ok:
+			if err := in.fill(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// publishingOnTime is what the program that only sleeps and writes is to do.
+type publishingOnTime struct {
+	publishingCore
+	Rate int
+}
+
+// beat is its role.
+func beat(l *link, parameters []byte) error {
+	var p publishingOnTime
+	if err := json.Unmarshal(parameters, &p); err != nil {
+		return err
+	}
+	conn, in, err := dialNATS(p.URL, "")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := errors.Join(l.say(subscribed{}), l.awaitGo()); err != nil {
+		return err
+	}
+	runtime.LockOSThread() // the runtime's timers are too coarse
+	t := deliveryTimes{Start: time.Now().UnixNano()}
+	body := payload(0, p.Payload)
+	var out []byte
+	for i := range p.Messages {
+		if d := intended(t.Start, i, p.Rate) - time.Now().UnixNano(); d > 0 {
+			pause := unix.NsecToTimespec(d)
+			_ = unix.Nanosleep(&pause, nil) // woken early by a signal: sent early
+		}
+		out = fmt.Appendf(out[:0], "PUB %s.%s %d\r\n%s\r\n", p.Prefix, strings.ReplaceAll(topic(i%topics), "/", "."), len(body), body)
+		if _, err := conn.Write(out); err != nil {
+			return err
+		}
+		increment(body[:counterDigits])
+	}
+	if _, err := io.WriteString(conn, "PING\r\n"); err != nil {
+		return err
+	}
+	if err := awaitPong(in); err != nil {
+		return err
+	}
+	t.End = time.Now().UnixNano()
+	if err := l.say(delivered{deliveryTimes: t}); err != nil {
+		return err
+	}
+	l.awaitEnd()
+	return nil
+}
+
+func pacePoint(s subject) point { return point{s, shape{Payload: targetShape.Payload}, toolPace} }
+
+// pace measures how far from its recorded offset each message of a replay as
+// recorded reaches a subscriber, behind the same of a program that only sleeps
+// and writes.
+func (t *toolbox) pace() error {
+	n := min(t.n, t.scaled(int(toolPace*toolPaceTime.Seconds())))
+	err := t.onTime(barePace, n, func() (measurement, error) {
+		c, err := startRole(t.ctx, "beat", publishingOnTime{publishingCore{t.server.URL(), corePrefix, n, targetShape.Payload}, toolPace})
+		if err != nil {
+			return measurement{}, err
+		}
+		defer c.kill()
+		if err := c.hear(&subscribed{}); err != nil {
+			return measurement{}, err
+		}
+		m, err := c.observe(n, func() error {
+			_, err := c.deliver()
+			return err
+		})
+		return m, errors.Join(err, c.stop())
+	})
+	if err != nil {
+		return err
+	}
+	return t.onTime(replayPace, n, func() (measurement, error) {
+		p, err := t.execute(n, nil, t.binary, "replay", "--archive", t.db, "--to", t.server.URL(), "--subject-prefix", corePrefix,
+			"--speed", "1", "--limit", fmt.Sprint(n))
+		return p.measurement, err
+	})
+}
+
+// onTime has a listener time what play sends.
+func (t *toolbox) onTime(s subject, n int, play func() (measurement, error)) error {
+	c, err := startRole(t.ctx, "listen", hearing{t.server.URL(), corePrefix, n, toolPace})
+	if err != nil {
+		return err
+	}
+	defer c.kill()
+	if err := c.hear(&subscribed{}); err != nil {
+		return err
+	}
+	m, err := play()
+	var h heard
+	if err == nil {
+		err = c.hear(&h)
+	}
+	if err := errors.Join(err, c.stop()); err != nil {
+		return fmt.Errorf("%s: %w", s, err)
+	}
+	m.Latency = h.Off
+	t.r.add(pacePoint(s), m)
+	t.logf("%-42s %6d msg/s  p50 %v  p99 %v  max %v off", s, toolPace, m.Latency.P50, m.Latency.P99, m.Latency.Max)
+	return nil
+}
+
+// offP99 is how far messages are off, in milliseconds.
+func offP99(m *measurement) float64 { return m.Latency.P99.Seconds() * 1e3 }
+
+// deviations are how far times are from a grid of that step. The zero of the grid
+// is that of the median time: a delay that all have is none.
+func deviations(times []int64, step time.Duration) quantiles {
+	late := make([]int64, len(times))
+	for i, at := range times {
+		late[i] = at - int64(i)*int64(step)
+	}
+	sorted := slices.Sorted(slices.Values(late))
+	middle := sorted[len(sorted)/2]
+	h := newLatencies()
+	for _, d := range late {
+		record(h, max(d-middle, middle-d))
+	}
+	return quantilesOf(h)
+}
