@@ -37,7 +37,10 @@ payload of the message. The stage is transform:ROUTE, publish:ROUTE or forward.
 --since, --until and the other flags of export choose by the message.
 
 A mended route is tried again by mqttetl transform rerun, what could not be
-published by transform rerun --publish. The message itself is in the archive.`,
+published by transform rerun --publish. The message itself is in the archive.
+
+Exit codes: 0 listed, also none, 65 a damaged archive, 69 nothing has been recorded
+yet, 74 an archive that --archive names cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl dead-letters -c mqttetl.yaml
   mqttetl dead-letters -c mqttetl.yaml --route temperatures --since 1d
   mqttetl dead-letters --archive backup.db --count`,

@@ -93,6 +93,9 @@ func (f *destinationFlags) checkGiven() error {
 	if (f.ca != "" || f.cert != "" || f.key != "") && strings.HasPrefix(f.to, "nats+ws://") {
 		return fmt.Errorf("--ca, --cert and --key: %s is without TLS: with it the URL is nats+wss://", redacted(f.to))
 	}
+	if u, err := dial.URL(f.to); f.kind() == "mqtt" && err == nil { // else opening it tells
+		return (&dial.TLS{CA: f.ca, Cert: f.cert}).Fits(u)
+	}
 	return nil
 }
 
@@ -114,7 +117,7 @@ func (f *destinationFlags) kind() string {
 // openDestination connects. found is the last record that a stream holds already.
 func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids string, confirmed replay.Confirm,
 	refused func(*replay.Refusal) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
-	if err := f.readable(); err != nil {
+	if err := readable(f.creds, f.ca, f.cert, f.key); err != nil {
 		return nil, 0, err
 	}
 	switch {
@@ -137,13 +140,17 @@ func (f *destinationFlags) nats(ids string) forward.Config {
 		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
 }
 
-// readable holds the files that the flags name to be there.
-func (f *destinationFlags) readable() error {
-	for _, file := range []struct{ flag, path string }{{"creds", f.creds}, {"ca", f.ca}, {"cert", f.cert}, {"key", f.key}} {
+// readable holds files that flags of these names give to be there.
+func readable(creds, ca, cert, key string) error {
+	for _, file := range []struct{ flag, path string }{{"creds", creds}, {"ca", ca}, {"cert", cert}, {"key", key}} {
 		if file.path == "" {
 			continue
 		}
-		if _, err := os.ReadFile(file.path); err != nil {
+		_, err := os.ReadFile(file.path)
+		if err == nil && file.flag == "ca" {
+			err = dial.CheckCA(file.path)
+		}
+		if err != nil {
 			return fmt.Errorf("--%s: %w", file.flag, err)
 		}
 	}

@@ -47,7 +47,11 @@ NDJSON has the keys of mosquitto_sub's %J and then seq, source and time with
 nanoseconds. A payload that is not text stands as payload_base64. The same
 records give the same bytes each time; mqttetl import reads them back.
 
-A file named by --out gets its name when it is whole.`,
+A file named by --out gets its name when it is whole.
+
+Exit codes: 0 written, also when no record is meant, 65 damaged or foreign stores,
+69 nothing has been recorded yet, 74 an archive that --archive names cannot be
+read or the output not be written, 78 bad configuration.`,
 		Example: `  mqttetl export --since yesterday --topic 'factory/+/temp' | jq .payload
   mqttetl export --since 2026-01-01 --until 2026-02-01 --format parquet --out january.parquet
   mqttetl export --compress zstd --out all.ndjson.zst

@@ -42,7 +42,11 @@ archived yet, beside the running service. On a terminal --by hour has a line of
 the hourly rates.
 
 --sql runs one statement on the archive, which it cannot change. The view msg
-has the columns seq, time, topic, source, qos, retain, payload, properties.`,
+has the columns seq, time, topic, source, qos, retain, payload, properties.
+
+Exit codes: 0 answered, also by nothing, 1 the statement is wrong, 65 damaged or
+foreign stores, 69 nothing has been recorded yet, 74 an archive that --archive
+names cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl query --topic 'factory/+/temp' --since 1h
   mqttetl query --by topic --since today
   mqttetl query --by hour --since 7d --topic 'factory/#'

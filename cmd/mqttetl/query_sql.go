@@ -26,6 +26,9 @@ func (f *queryFlags) ask(ctx context.Context, std streams) error {
 		}
 		path = cfg.Archive.Path
 	}
+	if err := checkArchive(path, f.archive == ""); err != nil {
+		return err
+	}
 	if kind := f.kind(std.out); kind != "ndjson" {
 		return f.askTable(ctx, std, path, kind)
 	}

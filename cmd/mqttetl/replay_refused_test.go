@@ -20,6 +20,10 @@ func TestReplayRefusals(t *testing.T) {
 	if err := os.WriteFile(ca, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	text := "sources: [{name: a, url: \"mqtt://127.0.0.1:1\", subscribe: [\"#\"]}]\nlog: {dir: " + dir + "/log}\narchive: {path: " + dir + "/a.db}\n"
+	if err := os.WriteFile(filepath.Join(dir, "empty.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	with, err := servers.StartNATSProcess(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +53,10 @@ func TestReplayRefusals(t *testing.T) {
 		{"replay --ca " + ca + to + "nats+ws://127.0.0.1:1", exitUsage, "nats+wss://"},
 		{"replay --creds " + dir + "/none.creds" + to + with.URL(), exitIO, "none.creds"},
 		{"replay --ca " + dir + "/none.pem" + to + "mqtts://127.0.0.1:1", exitIO, "none.pem"},
+		{"replay --ca " + ca + to + "mqtts://127.0.0.1:1", exitIO, "--ca: read CA " + ca + ": no certificate in it"},
+		{"replay --ca " + ca + to + with.URL(), exitIO, "--ca: read CA " + ca + ": no certificate in it"},
+		{"simulate --count 1 --ca " + ca + " --to " + with.URL(), exitIO, "it must be PEM"},
+		{"query --sql select -c " + filepath.Join(dir, "empty.yaml"), exitUnreachable, "nothing has been recorded"},
 		{"replay --stream a.b" + to + with.URL(), exitUsage, "without space and ."},
 		{"replay --stream OTHER" + to + with.URL(), exitUnreachable, "--subject-prefix"},
 		{"replay --stream S" + to + without.URL(), exitUnreachable, "-js"},

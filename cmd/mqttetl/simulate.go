@@ -226,6 +226,9 @@ func (f *simulateFlags) check(cmd *cobra.Command) (*simulate.Scenario, error) {
 
 // open connects to the target.
 func (f *simulateFlags) open(ctx context.Context) (simulate.Target, error) {
+	if err := readable(f.creds, f.ca, f.cert, f.key); err != nil {
+		return nil, err
+	}
 	if f.kind() == "nats" {
 		t, err := simulate.OpenNATS(ctx, simulate.NATSConfig{
 			URL: f.to, Prefix: f.subjectPrefix, Stream: f.stream, Creds: f.creds, CA: f.ca, Cert: f.cert, Key: f.key,

@@ -34,7 +34,11 @@ to the archive that --archive names, until it is interrupted. It needs no broker
 and holds nothing up.
 
 By default a record is a line of NDJSON, as export writes it; -v prints topic and
-payload, and -F what its letters ask for, as in mqttetl sub.`,
+payload, and -F what its letters ask for, as in mqttetl sub.
+
+Exit codes: 0 interrupted, or printed what -C asks for, 65 damaged or foreign
+stores, 69 nothing has been recorded yet, 74 an archive that --archive names cannot
+be read, 78 bad configuration.`,
 		Example: `  mqttetl tail -t 'factory/#' -v
   mqttetl tail --last 10 -C 20
   mqttetl tail -F '%I %t %p'`,

@@ -113,7 +113,7 @@ func TestToolsSayWhatTheBrokerSays(t *testing.T) {
 		"publish refused":       {append([]string{"pub", "-V", "5", "-q", "1", "-t", "forbidden", "-m", "x"}, me...), exitFailed, "topic forbidden: broker's PUBACK: not authorized (0x87)"},
 		"too large, 5":          {append([]string{"pub", "-V", "5", "-q", "1", "-t", "ok/a", "-m", big}, me...), exitFailed, "0x95"},
 		"wrong authority":       {append([]string{"sub", "-t", "a", "-h", "127.0.0.1", "--cafile", other.CA()}, tls...), exitFailed, "unknown authority"},
-		"no authority in file":  {append([]string{"sub", "-t", "a", "-h", "127.0.0.1", "--cafile", rules}, tls...), exitFailed, "no certificate in it"},
+		"no authority in file":  {append([]string{"sub", "-t", "a", "-h", "127.0.0.1", "--cafile", rules}, tls...), exitIO, "no certificate in it"},
 		"TLS to a plain port":   {append([]string{"sub", "-t", "a", "--cafile", b.ca}, me...), exitUnreachable, "does this port speak TLS?"},
 		"404":                   {[]string{"sub", "-t", "a", "-L", "ws" + page.URL[4:] + "/none"}, exitUnreachable, "404 Not Found, text/plain"},
 		"HTML":                  {[]string{"sub", "-t", "a", "-L", "ws" + page.URL[4:] + "/html"}, exitUnreachable, "200 OK, text/html"},

@@ -60,7 +60,11 @@ archive), and prints the rows. Messages that a route cannot use are named on
 standard error with the route and the reason.
 
 --live follows the log of the running service, as tail does, so that no broker
-sees a second client.`,
+sees a second client.
+
+Exit codes: 0 tried, 1 a route could not use the message that --topic and --payload
+give, or none takes its topic, 65 damaged or foreign stores, 69 nothing has been
+recorded yet, 74 an archive cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload 21.5
   echo 21.5 | mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload - -o csv
   mqttetl transform try -c mqttetl.yaml --live --count 3

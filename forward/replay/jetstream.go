@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
 )
@@ -58,18 +60,26 @@ func OpenJetStream(ctx context.Context, cfg forward.Config, confirmed Confirm, r
 	go j.run(run)
 	wait, cancel := context.WithTimeoutCause(ctx, patience, errors.New("it does not answer"))
 	defer cancel()
-	select {
-	case end = <-j.began:
-		return j, end, nil
-	case <-wait.Done():
-		err = j.forwarder.Stats().LastError
-		if err == nil || ctx.Err() != nil {
-			err = context.Cause(wait)
+	look := time.NewTicker(patience / 100)
+	defer look.Stop()
+	for {
+		select {
+		case end = <-j.began:
+			return j, end, nil
+		case <-look.C:
+			if err := j.forwarder.Stats().LastError; errors.Is(err, nats.ErrNoResponders) {
+				return nil, 0, errors.Join(err, j.Close()) // JetStream is off, and will be
+			}
+		case <-wait.Done():
+			err = j.forwarder.Stats().LastError
+			if err == nil || ctx.Err() != nil {
+				err = context.Cause(wait)
+			}
+			if !errors.Is(err, mqttetl.ErrUnavailable) {
+				err = unavailable("stream "+cfg.Stream, err)
+			}
+			return nil, 0, errors.Join(err, j.Close())
 		}
-		if !errors.Is(err, mqttetl.ErrUnavailable) {
-			err = unavailable("stream "+cfg.Stream, err)
-		}
-		return nil, 0, errors.Join(err, j.Close())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -155,13 +156,26 @@ func (t *TLS) authorities() (*x509.CertPool, error) {
 		if pool.AppendCertsFromPEM(pem) {
 			found++
 		} else if f == t.CA {
-			return nil, mqttetl.WithHint(errors.New("read CA "+t.CA+": no certificate in it"), "the file must be PEM")
+			return nil, noCertificate(t.CA)
 		}
 	}
 	if found == 0 {
-		return nil, errors.New("read CA directory " + t.CAPath + ": no PEM certificate in it")
+		return nil, noCertificate(t.CAPath)
 	}
 	return pool, nil
+}
+
+// CheckCA reads a file of authorities and holds it to be one.
+func CheckCA(path string) error {
+	pem, err := os.ReadFile(path)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		err = noCertificate(path)
+	}
+	return err
+}
+
+func noCertificate(path string) error {
+	return mqttetl.WithHint(&fs.PathError{Op: "read CA", Path: path, Err: errors.New("no certificate in it")}, "it must be PEM")
 }
 
 // verifyChain verifies everything about the broker's certificate but its name.
