@@ -2,7 +2,6 @@ package compare
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,6 +26,7 @@ type mqttPublisher struct {
 	maker
 	pace
 	counts
+	sending
 	qos      byte
 	size     int
 	frames   [][]byte // a PUBLISH packet for each topic, without header and packet id
@@ -34,16 +34,12 @@ type mqttPublisher struct {
 	confirms *recorder
 	late     *recorder
 
-	mu      sync.Mutex
-	changed sync.Cond
 	out     int     // unconfirmed
 	lastID  uint16  // packet id of the latest message
 	sentAt  []int64 // by packet id: when the message was sent, in open loop was to be sent; 0: the id is free
 	release []byte  // PUBRELs to write
 	behind  int     // bytes since the latest PINGREQ
 	unread  int     // PINGREQs that are not answered, QoS 0
-	err     error
-	leaving bool
 	reader  sync.WaitGroup
 }
 
@@ -80,16 +76,7 @@ func (p *mqttPublisher) publish(quit <-chan struct{}) error {
 	p.begin()
 	defer p.end()
 	p.reader.Go(p.read)
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-quit:
-			p.fail(errQuit)
-			p.conn.SetDeadline(time.Unix(1, 0)) // it may be stuck in a write
-		case <-over:
-		}
-	}()
+	defer p.until(quit, func() { p.conn.SetDeadline(time.Unix(1, 0)) })()
 	var buf []byte
 	for {
 		due := p.wait(p.next)
@@ -173,12 +160,7 @@ func (p *mqttPublisher) write(buf []byte) error {
 		return nil
 	}
 	if _, err := p.conn.Write(buf); err != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.err != nil {
-			return p.err // which came first
-		}
-		return fmt.Errorf("publish: %w", err)
+		return p.failed(fmt.Errorf("publish: %w", err))
 	}
 	return nil
 }
@@ -275,18 +257,6 @@ func (p *mqttPublisher) takeAnswers(at int64) error {
 	}
 }
 
-// errQuit ends a publisher that waits for what does not come.
-var errQuit = errors.New("no further confirmation has come")
-
-func (p *mqttPublisher) fail(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil && !p.leaving {
-		p.err = err
-	}
-	p.changed.Broadcast()
-}
-
 // windowed is the window that the broker has allowed.
 func (p *mqttPublisher) windowed() int {
 	if p.qos == 0 {
@@ -299,9 +269,7 @@ func (p *mqttPublisher) counted() *counts { return &p.counts }
 
 // close ends the connection.
 func (p *mqttPublisher) close() {
-	p.mu.Lock()
-	p.leaving = true
-	p.mu.Unlock()
+	p.leave()
 	p.bye()
 	p.reader.Wait()
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +56,7 @@ type natsPublisher struct {
 	maker
 	pace
 	counts
+	sending
 	nc       *nats.Conn
 	dialer   *natsDialer
 	size     int
@@ -68,12 +68,8 @@ type natsPublisher struct {
 	replies []string // by slot
 	acks    *nats.Subscription
 
-	mu      sync.Mutex
-	changed sync.Cond
-	sentAt  []int64 // by slot: when it was sent, in open loop was to be sent; 0: free
-	out     int     // unconfirmed messages
-	err     error
-	leaving atomic.Bool
+	sentAt []int64 // by slot: when it was sent, in open loop was to be sent; 0: free
+	out    int     // unconfirmed messages
 }
 
 func newNATSPublisher(t *trial, at natsAt, publisher int) (*natsPublisher, error) {
@@ -109,16 +105,7 @@ func newNATSPublisher(t *trial, at natsAt, publisher int) (*natsPublisher, error
 func (p *natsPublisher) publish(quit <-chan struct{}) error {
 	p.begin()
 	defer p.end()
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-quit:
-			p.fail(errQuit)
-			p.dialer.give(0)
-		case <-over:
-		}
-	}()
+	defer p.until(quit, func() { p.dialer.give(0) })()
 	payload := filler(p.size)
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
 		if err := p.some(payload, min(due, 64)); err != nil {
@@ -126,16 +113,6 @@ func (p *natsPublisher) publish(quit <-chan struct{}) error {
 		}
 	}
 	return p.drain()
-}
-
-// why prefers the reason for which the connection has ended.
-func (p *natsPublisher) why(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		return p.err
-	}
-	return err
 }
 
 // some publishes n messages.
@@ -154,7 +131,7 @@ func (p *natsPublisher) some(payload []byte, n int) error {
 		}
 		p.stamp(payload, at)
 		if err := p.nc.PublishRequest(subject, p.replies[slot], payload); err != nil {
-			return p.why(fmt.Errorf("publish: %w", err))
+			return p.failed(fmt.Errorf("publish: %w", err))
 		}
 		p.sent.Add(1)
 	}
@@ -226,20 +203,11 @@ func (p *natsPublisher) drain() error {
 	return p.err
 }
 
-func (p *natsPublisher) fail(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil && !p.leaving.Load() {
-		p.err = err
-	}
-	p.changed.Broadcast()
-}
-
 func (p *natsPublisher) windowed() int    { return p.window }
 func (p *natsPublisher) counted() *counts { return &p.counts }
 
 func (p *natsPublisher) close() {
-	p.leaving.Store(true)
+	p.leave()
 	p.dialer.give(closeTime)
 	p.nc.Close()
 }

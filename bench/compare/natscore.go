@@ -2,7 +2,6 @@ package compare
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 )
@@ -28,6 +27,7 @@ type corePublisher struct {
 	maker
 	pace
 	counts
+	sending
 	nc     *nats.Conn
 	dialer *natsDialer
 	size   int
@@ -36,11 +36,7 @@ type corePublisher struct {
 	late   *recorder
 	behind int // bytes since the latest PING
 
-	mu      sync.Mutex
-	changed sync.Cond
-	unread  int // PINGs that are not answered
-	err     error
-	leaving bool
+	unread int // PINGs that are not answered
 }
 
 func newCorePublisher(t *trial, at natsAt, publisher int) (*corePublisher, error) {
@@ -74,16 +70,7 @@ func newCorePublisher(t *trial, at natsAt, publisher int) (*corePublisher, error
 func (p *corePublisher) publish(quit <-chan struct{}) error {
 	p.begin()
 	defer p.end()
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-quit:
-			p.fail(errQuit)
-			p.dialer.give(0)
-		case <-over:
-		}
-	}()
+	defer p.until(quit, func() { p.dialer.give(0) })()
 	var buf []byte
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
 		var n int
@@ -154,27 +141,14 @@ func (p *corePublisher) write(buf []byte) error {
 	if _, err := p.dialer.conn.Load().Write(buf); err != nil {
 		p.fail(fmt.Errorf("publish: %w", err)) // unless another reason came first
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
-
-func (p *corePublisher) fail(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil && !p.leaving {
-		p.err = err
-	}
-	p.changed.Broadcast()
+	return p.failed(nil)
 }
 
 func (p *corePublisher) windowed() int    { return 0 }
 func (p *corePublisher) counted() *counts { return &p.counts }
 
 func (p *corePublisher) close() {
-	p.mu.Lock()
-	p.leaving = true
-	p.mu.Unlock()
+	p.leave()
 	p.dialer.give(closeTime)
 	p.nc.Close()
 }
