@@ -165,8 +165,18 @@ func (j *JetStream) wake() {
 	j.changed = make(chan struct{})
 }
 
-// settle drops what is settled from the window and returns how many it was.
-func (j *JetStream) settle(upTo mqttetl.Seq) (n int) {
+// settle confirms what is in the window up to there and drops it. It holds the
+// lock for both: Drain returns when the window is empty, and by then all must be
+// confirmed.
+func (j *JetStream) settle(upTo mqttetl.Seq) {
+	if n := j.drop(upTo); n > 0 {
+		j.confirmed(upTo, n)
+	}
+	j.wake()
+}
+
+// drop takes what is settled out of the window.
+func (j *JetStream) drop(upTo mqttetl.Seq) (n int) {
 	for n < len(j.window) && j.window[n].Seq <= upTo {
 		j.bytes -= len(j.window[n].Payload)
 		n++
@@ -175,7 +185,6 @@ func (j *JetStream) settle(upTo mqttetl.Seq) (n int) {
 	j.window = j.window[n:]
 	j.read = max(0, j.read-n)
 	j.passed = max(j.passed, upTo)
-	j.wake()
 	return n
 }
 
@@ -189,8 +198,8 @@ func (l streamLog) Stored() mqttetl.Seq { return 0 }
 // stream ends. Behind that the numbers have holes, so nothing is ever missing.
 func (l streamLog) Seek(after mqttetl.Seq) (next mqttetl.Seq, err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.halted {
-		l.mu.Unlock()
 		return 0, mqttetl.ErrClosed
 	}
 	if !l.open {
@@ -198,15 +207,10 @@ func (l streamLog) Seek(after mqttetl.Seq) (next mqttetl.Seq, err error) {
 		l.began <- after
 	}
 	if after < l.passed {
-		l.mu.Unlock()
 		return 0, fmt.Errorf("the stream has lost what it had confirmed: it ends with record %d, %d were confirmed: %w", after, l.passed, mqttetl.ErrUnavailable)
 	}
-	n := l.settle(after)
+	l.settle(after) // stored, but the acknowledgement was lost
 	l.read = 0
-	l.mu.Unlock()
-	if n > 0 { // stored, but the acknowledgement was lost
-		l.confirmed(after, n)
-	}
 	return after + 1, nil
 }
 
@@ -226,13 +230,9 @@ func (l streamLog) Next(ctx context.Context, max int) ([]mqttetl.Record, error) 
 // Commit implements forward.Log.
 func (l streamLog) Commit(upTo mqttetl.Seq) {
 	l.mu.Lock()
-	n := 0
+	defer l.mu.Unlock()
 	if !l.halted {
-		n = l.settle(upTo)
-	}
-	l.mu.Unlock()
-	if n > 0 {
-		l.confirmed(upTo, n)
+		l.settle(upTo)
 	}
 }
 
@@ -244,7 +244,8 @@ func (l streamLog) DeadLetter(d mqttetl.DeadLetter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		l.settle(d.Seq)
+		l.drop(d.Seq)
+		l.wake()
 		return
 	}
 	l.halted = true

@@ -107,9 +107,12 @@ func (m *MQTT) pinged() {
 	m.advance()
 }
 
-// advance confirms what is settled at the front: the position has no holes.
+// advance confirms what is settled at the front: the position has no holes. It
+// holds the lock meanwhile: Drain returns when nothing is in flight, and by then
+// all must be confirmed.
 func (m *MQTT) advance() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	n, took := 0, 0
 	var last mqttetl.Seq
 	for n < len(m.flight) && m.flight[n].settled {
@@ -120,7 +123,6 @@ func (m *MQTT) advance() {
 		n++
 	}
 	m.flight = append(m.flight[:0], m.flight[n:]...)
-	m.mu.Unlock()
 	if n > 0 {
 		m.confirmed(last, took)
 	}
