@@ -159,6 +159,29 @@ func fillArchive(t *testing.T, path string, n int, damage string) {
 	}
 }
 
+// The floor of the latencies is measured beside them, with few messages.
+func TestLatencies(t *testing.T) {
+	b, err := open(t.Context(), t.Output(), t.TempDir(), "", 0.001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r, err := b.runGroups(regexp.MustCompile(`^latency$`), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []point{pacedFloor, pacedLog} {
+		if m := r[at]; len(m) != 1 || m[0].Latency.P99 <= 0 || m[0].Latency.Count != int64(b.pacedFor(at.rate)) {
+			t.Errorf("%s: %+v", at.subject, m)
+		}
+	}
+	var text bytes.Buffer
+	(&report{w: &text, r: r, rounds: 1}).write()
+	if want := "| write and sync | 10000 | PUBACK |"; !strings.Contains(text.String(), want) {
+		t.Errorf("no %q in\n%s", want, &text)
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for _, c := range []struct {
 		args []string

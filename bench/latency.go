@@ -28,12 +28,22 @@ func (b *bench) paced(r results) error {
 		b.noteLatency(r, point{subject(everything.name), targetShape, pace}, m)
 	}
 	pace := paces[len(paces)-1]
-	m, err := b.measurePaced(logOnly, pace)
+	m, err := b.measureFloorAt(targetShape, b.pacedFor(pace), pace)
+	if err != nil {
+		return fmt.Errorf("%s at %d msg/s: %w", writeAndSync, pace, err)
+	}
+	b.noteLatency(r, pacedFloor, m)
+	m, err = b.measurePaced(logOnly, pace)
 	if err != nil {
 		return fmt.Errorf("%s at %d msg/s: %w", logOnly.name, pace, err)
 	}
 	b.noteLatency(r, point{subject(logOnly.name), targetShape, pace}, m)
 	return nil
+}
+
+// pacedFor is how many messages are sent at a pace.
+func (b *bench) pacedFor(pace int) int {
+	return max(int(float64(pace)*paceTime.Seconds()*b.scale), 200)
 }
 
 func (b *bench) noteLatency(r results, p point, m measurement) {
@@ -45,7 +55,7 @@ func (b *bench) noteLatency(r results, p point, m measurement) {
 // measurePaced runs a stage in open loop and watches when messages appear in
 // the stores.
 func (b *bench) measurePaced(st stage, pace int) (measurement, error) {
-	n := max(int(float64(pace)*paceTime.Seconds()*b.scale), 200)
+	n := b.pacedFor(pace)
 	t := &trial{stage: st, shape: targetShape, n: n, rate: pace}
 	if st.archive || st.nats {
 		w := &watch{rows: make([]int64, n), stream: make([]int64, n)}

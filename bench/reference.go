@@ -7,25 +7,29 @@ import (
 
 // measureNull runs the null subscriber behind the synthetic server.
 func (b *bench) measureNull(s shape, n int) (measurement, error) {
-	return b.measureRole(s, n, func(p subscribing) (*child, error) { return startRole(b.ctx, "null", p) })
+	return b.measureRole(s, n, 0, func(p subscribing) (*child, error) { return startRole(b.ctx, "null", p) })
 }
 
 // measureFloor runs the subscriber that only writes and syncs.
-func (b *bench) measureFloor(s shape, n int) (m measurement, err error) {
+func (b *bench) measureFloor(s shape, n int) (measurement, error) { return b.measureFloorAt(s, n, 0) }
+
+// measureFloorAt runs it in open loop, at so many messages a second.
+func (b *bench) measureFloorAt(s shape, n, pace int) (m measurement, err error) {
 	dir, done, err := b.newDir()
 	if err != nil {
 		return m, err
 	}
 	defer done()
-	return b.measureRole(s, n, func(p subscribing) (*child, error) {
+	return b.measureRole(s, n, pace, func(p subscribing) (*child, error) {
 		size := int64(n) * int64(newFrames(s.Payload, s.version()).size)
 		return startRole(b.ctx, "floor", flooring{p, filepath.Join(dir, "file"), size})
 	})
 }
 
-// measureRole runs a subscriber that is a role behind the synthetic server.
-func (b *bench) measureRole(s shape, n int, start func(subscribing) (*child, error)) (m measurement, err error) {
-	server, addr, err := b.startServer(serving{Messages: n, Payload: s.Payload, Window: s.Window})
+// measureRole runs a subscriber that is a role behind the synthetic server, which
+// sends at a pace, or with 0 as fast as the window allows.
+func (b *bench) measureRole(s shape, n, pace int, start func(subscribing) (*child, error)) (m measurement, err error) {
+	server, addr, err := b.startServer(serving{n, s.Payload, s.Window, pace})
 	if err != nil {
 		return m, err
 	}
@@ -44,6 +48,7 @@ func (b *bench) measureRole(s shape, n int, start func(subscribing) (*child, err
 		return errors.Join(err, client.hear(&received{}))
 	})
 	m.deliveredWithin(times.Start, times.End)
+	m.Latency = times.Latency
 	return m, errors.Join(err, client.stop(), server.stop())
 }
 

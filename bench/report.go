@@ -136,6 +136,7 @@ func (p *report) latency() {
 	}
 	p.printf("## Latency\n\nOpen loop, from when a message was to be sent. PUBACK: read by the server that sent the message, loopback and that server's own lateness included. From received: as mqttetl_puback_seconds counts it, from the read of a message to the write of its PUBACK. Row: a reader of the archive sees it; the archive commits every 250 ms. Stream: a consumer has it.\n\n")
 	p.printf("| what | msg/s | until | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|---|\n")
+	p.quantiles(pacedFloor, "PUBACK", func(m *measurement) quantiles { return m.Latency })
 	at := pacedLog
 	p.quantiles(at, "PUBACK", func(m *measurement) quantiles { return m.Latency })
 	p.quantiles(at, "PUBACK sent, from received", func(m *measurement) quantiles { return m.Ack })

@@ -26,6 +26,7 @@ var (
 	allPoint     = point{subject(everything.name), targetShape, 0}
 	barePoint    = point{barePublisher, targetShape, 0}
 	pacedLog     = point{subject(logOnly.name), targetShape, 10000}
+	pacedFloor   = point{writeAndSync, targetShape, 10000}
 	pacedAll     = point{subject(everything.name), targetShape, 10000}
 	drainPoint   = point{draining, targetShape, 0}
 	startPoint   = point{starting, targetShape, 0}
