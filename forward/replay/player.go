@@ -192,6 +192,9 @@ func (p *Player) play(ctx context.Context, to Destination) error {
 		if err != nil {
 			return err
 		}
+		if a := p.Account(); a.Sent != a.Confirmed { // which Drain has promised
+			return fmt.Errorf("%d records were sent, %d are confirmed", a.Sent, a.Confirmed)
+		}
 		p.mu.Lock()
 		p.account.Passes++
 		if p.cfg.Loop {

@@ -391,7 +391,7 @@ func (s *recycled) Next(context.Context) ([]mqttetl.Record, error) {
 func TestReadsNoFurtherThanAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPlayer(Config{Open: func(mqttetl.Seq, uint64) Source { return &recycled{n: 100} }})
-		to := &ordered{t: t}
+		to := &ordered{t: t, confirmed: p.Confirmed}
 		if err := p.Run(t.Context(), to); err != nil || to.last != 100 {
 			t.Fatalf("played up to %d: %v", to.last, err)
 		}
@@ -401,8 +401,9 @@ func TestReadsNoFurtherThanAhead(t *testing.T) {
 // ordered is a Destination that takes every record in its turn, and its time.
 type ordered struct {
 	Destination
-	t    *testing.T
-	last mqttetl.Seq
+	t         *testing.T
+	confirmed Confirm
+	last      mqttetl.Seq
 }
 
 func (o *ordered) Send(_ context.Context, r *mqttetl.Record) error {
@@ -410,6 +411,7 @@ func (o *ordered) Send(_ context.Context, r *mqttetl.Record) error {
 		o.t.Fatalf("record %d in place of %d", r.Seq, o.last)
 	}
 	<-time.After(time.Second) // of synctest's clock: all else has been done
+	o.confirmed(r.Seq, 1)
 	return nil
 }
 
@@ -474,5 +476,15 @@ func TestSendCopies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A destination that says that all is well and has not confirmed it is not
+// believed.
+func TestUnconfirmedIsNotDone(t *testing.T) {
+	p := NewPlayer(Config{Open: func(mqttetl.Seq, uint64) Source { return &recycled{n: 10} }})
+	to := &noting{confirmed: func(mqttetl.Seq, int) {}}
+	if err := p.Run(t.Context(), to); err == nil || p.Position().Done {
+		t.Errorf("%v, position %+v", err, p.Position())
 	}
 }
