@@ -135,6 +135,24 @@ func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids
 	return core, 0, f.explain(err)
 }
 
+// checkTaken refuses to play as core messages what a stream would store: with
+// the ids of the log, a forwarder takes them for the end of what it has sent.
+func (f *destinationFlags) checkTaken(ctx context.Context) error {
+	if f.kind() != "nats" || f.stream != "" || f.newIDs {
+		return nil
+	}
+	if err := readable(f.creds, f.ca, f.cert, f.key); err != nil {
+		return err
+	}
+	stream, err := forward.TakenBy(ctx, f.nats("id"))
+	if err != nil || stream == "" {
+		return f.explain(err)
+	}
+	err = fmt.Errorf("stream %s takes subjects of %s.>: it would store what is played, under the original ids and unconfirmed", stream, f.subjectPrefix)
+	return codedError{mqttetl.WithHint(err, fmt.Sprintf(
+		"--stream %s plays into it, confirmed and each record once; --subject-prefix plays elsewhere; --new-ids has it stored again as new messages", stream)), exitDamaged}
+}
+
 func (f *destinationFlags) nats(ids string) forward.Config {
 	return forward.Config{URL: strings.TrimPrefix(f.to, "nats+"), Stream: f.stream, SubjectPrefix: f.subjectPrefix, CredsFile: f.creds,
 		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}

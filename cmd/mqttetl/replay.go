@@ -46,7 +46,8 @@ as fast as they are taken. It reads beside the running service, and plays what
 is there when it begins.
 
   --to nats://host:4222 --stream NAME   JetStream, each record confirmed and stored once
-  --to nats://host:4222                 core NATS, to whoever listens
+  --to nats://host:4222                 core NATS, to whoever listens; refused where a
+                                        stream takes the subjects: see --subject-prefix
   --to mqtt://host:1883                 MQTT 5, confirmed by PUBACK; mqtts:// with TLS,
                                         ws:// and wss:// through WebSocket
   --to -                                NDJSON on standard output
@@ -62,7 +63,7 @@ the destination cannot be reached, went away or refused a record, 74 an archive 
 a file that a flag names cannot be read, 77 the destination does not let us in.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
   mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --subject-prefix again --speed max --resume again.pos
-  mqttetl replay --to nats://127.0.0.1:4222 --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'
+  mqttetl replay --to nats://127.0.0.1:4222 --subject-prefix again --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'
   mqttetl replay --to - --max-gap 1s --seq 100..200`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -189,6 +190,9 @@ func (r *replayRun) run(ctx context.Context) error {
 	refused := func(x *replay.Refusal) error { return r.player.Refused(x) }
 	if resumed {
 		r.player = replay.NewPlayer(r.cfg)
+	}
+	if err := r.flags.checkTaken(ctx); err != nil {
+		return err
 	}
 	to, found, err := r.flags.openDestination(ctx, r.std, r.plan.IDs, confirmed, refused, stop)
 	if err != nil {

@@ -39,6 +39,11 @@ func TestReplayRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer login.Kill()
+	noAPI, err := servers.StartNATSProcess(t.TempDir(), `authorization {users: [{user: u, password: p, permissions: {publish: "mqtt.>"}}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer noAPI.Kill()
 	to := " --speed max --archive " + path + " --to "
 	mqttetlOut(t, 0, strings.Fields("replay --limit 1 --stream HAS"+to+with.URL())...)
 	for _, c := range []struct {
@@ -58,6 +63,12 @@ func TestReplayRefusals(t *testing.T) {
 		{"simulate --count 1 --ca " + ca + " --to " + with.URL(), exitIO, "it must be PEM"},
 		{"query --sql select -c " + filepath.Join(dir, "empty.yaml"), exitUnreachable, "nothing has been recorded"},
 		{"replay --stream a.b" + to + with.URL(), exitUsage, "without space and ."},
+		{"replay" + to + with.URL(), exitDamaged, "--stream HAS plays into it"},
+		{"replay --subject-prefix mqtt.t" + to + with.URL(), exitDamaged, "stream HAS takes subjects of mqtt.t.>"},
+		{"replay --subject-prefix other" + to + with.URL(), exitOK, "confirmed 3001"},
+		{"replay --limit 1 --new-ids" + to + with.URL(), exitOK, "confirmed 1"},
+		{"replay --limit 1" + to + without.URL(), exitOK, "confirmed 1"},
+		{"replay --limit 1" + to + "nats://u:p@" + noAPI.Addr(), exitOK, "confirmed 1"},
 		{"replay --stream OTHER" + to + with.URL(), exitUnreachable, "--subject-prefix"},
 		{"replay --stream S" + to + without.URL(), exitUnreachable, "-js"},
 		{"replay" + to + login.URL(), exitLogin, "--creds"},
