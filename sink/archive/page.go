@@ -87,6 +87,7 @@ type leafCell struct {
 	size     int    // of the row's record
 	local    []byte // the front of the record
 	overflow uint32 // page of the rest, 0 if local is all
+	bytes    int    // that the cell takes on the page
 }
 
 // maxRow is more than a message can have: 256 MiB, and its properties as JSON.
@@ -109,11 +110,28 @@ func (p page) row(i int) (r leafCell, err error) {
 	if local > len(c) || local < r.size && local+4 > len(c) {
 		return r, errPage("row %d is cut short", r.seq)
 	}
-	r.local = c[:local:local]
+	r.local, r.bytes = c[:local:local], n+k+local
 	if local < r.size {
 		r.overflow = binary.BigEndian.Uint32(c[local:])
+		r.bytes += 4
 	}
+	r.bytes = max(r.bytes, 4) // the least that SQLite gives a cell
 	return r, nil
+}
+
+// full checks that the cells of a leaf, which take so many bytes together, are all
+// that is behind its free space: a number of cells that was damaged would hide
+// rows. Where rows have been deleted the page may have holes, and nothing is said.
+func (p page) full(cells int) error {
+	const holes, content, fragments = 1, 5, 7 // in the header
+	from := int(binary.BigEndian.Uint16(p[content:]))
+	if from == 0 {
+		from = 1 << 16
+	}
+	if binary.BigEndian.Uint16(p[holes:]) == 0 && from+cells+int(p[fragments]) != len(p) {
+		return errPage("a page's %d cells take %d bytes, from %d of %d on", p.cells(), cells, from, len(p))
+	}
+	return nil
 }
 
 // localSize is how much of a row of n bytes stands on its leaf page, of which u

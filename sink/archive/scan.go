@@ -42,6 +42,7 @@ type Reader struct {
 	known   map[string]mqttetl.Properties // JSON → wire form
 	meant   *mqttetl.Selection            // for which names holds its answers
 
+	lost  error // why there is no connection any more
 	room  *Room // of the Scan that runs
 	tree  pages // of a file at rest, in the room
 	found int   // records of the Scan before
@@ -160,18 +161,40 @@ func (r *Reader) Close() error {
 // service has started since, what f has seen may be a mixture: the file is
 // opened anew and f called again.
 func (r *Reader) snapshot(f func() error) error {
-	for {
+	for r.lost == nil {
 		err := r.transaction(f)
 		if r.resting == nil {
 			return err
 		}
-		if now, serr := os.Stat(r.path); serr == nil && atRest(r.path) && unchanged(r.resting, now) {
+		now, serr := os.Stat(r.path)
+		if serr == nil && atRest(r.path) && unchanged(r.resting, now) {
 			return err
 		}
-		if err := errors.Join(r.Close(), r.open()); err != nil {
-			return err
+		if r.lost = r.reopen(now); r.lost != nil {
+			_ = r.Close() // the first error is the one that says why
 		}
 	}
+	return r.lost
+}
+
+// errReplaced: what was read so far is of another archive.
+var errReplaced = fmt.Errorf("it was replaced or removed while it was read: %w", mqttetl.ErrUnavailable)
+
+// reopen opens the file anew, which must be the same one and hold the same.
+func (r *Reader) reopen(now os.FileInfo) error {
+	if now == nil || !os.SameFile(r.resting, now) {
+		return errReplaced
+	}
+	if err := errors.Join(r.Close(), r.open()); err != nil {
+		return err
+	}
+	return r.transaction(func() error {
+		m, err := readMeta(r.conn)
+		if err == nil && r.logID != "" && m.logID != r.logID {
+			err = errReplaced
+		}
+		return err
+	})
 }
 
 func (r *Reader) transaction(f func() error) error {
@@ -238,10 +261,11 @@ func (s *scan) run() error {
 	s.next, s.recs, s.read, s.full = s.from, s.r.room.begin(), 0, false
 	s.r.tree = pages{space: s.r.room.run}
 	var root uint32
-	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage FROM sqlite_schema WHERE name = 'messages'`).Scan(&root); err != nil {
+	var cursor int64 // no row is behind it
+	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage, (SELECT cursor FROM meta) FROM sqlite_schema WHERE name = 'messages'`).Scan(&root, &cursor); err != nil {
 		return err
 	}
-	if err := s.visit(root, 0); err != nil {
+	if err := s.visit(root, 0, 0, cursor); err != nil {
 		return err
 	}
 	if !s.full {
@@ -250,8 +274,10 @@ func (s *scan) run() error {
 	return nil
 }
 
-// visit reads the rows below a page that are still to be read.
-func (s *scan) visit(number uint32, depth int) error {
+// visit reads the rows below a page that are still to be read. Their keys must lie
+// behind low, and not behind high: a page that was damaged, or stands in for
+// another, must not hide the rows that are not where it says.
+func (s *scan) visit(number uint32, depth int, low, high int64) error {
 	if depth > treeDepth {
 		return errPage("the tree of messages is deeper than %d", treeDepth)
 	}
@@ -261,17 +287,24 @@ func (s *scan) visit(number uint32, depth int) error {
 	}
 	s.read += len(p)
 	if p.kind() == pageLeaf {
-		return s.leaf(p)
+		return s.leaf(p, low, high)
 	}
 	for i := 0; i <= p.cells() && !s.full; i++ {
 		child, key, last, err := p.child(i)
 		if err != nil {
 			return err
 		}
+		if last {
+			key = high
+		} else if key <= low || key > high {
+			return errPage("page %d: key %d is not from %d to %d", number, key, low+1, high)
+		}
+		before := low
+		low = key
 		if !last && key < int64(s.next) {
 			continue
 		}
-		if err := s.visit(child, depth+1); err != nil {
+		if err := s.visit(child, depth+1, before, key); err != nil {
 			return err
 		}
 		if !last && key >= int64(s.to) {
@@ -281,23 +314,28 @@ func (s *scan) visit(number uint32, depth int) error {
 	return nil
 }
 
-// leaf reads the rows of one page.
-func (s *scan) leaf(p page) error {
+// leaf reads the rows of one page, whose keys are bounded as visit says.
+func (s *scan) leaf(p page, low, high int64) error {
+	taken := 0
 	for i := range p.cells() {
 		row, err := p.row(i)
 		if err != nil {
 			return err
 		}
-		if row.seq < int64(s.next) {
-			continue
+		taken += row.bytes
+		if row.seq <= low || row.seq > high {
+			return errPage("record %d is not from %d to %d", row.seq, low+1, high)
 		}
-		if row.seq > int64(s.to) {
-			return nil
+		if low = row.seq; row.seq < int64(s.next) || row.seq > int64(s.to) {
+			continue
 		}
 		if err := s.take(row); err != nil {
 			return fmt.Errorf("record %d: %w", row.seq, err)
 		}
 		s.next = mqttetl.Seq(row.seq) + 1
+	}
+	if err := p.full(taken); err != nil {
+		return err
 	}
 	s.full = s.read >= scanBytes || len(s.recs) >= scanRows
 	return nil
