@@ -89,7 +89,7 @@ a file that a flag names cannot be read, 77 the destination does not let us in.`
 	flags.StringVar(&f.speed, "speed", "1", "times as fast as recorded: 1, 10, 0.5, …, or max")
 	flags.Float64Var(&f.rate, "rate", 0, "records a second, evenly, whatever was recorded; 0: none")
 	flags.DurationVar(&f.maxGap, "max-gap", 0, "shorten recorded silences to this; 0: none")
-	flags.BoolVar(&f.loop, "loop", false, "begin again at the end, until interrupted")
+	flags.BoolVar(&f.loop, "loop", false, "begin again at the end, until interrupted, at the same pace: after the mean distance of records, or 1s where there is none")
 	flags.StringVar(&f.topicPrefix, "topic-prefix", "", "put before every topic")
 	flags.StringArrayVar(&f.topicMaps, "topic-map", nil, "rename whole topics, 'a/(.*)=b/$1'; may be repeated, the first that matches")
 	flags.StringVar(&f.resume, "resume", "", "file that keeps the position; made if absent")

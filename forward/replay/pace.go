@@ -28,27 +28,59 @@ type score struct {
 	n      int64
 	last   int64         // recorded time of the record before
 	played time.Duration // recorded time that has passed, silences shortened
+
+	first  bool          // the next record is the first of another pass
+	inPass int64         // records of this pass
+	lasted time.Duration // recorded time from the first of them to the last
 }
+
+// loopGap is the recorded time between two passes of which no distance of
+// records can be told.
+const loopGap = time.Second
+
+// again begins another pass.
+func (s *score) again() { s.first = s.n > 0 }
 
 // due is when the record of that recorded time (Unix nanoseconds) is to be
 // sent; ok = false: at once. A clock that was set back while recording counts
-// as no time.
+// as no time. The first record of a further pass comes after the last one of
+// the pass before by the mean distance of that pass's records.
 func (s *score) due(recorded int64) (at time.Duration, ok bool) {
-	n, last := s.n, s.last
-	s.n, s.last = n+1, recorded
+	n := s.n
+	s.n++
 	if s.pace.Rate > 0 {
 		return time.Duration(float64(n) / s.pace.Rate * float64(time.Second)), true
 	}
 	if s.pace.Speed <= 0 {
 		return 0, false
 	}
-	if gap := time.Duration(recorded - last); n > 0 && gap > 0 {
-		if s.pace.MaxGap > 0 {
-			gap = min(gap, s.pace.MaxGap)
-		}
-		s.played += gap
+	gap := s.gap(recorded)
+	if s.pace.MaxGap > 0 {
+		gap = min(gap, s.pace.MaxGap)
 	}
+	s.played += gap
 	return time.Duration(float64(s.played) / s.pace.Speed), true
+}
+
+// gap is the recorded time between a record and the one before it.
+func (s *score) gap(recorded int64) time.Duration {
+	last := s.last
+	s.last = recorded
+	if s.inPass > 0 && !s.first {
+		gap := max(0, time.Duration(recorded-last))
+		s.inPass++
+		s.lasted += gap
+		return gap
+	}
+	gap := time.Duration(0)
+	if s.first {
+		gap = loopGap
+		if s.lasted > 0 {
+			gap = s.lasted / time.Duration(s.inPass-1)
+		}
+	}
+	s.first, s.inPass, s.lasted = false, 1, 0
+	return gap
 }
 
 // beat is the clock of a replay, which can be stopped and goes on later.

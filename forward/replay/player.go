@@ -180,9 +180,10 @@ func (p *Player) record(played <-chan struct{}) error {
 
 // play plays one pass after the other.
 func (p *Player) play(ctx context.Context, to Destination) error {
+	s := score{pace: p.cfg.Pace}
 	for {
-		at := p.Position()
-		err := p.pass(ctx, to, p.cfg.Open(at.Seq, at.Played))
+		at, before := p.Position(), p.Account().Selected
+		err := p.pass(ctx, to, p.cfg.Open(at.Seq, at.Played), &s)
 		if err == nil {
 			err = to.Drain(ctx)
 		}
@@ -202,7 +203,7 @@ func (p *Player) play(ctx context.Context, to Destination) error {
 		} else {
 			p.position.Done = true
 		}
-		idle := p.account.Selected == 0
+		idle := p.account.Selected == before && at.Played == 0 // and would be for ever
 		p.mu.Unlock()
 		p.wake()
 		if !p.cfg.Loop || idle {
@@ -212,10 +213,10 @@ func (p *Player) play(ctx context.Context, to Destination) error {
 }
 
 // pass plays a selection once.
-func (p *Player) pass(ctx context.Context, to Destination, from Source) error {
+func (p *Player) pass(ctx context.Context, to Destination, from Source, s *score) error {
 	chunks, stop := readAhead(ctx, from)
 	defer stop()
-	s := score{pace: p.cfg.Pace}
+	s.again()
 	for c := range chunks {
 		if s.n == 0 {
 			p.beat.restart() // not before the first record is there
@@ -226,7 +227,7 @@ func (p *Player) pass(ctx context.Context, to Destination, from Source) error {
 		if c.err != nil {
 			return fmt.Errorf("read what was recorded: %w", c.err)
 		}
-		if err := p.some(ctx, to, c.recs, &s); err != nil {
+		if err := p.some(ctx, to, c.recs, s); err != nil {
 			return err
 		}
 	}
