@@ -35,6 +35,8 @@ type Config struct {
 	Resume   bool      // go on where an import of the same file ended
 	// Dry, if not nil, gets every record, and nothing is imported or written.
 	Dry func(*mqttetl.Record) error
+	// Bad, if not nil, is told of every line that could not be read, and why.
+	Bad func(line int64, why error)
 }
 
 // Stats count lines.
@@ -316,6 +318,9 @@ func (m *Importer) reject(why error, line []byte) error {
 	m.mu.Lock()
 	m.stats.Rejected++
 	m.mu.Unlock()
+	if m.cfg.Bad != nil {
+		m.cfg.Bad(m.lines.number, why)
+	}
 	if m.bad == nil {
 		return nil
 	}

@@ -155,8 +155,9 @@ func (e *entry) setFlag(name, value string) error {
 }
 
 // finish decides what the payload is. A string is its text, unless payloadlen
-// says that the payload was JSON, with its quotes; any other value is the
-// payload as it stands, as %J writes it.
+// says that the payload was JSON, with its quotes; an array of as many bytes as
+// payloadlen says is these bytes, as %j writes what is not UTF-8; any other
+// value is the payload as it stands, as %J writes it.
 func (j *jsonLine) finish() (err error) {
 	if j.base64 != nil {
 		if j.payload != nil {
@@ -187,7 +188,23 @@ func (j *jsonLine) finish() (err error) {
 	if !json.Valid(raw) {
 		return fmt.Errorf("payload: %.100q is not JSON", raw)
 	}
-	return nil // %J may have written the same JSON shorter or longer than it was
+	return j.value()
+}
+
+// value decides about a payload that is valid JSON and no string.
+func (j *jsonLine) value() error {
+	if j.length < 0 || j.length >= len(j.Payload) {
+		return nil // %J writes no spaces, 1.50 as 1.5 and \u00e9 as one letter: the payload may have been longer
+	}
+	// Two bytes or more of JSON make one element, so no text is taken for bytes.
+	if b, ok := byteArray(j.Payload, j.length); ok {
+		j.Payload = b
+		return nil
+	}
+	if least := shortest(j.Payload); j.length < least {
+		return fmt.Errorf("a payload of JSON that has %d bytes at least, payloadlen says %d", least, j.length)
+	}
+	return nil
 }
 
 func (j *jsonLine) checkLength() error {
