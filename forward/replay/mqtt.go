@@ -269,18 +269,24 @@ func (m *MQTT) keepAlive() {
 		case <-m.closed:
 			return
 		}
-		m.mu.Lock()
-		m.unanswered()
-		m.asked = true
-		dead := time.Since(m.heard) > mqttKeepAlive
-		m.mu.Unlock()
-		err := m.flush(true)
-		if dead {
-			err = errors.New("it has not answered for " + mqttKeepAlive.String())
-		}
-		if err != nil {
+		if err := m.alive(); err != nil {
 			m.lost(err)
 			return
 		}
 	}
+}
+
+// alive asks whether the broker is there, unless that is asked already. It marks
+// no message: one may be entered in flight and not written yet, and the answer to
+// an earlier question is none to this.
+func (m *MQTT) alive() error {
+	m.mu.Lock()
+	ask := !m.asked
+	m.asked = true
+	dead := time.Since(m.heard) > mqttKeepAlive
+	m.mu.Unlock()
+	if dead {
+		return errors.New("it has not answered for " + mqttKeepAlive.String())
+	}
+	return m.flush(ask)
 }

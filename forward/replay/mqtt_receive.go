@@ -66,22 +66,34 @@ func (m *MQTT) acknowledged(kind byte, id uint16, code byte) error {
 	if code >= 0x80 {
 		if err := m.refused(&Refusal{seq, fmt.Errorf("the broker says %s", reason(code))}); err != nil {
 			m.down(err)
-			return nil // the position stays before it
+			return nil // the position stays before it, whatever is acknowledged behind it
 		}
+		m.pass(seq)
 	}
 	m.advance()
 	return nil
 }
 
+// pass lets the position go on behind a refused message.
+func (m *MQTT) pass(seq mqttetl.Seq) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.flight {
+		if m.flight[i].seq == seq {
+			m.flight[i].settled = true
+		}
+	}
+}
+
 // settle enters that a message, and with it every message of QoS 0 before it,
-// has arrived.
+// has arrived. One that was refused is not settled before pass.
 func (m *MQTT) settle(id uint16, refused bool) (seq mqttetl.Seq, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.flight {
 		f := &m.flight[i]
-		if f.qos > 0 && f.id == id && !f.settled {
-			f.settled, f.refused = true, refused
+		if f.qos > 0 && f.id == id && !f.settled && !f.refused {
+			f.settled, f.refused = !refused, refused
 			m.acked--
 			for j := range i {
 				if m.flight[j].qos == 0 {

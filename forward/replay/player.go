@@ -335,6 +335,9 @@ func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *
 	}
 	r.Topic = p.cfg.Rewrite.Topic(r.Topic)
 	if err := to.Send(ctx, r); err != nil {
+		if ctx.Err() != nil {
+			return err // perhaps the refusal of another record, which has been counted
+		}
 		return p.unsent(err)
 	}
 	out.n++
