@@ -80,7 +80,7 @@ a file that a flag names cannot be read, 77 the destination does not let us in.`
 			r := &replayRun{std: std, flags: &f, history: h, sel: sel, cfg: replay.Config{
 				Pace: pace, Rewrite: rewrite, Loop: f.loop, SkipRefused: f.skipRefused,
 			}}
-			return r.run(cmd.Context())
+			return resumeError(r.run(cmd.Context()), cmd, f.resume)
 		},
 	}
 	f.selectionFlags.add(cmd)
@@ -140,12 +140,6 @@ func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err err
 	return pace, rewrite, errors.Join(errs...)
 }
 
-// settings is all that decides what is sent where.
-func (f *replayFlags) settings() string {
-	return fmt.Sprintf("to=%s stream=%s subject=%s qos=%d no-retain=%v new-ids=%v since=%s until=%s seq=%s topics=%q sources=%q limit=%d prefix=%q maps=%q",
-		redacted(f.to), f.stream, f.subjectPrefix, f.qos, f.noRetain, f.newIDs, f.since, f.until, f.seq, f.topics, f.sources, f.limit, f.topicPrefix, f.topicMaps)
-}
-
 // redacted is a URL without its password.
 func redacted(to string) string {
 	u, err := url.Parse(to)
@@ -176,7 +170,13 @@ func (r *replayRun) run(ctx context.Context) error {
 	if _, last := r.history.Select(r.sel).Bounds(); r.sel.To == 0 {
 		r.plan.Selection.To = max(1, last)
 	}
-	resumed := r.flags.resume != "" && exists(r.flags.resume)
+	resumed := false
+	if r.flags.resume != "" {
+		var err error
+		if resumed, err = replay.CheckResume(r.flags.resume); err != nil {
+			return err
+		}
+	}
 	if resumed {
 		if err := r.openResume(); err != nil {
 			return err
@@ -217,11 +217,6 @@ func (r *replayRun) run(ctx context.Context) error {
 		r.player.Found(found)
 	}
 	return r.play(ctx, to, stop)
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 func (r *replayRun) openResume() (err error) {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -149,15 +148,10 @@ func TestResumeFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := OpenResume(path, Plan{Settings: "other", LogID: "l"}); err == nil || mqttetl.Hint(err) == "" {
-		t.Errorf("the file of another replay: %v", err)
-	}
-	for _, text := range []string{"", "no resume file\n", strings.Repeat("x", 300) + "\n"} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := OpenResume(path, plan); !errors.Is(err, mqttetl.ErrDamaged) {
-			t.Errorf("%.20q: %v", text, err)
+	var other *OtherReplay
+	for _, plan := range []Plan{{Settings: "other", LogID: "l"}, {Settings: "s", LogID: "other"}} {
+		if _, err := OpenResume(path, plan); !errors.As(err, &other) || other.Was.Settings != "s" || other.Is.Settings != plan.Settings {
+			t.Errorf("the file of another replay: %v", err)
 		}
 	}
 }
@@ -301,7 +295,7 @@ func FuzzAnswers(f *testing.F) {
 }
 
 func FuzzResume(f *testing.F) {
-	f.Add(append([]byte("{}\n"), append(slot(1, Position{Seq: 5}), slot(2, Position{Seq: 6})...)...))
+	f.Add(append([]byte(beginning+"\"s\"}\n"), append(slot(1, Position{Seq: 5}), slot(2, Position{Seq: 6})...)...))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var r Resume
 		if err := r.parse(p); err == nil && r.slots == 0 {

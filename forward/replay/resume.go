@@ -50,26 +50,78 @@ const (
 	syncEvery = 250 * time.Millisecond
 )
 
-// OpenResume opens the resume file at path. Where there is none it makes one
-// for the plan. Where there is one it must be of the same settings and log; its
-// own selection and ids then count, and stand in Plan.
-func OpenResume(path string, plan Plan) (*Resume, error) {
-	content, err := os.ReadFile(path)
+// ErrNoResume: a file is none that OpenResume has made. It stays as it is.
+var ErrNoResume = errors.New("not a resume file")
+
+// OtherReplay is the error of a resume file that another replay has made.
+type OtherReplay struct{ Was, Is Plan }
+
+func (o *OtherReplay) Error() string {
+	return fmt.Sprintf("it is of another replay (%s)", o.Was.Settings)
+}
+
+// CheckResume refuses a path at which there can be no resume file: there is
+// something that is no regular file, nor a symbolic link to one. found says that
+// there is a regular file, whatever is in it.
+func CheckResume(path string) (found bool, err error) {
+	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = create(path, plan); err == nil {
-			content, err = os.ReadFile(path)
+		if _, err := os.Lstat(path); err == nil {
+			return false, notRegular(path, "a symbolic link to nothing")
+		}
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("resume file: %w", err)
+	}
+	switch m := st.Mode(); {
+	case m.IsRegular():
+		return true, nil
+	case m.IsDir():
+		err = notRegular(path, "a directory")
+	case m&fs.ModeNamedPipe != 0:
+		err = notRegular(path, "a FIFO")
+	case m&fs.ModeDevice != 0:
+		err = notRegular(path, "a device")
+	default:
+		err = notRegular(path, "no regular file")
+	}
+	return false, err
+}
+
+func notRegular(path, what string) error {
+	return mqttetl.WithHint(fmt.Errorf("%s: %s: %w", path, what, ErrNoResume), "name a file that is absent, it is made")
+}
+
+// OpenResume opens the resume file at path. Where there is none it makes one
+// for the plan. Where there is one it must be of the same settings and log, or
+// the error is an OtherReplay; its own selection and ids then count, and stand
+// in Plan. What is there and no resume file is ErrNoResume, and one that is
+// broken mqttetl.ErrDamaged.
+func OpenResume(path string, plan Plan) (*Resume, error) {
+	found, err := CheckResume(path)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		if err := create(path, plan); err != nil {
+			return nil, fmt.Errorf("resume file: %w", err)
 		}
 	}
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("resume file: %w", err)
 	}
 	r := &Resume{}
 	if err := r.parse(content); err != nil {
-		return nil, mqttetl.WithHint(fmt.Errorf("resume file %s: %w", path, err), "delete it to begin anew")
+		hint := "move it away to begin anew"
+		if errors.Is(err, ErrNoResume) {
+			hint = "--resume names another file, which is made; this one stays as it is"
+		}
+		return nil, mqttetl.WithHint(fmt.Errorf("%s: %w", path, err), hint)
 	}
 	if r.Plan.Settings != plan.Settings || r.Plan.LogID != plan.LogID {
-		return nil, mqttetl.WithHint(fmt.Errorf("resume file %s is of another replay (%s)", path, r.Plan.Settings),
-			"use the same flags as then, or another file")
+		return nil, fmt.Errorf("resume file %s: %w", path, &OtherReplay{r.Plan, plan})
 	}
 	if r.file, err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
 		return nil, fmt.Errorf("resume file: %w", err)
@@ -77,7 +129,8 @@ func OpenResume(path string, plan Plan) (*Resume, error) {
 	return r, nil
 }
 
-// create writes a new file, which has its name only when it is whole.
+// create writes a new file, which has its name only when it is whole. path is
+// known to be free.
 func create(path string, plan Plan) error {
 	head, err := json.Marshal(plan)
 	if err != nil {
@@ -119,14 +172,20 @@ func slot(number uint64, p Position) []byte {
 	return fmt.Appendf(nil, "%-*s\n", slotSize-1, line)
 }
 
+// beginning is what a Plan begins with as JSON, and so every resume file.
+const beginning = `{"Settings":`
+
 // parse reads the plan and the newer of the two positions.
 func (r *Resume) parse(content []byte) error {
+	if !bytes.HasPrefix(content, []byte(beginning)) {
+		return ErrNoResume
+	}
 	head, slots, ok := bytes.Cut(content, []byte("\n"))
 	if !ok || len(slots) != 2*slotSize {
-		return fmt.Errorf("%d bytes that are not a resume file: %w", len(content), mqttetl.ErrDamaged)
+		return fmt.Errorf("a resume file of %d bytes, which cannot be: %w", len(content), mqttetl.ErrDamaged)
 	}
 	if err := json.Unmarshal(head, &r.Plan); err != nil {
-		return fmt.Errorf("%w: %w", mqttetl.ErrDamaged, err)
+		return fmt.Errorf("resume file: %w: %w", mqttetl.ErrDamaged, err)
 	}
 	r.slots = int64(len(head) + 1)
 	found := false
@@ -137,7 +196,7 @@ func (r *Resume) parse(content []byte) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("no position is whole: %w", mqttetl.ErrDamaged)
+		return fmt.Errorf("resume file: no position is whole: %w", mqttetl.ErrDamaged)
 	}
 	return nil
 }
