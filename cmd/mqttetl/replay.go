@@ -132,6 +132,7 @@ func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err err
 		errs = append(errs, errors.New("--loop with --limit has no position to resume at: leave out --resume, or choose with --seq or --until"))
 	}
 	rewrite.Prefix = f.topicPrefix
+	errs = append(errs, named("topic-prefix", replay.CheckTopic(f.topicPrefix)))
 	for _, s := range f.topicMaps {
 		m, err := replay.ParseMap(s)
 		errs = append(errs, named("topic-map", err))

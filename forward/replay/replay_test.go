@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -86,15 +87,20 @@ func TestRewrite(t *testing.T) {
 		}
 		return v
 	}
-	w := Rewrite{Prefix: "p/", Maps: []Map{m(`a/(.*)=b/$1`), m(`a/.*=never`), m(`(?P<x>[^/]+)/end=${x}-end`)}}
-	for topic, want := range map[string]string{"a/1/2": "p/b/1/2", "xa/1": "p/xa/1", "q/end": "p/q-end", "q/end/": "p/q/end/", "": "p/"} {
+	w := Rewrite{Prefix: "p/", Maps: []Map{m(`a/(.*)=b/$1`), m(`a/.*=never`), m(`(?P<x>[^/]+)/end=${x}-end`), m(`(m)(.)=${1}x$2$$S$/$0$`)}}
+	for topic, want := range map[string]string{"a/1/2": "p/b/1/2", "xa/1": "p/xa/1", "q/end": "p/q-end", "q/end/": "p/q/end/", "mn": "p/mxn$S$/mn$", "": "p/"} {
 		if got := string(w.Topic([]byte(topic))); got != want {
 			t.Errorf("%q becomes %q, want %q", topic, got, want)
 		}
 	}
-	for _, bad := range []string{"", "a", "=b", "(=b"} {
+	for _, bad := range []string{"", "a", "=b", "(=b", "a=", "a=+/b", "a=#", "a=b\x00", "a=$1", "(a)=$2", "(a)=$01", "(a)=${1x}", "(a)=${}", "(a)=$99999999999999999999"} {
 		if _, err := ParseMap(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
+		}
+	}
+	for bad, hint := range map[string]string{"(a)=$1x": "${1}x is", "(?P<n>a)=$n_b": "${n}_b is", "(a)=$1ä/b": "${1}ä is", "a=$SYS/b": "$$ a dollar"} {
+		if _, err := ParseMap(bad); !strings.Contains(mqttetl.Hint(err), hint) {
+			t.Errorf("%q: %v; hint: %s", bad, err, mqttetl.Hint(err))
 		}
 	}
 }

@@ -1,9 +1,13 @@
 package replay
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
+
+	"github.com/mqttetl/mqttetl"
 )
 
 // Rewrite changes topics: the map first, then the prefix.
@@ -29,7 +33,51 @@ func ParseMap(s string) (Map, error) {
 	if err != nil {
 		return Map{}, fmt.Errorf("topic map %q: %w", s, err)
 	}
+	if to == "" {
+		return Map{}, fmt.Errorf("topic map %q: the replacement is empty, and so would be the topic", s)
+	}
+	if err := errors.Join(CheckTopic(to), checkGroups(p, to)); err != nil {
+		return Map{}, fmt.Errorf("topic map %q: %w", s, err)
+	}
 	return Map{p, []byte(to)}, nil
+}
+
+// CheckTopic refuses what no topic to publish to may hold (MQTT 5 §4.7.1, §4.7.3).
+func CheckTopic(part string) error {
+	if strings.ContainsAny(part, "+#\x00") {
+		return fmt.Errorf("%q: a topic holds no +, # and NUL", part)
+	}
+	return nil
+}
+
+// references are the $name, ${name} and $$ of a replacement, as package regexp
+// reads them: without braces a name goes on while letters, digits or _ follow.
+var references = regexp.MustCompile(`\$(?:\$|\{([^}]*)\}|([\pL\p{Nd}_]+))`)
+
+// checkGroups refuses references to groups that the pattern does not have: they
+// would be replaced by nothing.
+func checkGroups(pattern *regexp.Regexp, to string) error {
+	for _, ref := range references.FindAllStringSubmatch(to, -1) {
+		name := ref[1] + ref[2]
+		if ref[0] == "$$" || hasGroup(pattern, name) {
+			continue
+		}
+		err := fmt.Errorf("%s: the pattern has no group %q", ref[0], name)
+		for n := len(ref[2]) - 1; n > 0; n-- {
+			if hasGroup(pattern, name[:n]) {
+				return mqttetl.WithHint(err, fmt.Sprintf("${%s}%s is group %s and then %s", name[:n], name[n:], name[:n], name[n:]))
+			}
+		}
+		return mqttetl.WithHint(err, "$1 is what the first ( ) has matched, and $$ a dollar")
+	}
+	return nil
+}
+
+func hasGroup(pattern *regexp.Regexp, name string) bool {
+	if n, err := strconv.Atoi(name); err == nil && strconv.Itoa(n) == name {
+		return n <= pattern.NumSubexp()
+	}
+	return name != "" && pattern.SubexpIndex(name) >= 0
 }
 
 // Topic returns the topic under which a record of the topic is played.
