@@ -32,6 +32,7 @@ type Config struct {
 	Columns  string    // CSV: field=column, separated by commas
 	Source   string    // recorded for lines that name none
 	Rejected string    // file for the lines that could not be read
+	Shared   bool      // it holds those of other files too: it is added to, and lines are named with their file
 	Resume   bool      // go on where an import of the same file ended
 	// Dry, if not nil, gets every record, and nothing is imported or written.
 	Dry func(*mqttetl.Record) error
@@ -54,6 +55,17 @@ type position struct {
 	HeadBytes                         int    // so many bytes of the beginning
 	Head                              string // have this fingerprint: the file may have grown since
 	Done                              bool
+	Sum                               uint32 // CRC-32C of the Offset bytes; 0: not known
+	RejectedFile                      string // "" if it was this file's own
+}
+
+// ErrChanged: the file is another than the one of which the log keeps how far it
+// was read.
+var ErrChanged = errors.New("the file has changed since it was imported")
+
+func changed(how string) error {
+	return mqttetl.WithHint(fmt.Errorf("%w: %s", ErrChanged, how),
+		"without --resume it is imported from its beginning, also the lines that are in the log already")
 }
 
 const (
@@ -71,6 +83,7 @@ type Importer struct {
 	parse parser
 	csv   bool
 	at    position
+	known bool // at is from the log
 	bad   *rejects
 	batch *mqttetl.Batch
 
@@ -104,7 +117,8 @@ func (m *Importer) open() error {
 	} else if err := m.choose(head); err != nil {
 		return err
 	}
-	m.at.HeadBytes, m.at.Head = len(head), fingerprint(head)
+	m.at.HeadBytes, m.at.Head, m.at.RejectedFile = len(head), fingerprint(head), m.cfg.shared()
+	m.took()
 	if m.cfg.Dry != nil || !m.cfg.Resume {
 		return nil
 	}
@@ -158,8 +172,7 @@ func (m *Importer) choose(head []byte) (err error) {
 	return err
 }
 
-// resume goes to where the log says that the file has been read. A note about
-// another file of that name says nothing.
+// resume goes to where the log says that the file has been read.
 func (m *Importer) resume(head []byte) error {
 	note, err := m.log.Note(m.note())
 	if err != nil || note == nil {
@@ -170,11 +183,22 @@ func (m *Importer) resume(head []byte) error {
 		return fmt.Errorf("the position in the log: %w: %w", mqttetl.ErrDamaged, err)
 	}
 	if at.HeadBytes > len(head) || fingerprint(head[:at.HeadBytes]) != at.Head {
-		return nil
+		return changed("it begins differently")
 	}
-	m.at = at
+	if err := m.lines.skip(at); err != nil {
+		return err
+	}
+	m.known, m.at = true, at
 	m.stats.Before, m.stats.Done = at.Lines, at.Done
-	return m.lines.skip(m.at.Offset, m.at.Lines)
+	return nil
+}
+
+// shared is the name of the file of rejected lines, "" if it is this file's own.
+func (c *Config) shared() string {
+	if c.Shared {
+		return c.Rejected
+	}
+	return ""
 }
 
 // note is the name under which the log keeps the position.
@@ -192,8 +216,7 @@ func (m *Importer) Stats() Stats {
 // log has been answered.
 func (m *Importer) Run(ctx context.Context) (err error) {
 	if m.cfg.Dry == nil {
-		m.bad, err = openRejects(m.cfg.Rejected, m.at.RejectedBytes)
-		if err != nil {
+		if err = m.openRejects(ctx); err != nil {
 			return fmt.Errorf("import %s: %w", m.cfg.Name, err)
 		}
 		defer m.bad.close()
@@ -231,11 +254,16 @@ func (m *Importer) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.at.Lines, m.at.Offset = m.lines.number, m.lines.offset
+		m.took()
 		if n%1024 == 0 {
 			m.show()
 		}
 	}
+}
+
+// took moves the position behind the line that has been read.
+func (m *Importer) took() {
+	m.at.Lines, m.at.Offset, m.at.Sum = m.lines.number, m.lines.offset, m.lines.sum
 }
 
 // show brings the stats up to date.
@@ -251,15 +279,16 @@ func (m *Importer) line() ([]byte, error) {
 	if err != nil || !m.csv || !openQuote(line) {
 		return bytes.TrimSuffix(line, []byte("\r")), err
 	}
-	all := append([]byte(nil), line...)
-	for openQuote(all) {
+	all := gather(nil, line)
+	for open := true; open; {
 		if line, err = m.lines.next(); err != nil {
 			break
 		}
-		if len(all)+len(line) > maxLine {
+		if len(all)+len(line) >= maxLine {
 			return nil, errLong
 		}
-		all = append(append(all, '\n'), line...)
+		all = gather(gather(all, []byte{'\n'}), line)
+		open = !openQuote(line)
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil // the quote that does not close is found again

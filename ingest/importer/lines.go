@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,6 +18,8 @@ const (
 	// maxLine is the longest line that is read: 256 MiB as base64, and what is
 	// around it.
 	maxLine = 360 << 20
+	// longLine is one whose memory is not kept for the next.
+	longLine = 16 << 20
 	// peekSize is how much of the beginning is looked at.
 	peekSize = 4096
 )
@@ -26,22 +29,73 @@ var errLong = fmt.Errorf("longer than %d MiB", maxLine>>20)
 
 // decompress puts the decompression in front of r that its first bytes ask for.
 func decompress(r io.Reader) (io.Reader, error) {
-	b := bufio.NewReaderSize(r, 256<<10)
-	head, err := b.Peek(4)
+	src := &source{r: r}
+	b := bufio.NewReaderSize(src, 256<<10)
+	head, err := b.Peek(10)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(b)
+		z, err := gzip.NewReader(b)
+		return &packed{z, src}, src.damaged(err)
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		d, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
 		if err != nil {
-			return nil, err
+			return nil, src.damaged(err)
 		}
-		return d.IOReadCloser(), nil
+		return &packed{d.IOReadCloser(), src}, nil
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		return nil, unknownPacking("xz")
+	case bytes.HasPrefix(head, []byte("BZh")) && bytes.HasPrefix(head[min(4, len(head)):], []byte("1AY&SY")):
+		return nil, unknownPacking("bzip2")
 	}
 	return b, nil
+}
+
+func unknownPacking(program string) error {
+	return mqttetl.WithHint(fmt.Errorf("it is compressed by %s, of which only gzip and zstd are read here", program),
+		fmt.Sprintf("%s -dc FILE | mqttetl import -", program))
+}
+
+// source remembers how reading failed, to tell that from what a decompressor
+// does not like.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+// damaged says of an error of the decompressor that the file is cut short or
+// damaged, where it is not of reading the file.
+func (s *source) damaged(err error) error {
+	switch {
+	case err == nil, s.err != nil, errors.Is(err, io.EOF):
+		return err
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return mqttetl.WithHint(fmt.Errorf("it is compressed with a window of more than 256 MiB: %w", err), "zstd -dc --long=31 FILE | mqttetl import -")
+	case errors.Is(err, zstd.ErrUnknownDictionary):
+		return mqttetl.WithHint(fmt.Errorf("it is compressed with a dictionary: %w", err), "zstd -dc -D DICTIONARY FILE | mqttetl import -")
+	}
+	return fmt.Errorf("the compressed file is cut short or %w: %w", mqttetl.ErrDamaged, err)
+}
+
+// packed is what a compressed file holds.
+type packed struct {
+	io.Reader
+	src *source
+}
+
+func (p *packed) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	return n, p.src.damaged(err)
 }
 
 // lines reads a text line by line. offset and number say what has been read.
@@ -50,6 +104,21 @@ type lines struct {
 	buf    []byte
 	offset int64 // bytes of whole lines
 	number int64
+	sum    uint32 // CRC-32C of them
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// took counts bytes that have been read.
+func (l *lines) took(p []byte) {
+	l.offset += int64(len(p))
+	l.sum = crc32.Update(l.sum, castagnoli, p)
+}
+
+// Write passes over p.
+func (l *lines) Write(p []byte) (int, error) {
+	l.took(p)
+	return len(p), nil
 }
 
 // newLines looks for the kind of text and returns the beginning, up to peekSize
@@ -57,28 +126,33 @@ type lines struct {
 func newLines(r io.Reader) (l *lines, head []byte, err error) {
 	text, err := decompress(r)
 	if err != nil {
-		return nil, nil, markCut(err)
+		return nil, nil, err
 	}
 	l = &lines{r: bufio.NewReaderSize(text, 1<<20)}
 	head, err = l.r.Peek(peekSize)
 	if err != nil && !errors.Is(err, io.EOF) && len(head) == 0 {
-		return nil, nil, markCut(err)
+		return nil, nil, err
 	}
 	head = bytes.Clone(head)
 	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
 		l.r.Discard(3)
-		l.offset = 3
+		l.took(head[:3])
 	}
 	return l, head, checkBeginning(head)
 }
 
-// skip passes over what has been read before.
-func (l *lines) skip(offset, number int64) error {
-	n, err := io.CopyN(io.Discard, l.r, offset-l.offset)
-	if err != nil {
-		return fmt.Errorf("it ends after %d bytes, %d were read before: %w", l.offset+n, offset, markCut(err))
+// skip passes over what has been read before, and sees to it that it is the same.
+func (l *lines) skip(at position) error {
+	_, err := io.CopyN(l, l.r, at.Offset-l.offset)
+	switch {
+	case errors.Is(err, io.EOF):
+		return changed(fmt.Sprintf("it ends after %d bytes, and %d were read before", l.offset, at.Offset))
+	case err != nil:
+		return fmt.Errorf("in what was read before: %w", err)
+	case at.Sum != 0 && at.Sum != l.sum:
+		return changed(fmt.Sprintf("the %d lines that were read before are others now", at.Lines))
 	}
-	l.offset, l.number = offset, number
+	l.number = at.Lines
 	return nil
 }
 
@@ -87,13 +161,16 @@ func (l *lines) skip(offset, number int64) error {
 // that wraps errLong is about this line only. After any other error nothing
 // more can be read, and the bytes behind the last whole line are not a line.
 func (l *lines) next() ([]byte, error) {
+	if cap(l.buf) > longLine {
+		l.buf = nil
+	}
 	line, err := l.r.ReadSlice('\n')
 	whole := line
 	if errors.Is(err, bufio.ErrBufferFull) {
 		whole, err = l.long(line)
 	}
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errLong) {
-		return nil, markCut(err)
+		return nil, err
 	}
 	if errors.Is(err, io.EOF) && len(whole) == 0 {
 		return nil, io.EOF
@@ -102,42 +179,53 @@ func (l *lines) next() ([]byte, error) {
 	if errors.Is(err, errLong) {
 		return nil, err
 	}
-	l.offset += int64(len(whole))
+	l.took(whole)
 	whole = bytes.TrimSuffix(whole, []byte("\n"))
 	return whole, nil
 }
 
-// long goes on with a line that is longer than the buffer.
+// long goes on with a line that is longer than the buffer. Of one that is
+// longer than maxLine nothing is kept.
 func (l *lines) long(front []byte) ([]byte, error) {
-	l.buf = append(l.buf[:0], front...)
-	passed := int64(0)
+	l.buf = gather(l.buf[:0], front)
 	for {
 		part, err := l.r.ReadSlice('\n')
 		if len(l.buf)+len(part) > maxLine {
-			passed += int64(len(l.buf))
-			l.buf = l.buf[:0]
-		}
-		l.buf = append(l.buf, part...)
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case passed > 0 && (err == nil || errors.Is(err, io.EOF)):
-			l.offset += passed + int64(len(l.buf))
+			l.took(l.buf)
 			l.buf = nil
-			return nil, errLong
+			return nil, l.pass(part, err)
 		}
-		return l.buf, err
+		l.buf = gather(l.buf, part)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return l.buf, err
+		}
 	}
 }
 
-// markCut says of a compressed file that it is cut short or damaged.
-func markCut(err error) error {
-	var damaged bool
-	for _, known := range []error{io.ErrUnexpectedEOF, gzip.ErrHeader, gzip.ErrChecksum, zstd.ErrMagicMismatch, zstd.ErrCRCMismatch, zstd.ErrUnexpectedBlockSize} {
-		damaged = damaged || errors.Is(err, known)
+// pass goes to the end of a line of which part has been read last.
+func (l *lines) pass(part []byte, err error) error {
+	for {
+		l.took(part)
+		if err == nil || errors.Is(err, io.EOF) {
+			return errLong
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+		part, err = l.r.ReadSlice('\n')
 	}
-	if !damaged {
-		return err
+}
+
+// gather appends to a line. It grows twofold at first, and then to maxLine at
+// once, for each growth leaves a copy behind; memory that is not written to
+// costs nothing.
+func gather(line, part []byte) []byte {
+	if need := len(line) + len(part); need > cap(line) {
+		size := max(2*cap(line), need)
+		if size > longLine {
+			size = max(maxLine, need)
+		}
+		line = append(make([]byte, 0, size), line...)
 	}
-	return fmt.Errorf("the compressed file is cut short or %w: %w", mqttetl.ErrDamaged, err)
+	return append(line, part...)
 }

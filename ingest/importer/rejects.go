@@ -3,6 +3,7 @@ package importer
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,35 +13,91 @@ import (
 // rejects is the file of the lines that could not be read, made when the first
 // comes: number, reason and line, with tabs between.
 type rejects struct {
-	path string
-	size int64
-	new  bool // lines that may not be durable
-	f    *os.File
-	w    *bufio.Writer
+	path   string
+	prefix string // of the number
+	size   int64
+	new    bool // lines that may not be durable
+	f      *os.File
+	w      *bufio.Writer
 }
 
 // keepLine is how much of a rejected line is kept.
 const keepLine = 64 << 10
 
-// openRejects goes on behind size bytes; what is there beyond was written by an
-// import that was killed before the log knew of it.
-func openRejects(path string, size int64) (*rejects, error) {
-	r := &rejects{path: path, size: size}
-	if size == 0 {
-		err := os.Remove(path)
-		if errors.Is(err, os.ErrNotExist) {
-			err = nil
+// CheckRejected finds out whether a file for rejected lines could be written.
+func CheckRejected(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		err = &os.PathError{Op: "write", Path: path, Err: errors.New("not a regular file")}
+	case err == nil:
+		var f *os.File
+		if f, err = os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+			err = f.Close()
 		}
-		return r, err
+	case errors.Is(err, os.ErrNotExist):
+		var f *os.File
+		if f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640); err == nil {
+			err = errors.Join(f.Close(), os.Remove(path))
+		}
 	}
-	return r, r.open()
+	if err != nil {
+		return fmt.Errorf("file for rejected lines: %w", err)
+	}
+	return nil
+}
+
+// openRejects goes on where the log says that the file ends: what is there
+// beyond was written by an import that was killed before the log knew of it. A
+// file that others write too ends where it does, unless the log knows of this
+// import as the last that wrote there; so the log is told before the first line.
+func (m *Importer) openRejects(ctx context.Context) error {
+	m.bad = &rejects{path: m.cfg.Rejected, size: m.at.RejectedBytes}
+	same := m.known && m.at.RejectedFile == m.cfg.shared()
+	m.at.RejectedFile = m.cfg.shared()
+	if !m.cfg.Shared && (!same || m.bad.size == 0) {
+		m.bad.size = 0
+		return m.bad.remove()
+	}
+	if !m.cfg.Shared {
+		return m.bad.open()
+	}
+	m.bad.prefix = m.cfg.Name + ":"
+	if same && !m.at.Done {
+		return m.bad.open()
+	}
+	info, err := os.Stat(m.cfg.Rejected)
+	if err == nil {
+		m.bad.size = info.Size()
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	m.at.RejectedBytes, m.at.Done = m.bad.size, false
+	return errors.Join(m.hand(ctx), m.drain())
+}
+
+// remove takes away what an earlier import has left.
+func (r *rejects) remove() error {
+	err := os.Remove(r.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil { // the directory may not be ours
+		err = os.Truncate(r.path, 0)
+	}
+	return err
 }
 
 func (r *rejects) open() (err error) {
 	if r.f, err = os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o640); err != nil {
 		return err
 	}
-	if err = r.f.Truncate(r.size); err == nil {
+	info, err := r.f.Stat()
+	if err == nil {
+		r.size = min(r.size, info.Size()) // it may have been taken away
+		err = r.f.Truncate(r.size)
+	}
+	if err == nil {
 		_, err = r.f.Seek(r.size, io.SeekStart)
 	}
 	r.w = bufio.NewWriter(r.f)
@@ -53,7 +110,7 @@ func (r *rejects) add(number int64, why error, line []byte) error {
 			return err
 		}
 	}
-	n, err := fmt.Fprintf(r.w, "%d\t%s\t%s\n", number, bytes.ReplaceAll([]byte(why.Error()), []byte("\n"), []byte(" ")), line[:min(len(line), keepLine)])
+	n, err := fmt.Fprintf(r.w, "%s%d\t%s\t%s\n", r.prefix, number, bytes.ReplaceAll([]byte(why.Error()), []byte("\n"), []byte(" ")), line[:min(len(line), keepLine)])
 	r.size += int64(n)
 	r.new = true
 	return err

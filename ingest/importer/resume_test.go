@@ -1,0 +1,147 @@
+package importer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// imports runs one import into l.
+func imports(t *testing.T, l Log, cfg Config, text string) (Stats, error) {
+	t.Helper()
+	cfg.In = strings.NewReader(text)
+	m, err := New(cfg, l)
+	if err != nil {
+		return Stats{}, err
+	}
+	err = m.Run(t.Context())
+	return m.Stats(), err
+}
+
+// A file that is not what was imported is refused: its lines would be in the
+// log twice.
+func TestResumeRefusesAnotherFile(t *testing.T) {
+	l, stop := running(t, t.TempDir())
+	defer stop()
+	rejected := filepath.Join(t.TempDir(), "r")
+	text := ""
+	for i := range 1000 { // more than is looked at in the beginning
+		text += fmt.Sprintf("{\"topic\":\"t\",\"payload\":\"%d\"}\n", i)
+	}
+	cfg := Config{Name: "f", Rejected: rejected, Resume: true}
+	if s, err := imports(t, l, cfg, text); err != nil || s.Imported != 1000 {
+		t.Fatal(s, err)
+	}
+	for what, other := range map[string]string{
+		"begins differently":      "{\"topic\":\"other\"}\n" + text,
+		"others now":              strings.Replace(text, `"998"`, `"xyz"`, 1),
+		"it ends after 5000 byte": text[:5000],
+	} {
+		s, err := imports(t, l, cfg, other)
+		if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), what) || s.Imported != 0 {
+			t.Errorf("want %s: %+v, %v", what, s, err)
+		}
+	}
+	if s, err := imports(t, l, cfg, text+"{\"topic\":\"more\"}\n"); err != nil || s.Imported != 1 || s.Before != 1000 || !s.Done {
+		t.Errorf("a file that has grown: %+v, %v", s, err)
+	}
+}
+
+// Two files with one file for rejected lines, killed after each batch: each bad
+// line stands there once, with the name of its file.
+func TestRejectedTogether(t *testing.T) {
+	dir := t.TempDir()
+	rejected := filepath.Join(dir, "all")
+	texts := map[string]string{}
+	for _, name := range []string{"a", "b"} {
+		var text strings.Builder
+		for i := range 300 {
+			if fmt.Fprintf(&text, "{\"topic\":\"t\",\"source\":\"s%d\"}\n", i/10); i%7 == 0 {
+				fmt.Fprintf(&text, "bad %s\n", name)
+			}
+		}
+		texts[name] = text.String()
+	}
+	var before []byte
+	for round := 0; ; round++ {
+		l, stop := running(t, filepath.Join(dir, "log"))
+		killed := &stopping{l, 6}
+		var err error
+		for _, name := range []string{"a", "b"} {
+			if _, err = imports(t, killed, Config{Name: name, Rejected: rejected, Shared: true, Resume: true}, texts[name]); err != nil {
+				break
+			}
+		}
+		stop()
+		if err == nil {
+			if round < 8 {
+				t.Errorf("finished in round %d", round)
+			}
+			break
+		}
+		if !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+	}
+	check := func(want int) {
+		t.Helper()
+		now, err := os.ReadFile(rejected)
+		lines := map[string]bool{}
+		for line := range strings.Lines(string(now)) {
+			lines[line] = true
+		}
+		if err != nil || len(lines) != want || bytes.Count(now, []byte("\n")) != want || !lines["b:2\tbyte 1: 'b' where '{' is expected\tbad b\n"] || !bytes.HasPrefix(now, before) {
+			t.Errorf("%d different lines of %d, want %d, %v", len(lines), bytes.Count(now, []byte("\n")), want, err)
+		}
+		before = now
+	}
+	check(86)
+	l, stop := running(t, filepath.Join(dir, "log"))
+	defer stop()
+	if s, err := imports(t, l, Config{Name: "a", Rejected: rejected, Shared: true, Resume: true}, texts["a"]+"worse\n"); err != nil || s.Rejected != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	check(87)
+}
+
+func TestCheckRejected(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{file: "", filepath.Join(dir, "new"): "", dir: "not a regular file", os.DevNull: "not a regular file", filepath.Join(dir, "none", "new"): "no such"} {
+		err := CheckRejected(path)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// A line beyond the limit is not kept, and one within it is kept about once.
+func TestMemoryOfALongLine(t *testing.T) {
+	for _, size := range []int64{maxLine - 100, 2*maxLine + 100} {
+		l, _, err := newLines(&endless{size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		line, err := l.next()
+		runtime.ReadMemStats(&after)
+		if size < maxLine && (err != nil || int64(len(line)) != size) || size > maxLine && !errors.Is(err, errLong) {
+			t.Fatalf("%d bytes, %v", len(line), err)
+		}
+		if got := after.TotalAlloc - before.TotalAlloc; got > maxLine+4*longLine {
+			t.Errorf("a line of %d MiB took %d MiB", size>>20, got>>20)
+		}
+	}
+}
