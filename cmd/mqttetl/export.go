@@ -114,7 +114,11 @@ func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src format.So
 	if f.out == "-" {
 		return f.encode(ctx, stdout, src)
 	}
-	file, err := os.CreateTemp(filepath.Dir(f.out), filepath.Base(f.out)+".part-")
+	path := behindLinks(f.out)
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() { // a device, a pipe: not ours to replace
+		return f.writeInto(ctx, path, src)
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-")
 	if err != nil {
 		return 0, err
 	}
@@ -123,12 +127,37 @@ func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src format.So
 		err = errors.Join(file.Chmod(0o640), file.Sync())
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), f.out)
+		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
 		os.Remove(file.Name()) // it would only look like an export
 	}
 	return n, err
+}
+
+// behindLinks is the file that a path means, which need not be there yet.
+func behindLinks(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	target, err := os.Readlink(path)
+	if err != nil {
+		return path
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(path), target)
+	}
+	return target
+}
+
+// writeInto writes to what is no file.
+func (f *exportFlags) writeInto(ctx context.Context, path string, src format.Source) (n uint64, err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	n, err = f.encode(ctx, file, src)
+	return n, errors.Join(err, file.Close())
 }
 
 func (f *exportFlags) encode(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {

@@ -8,12 +8,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() {
@@ -42,6 +44,9 @@ func exec(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	var noHelp error
 	refuseHelp(root, func(err error) { noHelp = err })
 	cmd, err := root.ExecuteContextC(ctx)
+	if _, ok := errors.AsType[*pflag.NotExistError](err); ok && cmd == root && args[0] != "" && args[0][0] != '-' {
+		err = needCommand(root, args) // the flags are those of the command that is meant
+	}
 	if err == nil {
 		err = noHelp
 	}

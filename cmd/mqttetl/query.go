@@ -91,6 +91,15 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 	if given("last") && (f.count || f.by != "") {
 		return errors.New("--last is for printing: --count and --by count all that is meant, or with --limit the first")
 	}
+	if given("sql") && strings.TrimSpace(f.sql) == "" {
+		return errors.New("--sql: which statement?")
+	}
+	if rest := behindFirst(f.sql); rest != "" {
+		return fmt.Errorf("--sql takes one statement, behind the first stands %q", visibleText(rest[:min(len(rest), 40)]))
+	}
+	if word := firstWord(f.sql); f.sql != "" && !slices.Contains(asking, word) {
+		return fmt.Errorf("--sql %s: must be one of %s, the archive is not changed", visibleText(word), strings.Join(asking, ", "))
+	}
 	for _, flag := range []string{"count", "by", "last", "since", "until", "seq", "topic", "source", "limit"} {
 		if given("sql") && given(flag) {
 			return fmt.Errorf("--%s means nothing with --sql: the statement says which records it reads", flag)

@@ -231,7 +231,8 @@ func TestQueryCounts(t *testing.T) {
 	if out != `{"n":3001,"x":null,"b":{"base64":"AP8="}}`+"\n" {
 		t.Error(out)
 	}
-	mqttetlOut(t, exitFailed, "query", "--archive", path, "--sql", "delete from messages")
+	mqttetlOut(t, exitUsage, "query", "--archive", path, "--sql", "delete from messages")
+	mqttetlOut(t, exitFailed, "query", "--archive", path, "--sql", "with a as (select 1) delete from messages")
 	hours := []*group{{Name: "2026-01-01T00:00:00Z", Count: 3600}, {Name: "2026-01-01T03:00:00Z", Count: 7200}}
 	if line := sparkline(hours); line != "▄  █  up to 2.0/s" {
 		t.Errorf("%q", line)

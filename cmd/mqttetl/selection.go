@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -90,8 +91,14 @@ func openHistory(conf, alone string) (*history.History, error) {
 		return nil, err
 	}
 	places := history.Places{LogDir: cfg.Log.Dir}
+	if err := mayRead("log", places.LogDir); err != nil {
+		return nil, err
+	}
 	if cfg.Archive != nil {
 		places.Archive = cfg.Archive.Path
+		if err := mayRead("archive", places.Archive); err != nil {
+			return nil, err
+		}
 	}
 	h, err := history.Open(places)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,8 +108,8 @@ func openHistory(conf, alone string) (*history.History, error) {
 }
 
 func nothingYet(place string) error {
-	return mqttetl.WithHint(fmt.Errorf("nothing has been recorded in %s yet: %w", place, mqttetl.ErrUnavailable),
-		"mqttetl run records what the configuration says; -c names another one")
+	return codedError{mqttetl.WithHint(fmt.Errorf("nothing has been recorded in %s yet", place),
+		"mqttetl run records what the configuration says; -c names another one"), exitUnreachable}
 }
 
 // checkArchive holds an archive to be a file: one that a configuration names
@@ -114,7 +121,7 @@ func checkArchive(path string, configured bool) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nothingYet(path)
 	}
-	return nil
+	return mayRead("archive", path)
 }
 
 // checkFile holds an archive that is named to be a file.
@@ -123,8 +130,18 @@ func checkFile(path string) error {
 	if err == nil && st.IsDir() {
 		err = &fs.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
 	}
+	const name = "name the SQLite file, archive.path of the configuration"
 	if err != nil {
-		return mqttetl.WithHint(fmt.Errorf("--archive: %w", err), "name the SQLite file, archive.path of the configuration")
+		return mqttetl.WithHint(fmt.Errorf("--archive: %w", err), name)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return mayRead("--archive", path)
+	}
+	defer f.Close()
+	magic := make([]byte, 16) // SQLite's file format, 1.3.1
+	if n, _ := io.ReadFull(f, magic); n > 0 && string(magic) != "SQLite format 3\x00" {
+		return codedError{mqttetl.WithHint(fmt.Errorf("--archive: %s is no SQLite file", path), name), exitDamaged}
 	}
 	return nil
 }

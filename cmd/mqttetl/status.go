@@ -131,7 +131,7 @@ func readStatus(cfg *config.Config) (*status, error) {
 		s.Sources = append(s.Sources, sourceStatus{Name: source.Name})
 	}
 	if a := cfg.Archive; a != nil {
-		if err := mayRead(a.Path); err != nil {
+		if err := mayRead("archive", a.Path); err != nil {
 			return nil, err
 		}
 		id, cursor, err := archive.ReadCursor(a.Path)
@@ -153,14 +153,14 @@ func readStatus(cfg *config.Config) (*status, error) {
 	return s, nil
 }
 
-// mayRead tells why this user cannot read an archive that is there.
-func mayRead(path string) error {
+// mayRead tells why this user cannot read an archive or a log that is there.
+func mayRead(what, path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return mqttetl.WithHint(fmt.Errorf("archive: %w", err), "read it as root, or as the user that the service runs as")
+		return mqttetl.WithHint(fmt.Errorf("%s: %w", what, err), "read it as root, or as the user that the service runs as")
 	}
 	return f.Close()
 }

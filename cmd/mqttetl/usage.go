@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/mqttetl/mqttetl/internal/config"
 )
 
 // needCommand is what a command does that only holds others.
@@ -67,6 +69,9 @@ var flagWants = map[string]string{
 // flagError tells what a flag's value must be, where the library tells what
 // its parser did not like.
 func flagError(cmd *cobra.Command, err error) error {
+	if absent, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		return unknownFlag(cmd, absent)
+	}
 	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
 		return err
@@ -76,6 +81,17 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("--%s must be %s, not %q", f.Name, want, invalid.GetValue())
 	}
 	return fmt.Errorf("--%s %w, not %q", f.Name, invalid.Unwrap(), invalid.GetValue())
+}
+
+// unknownFlag says which flag may be meant.
+func unknownFlag(cmd *cobra.Command, absent *pflag.NotExistError) error {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	name := absent.GetSpecifiedName()
+	if meant := config.Closest(name, names); meant != "" && len(name) > 1 {
+		return fmt.Errorf("%w, did you mean --%s?", absent, meant)
+	}
+	return absent
 }
 
 // helpCommand is the library's, but that of an unknown command is an error.

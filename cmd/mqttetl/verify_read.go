@@ -88,7 +88,7 @@ func (a *archiveVerdict) compare(logID, id string, last mqttetl.Seq) {
 
 // readArchive returns nil where there is no archive yet.
 func readArchive(ctx context.Context, path string) (_ *archiveVerdict, logID string, _ error) {
-	if err := mayRead(path); err != nil {
+	if err := mayRead("archive", path); err != nil {
 		return nil, "", err
 	}
 	found, err := archive.Verify(ctx, path, false)

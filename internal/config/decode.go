@@ -152,7 +152,7 @@ func (d *decoder) pair(pair *ast.MappingValueNode, what string, fields []field, 
 		}
 		names = append(names, f.name)
 	}
-	if meant := closest(key, names); meant != "" {
+	if meant := Closest(key, names); meant != "" {
 		d.report(pair.Key, "unknown key %q in %s, did you mean %q?", key, what, meant)
 		return
 	}

@@ -37,8 +37,8 @@ func (ps Problems) sort() {
 	})
 }
 
-// closest returns the word that name was probably meant to be, or "".
-func closest(name string, words []string) string {
+// Closest returns the word that name was probably meant to be, or "".
+func Closest(name string, words []string) string {
 	best, least := "", min(2, len(name)/2)+1
 	for _, w := range words {
 		if n := distance(name, w); n < least {

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// An export takes the place of a file, also behind a link, and of nothing else.
+func TestExportReplacesOnlyFiles(t *testing.T) {
+	path, dir := archiveOf(t, minute()), t.TempDir()
+	want, _ := mqttetlOut(t, 0, "export", "--archive", path)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for link, target := range map[string]string{"link": "file", "dangling": "new", "absolute": at("other")} {
+		if err := os.Symlink(target, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(at("file"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link", "dangling", "absolute", "plain"} {
+		mqttetlOut(t, 0, "export", "--archive", path, "--out", at(name))
+		if st, err := os.Lstat(at(name)); err != nil || name != "plain" && st.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+		if got, err := os.ReadFile(at(name)); err != nil || string(got) != want {
+			t.Errorf("%s: %d bytes, want %d, %v", name, len(got), len(want), err)
+		}
+	}
+	if err := unix.Mkfifo(at("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan string, 1)
+	go func() {
+		b, err := os.ReadFile(at("pipe"))
+		if err != nil {
+			t.Error(err)
+		}
+		read <- string(b)
+	}()
+	mqttetlOut(t, 0, "export", "--archive", path, "--out", at("pipe"))
+	if got := <-read; got != want {
+		t.Errorf("through a pipe: %d bytes, want %d", len(got), len(want))
+	}
+	if st, err := os.Stat(at("pipe")); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe is %v, %v", st, err)
+	}
+	mqttetlOut(t, exitIO, "export", "--archive", path, "--out", "/dev/full")
+	if left, err := filepath.Glob(at("*.part-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestStatements(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"select 1": {"select", ""},
+		" ;; -- a; b\n/* ; */ SELECT ';' as \";\" ; ; ":         {"select", ""},
+		"select '--' ; /* x */ select 2":                        {"select", "select 2"},
+		"select 'it''s; one'":                                   {"select", ""},
+		"select [a;b] from `c;d`":                               {"select", ""},
+		"select 1;--":                                           {"select", ""},
+		"select 1 /* never closed ; select 2":                   {"select", ""},
+		"vacuum into 'x'":                                       {"vacuum", ""},
+		"(select 1)":                                            {"", ""},
+		"select 'never closed; select 2":                        {"select", ""},
+		"with a as (select 1) select * from a; attach 'b' as b": {"with", "attach 'b' as b"},
+	} {
+		if got := [2]string{firstWord(text), behindFirst(text)}; got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestNoPermissionToRead(t *testing.T) {
+	for _, args := range []string{"export", "query", "query --sql select(1)", "tail", "dead-letters"} {
+		dir := t.TempDir()
+		conf := filepath.Join(dir, "c.yaml")
+		text := "sources: [{name: a, url: \"mqtt://127.0.0.1:1\", subscribe: [\"#\"]}]\nlog: {dir: " + dir + "/log}\narchive: {path: " + dir + "/loop}\n"
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil { // cannot be opened, by root either
+			t.Fatal(err)
+		}
+		_, said := mqttetlOut(t, exitIO, append(strings.Fields(args), "-c", conf)...)
+		if !strings.Contains(said, "hint: read it as root") {
+			t.Errorf("%s: %s", args, said)
+		}
+	}
+}
