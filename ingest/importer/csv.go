@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
@@ -13,6 +14,30 @@ import (
 
 // csvFields are what a column can mean.
 var csvFields = []string{"time", "topic", "payload", "payload_base64", "qos", "retain", "dup", "source", "properties"}
+
+// OptionError is what a command line asks for and cannot be.
+type OptionError struct{ error }
+
+func (e OptionError) Unwrap() error { return e.error }
+
+func badOption(format string, args ...any) error { return OptionError{fmt.Errorf(format, args...)} }
+
+// CheckColumns returns what is wrong with the Columns of a Config.
+func CheckColumns(columns string) error {
+	_, err := parseColumns(columns)
+	return err
+}
+
+// ParseSeparator reads the Separator of a Config: one character of ASCII, or \t.
+func ParseSeparator(s string) (byte, error) {
+	switch {
+	case s == `\t`:
+		return '\t', nil
+	case len(s) != 1 || s[0] >= 0x80 || s[0] < ' ' && s[0] != '\t' || s[0] == '"':
+		return 0, badOption("separator %q: must be one character such as ; or \\t", s)
+	}
+	return s[0], nil
+}
 
 // parseColumns reads "time=ts,topic=t": our word, and the name of the column.
 func parseColumns(s string) (map[string]string, error) {
@@ -23,7 +48,7 @@ func parseColumns(s string) (map[string]string, error) {
 	for pair := range strings.SplitSeq(s, ",") {
 		field, column, ok := strings.Cut(pair, "=")
 		if !ok || !slices.Contains(csvFields, field) || column == "" {
-			return nil, fmt.Errorf("columns %q: must be field=column, the fields are %s", pair, strings.Join(csvFields, ", "))
+			return nil, badOption("columns %q: must be field=column, the fields are %s", pair, strings.Join(csvFields, ", "))
 		}
 		m[field] = column
 	}
@@ -32,8 +57,8 @@ func parseColumns(s string) (map[string]string, error) {
 
 // newCSV makes a parser for lines under the header. A field is in the column
 // that columns names or, if it names none for it, in the one of its own name.
-func newCSV(header []byte, columns map[string]string) (parser, error) {
-	names, err := splitCSV(nil, header)
+func newCSV(header []byte, columns map[string]string, sep byte) (parser, error) {
+	names, err := splitCSV(nil, header, sep)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +71,7 @@ func newCSV(header []byte, columns map[string]string) (parser, error) {
 		}
 		at := slices.IndexFunc(names, func(n []byte) bool { return string(n) == want })
 		if at < 0 && named {
-			return nil, fmt.Errorf("there is no column %q in %.200q", want, header)
+			return nil, withSeparator(badOption("there is no column %q in %.200q", want, header), header, sep)
 		}
 		if at >= 0 {
 			fields[at] = field
@@ -54,11 +79,11 @@ func newCSV(header []byte, columns map[string]string) (parser, error) {
 		}
 	}
 	if !topic {
-		return nil, fmt.Errorf("there is no column for the topic in %.200q; --columns topic=… names it", header)
+		return nil, withSeparator(badOption("there is no column for the topic in %.200q; --columns topic=… names it", header), header, sep)
 	}
 	var row [][]byte
 	return func(line []byte) (e entry, err error) {
-		if row, err = splitCSV(row[:0], line); err != nil {
+		if row, err = splitCSV(row[:0], line, sep); err != nil {
 			return e, err
 		}
 		if len(row) != len(fields) {
@@ -71,6 +96,19 @@ func newCSV(header []byte, columns map[string]string) (parser, error) {
 		}
 		return e, e.check()
 	}, nil
+}
+
+// withSeparator adds what the header seems to be separated by.
+func withSeparator(err error, header []byte, sep byte) error {
+	if bytes.IndexByte(header, sep) >= 0 {
+		return err
+	}
+	for _, other := range []string{";", "\t", "|", ","} {
+		if bytes.Contains(header, []byte(other)) {
+			return mqttetl.WithHint(err, fmt.Sprintf("--separator '%s' if that stands between the columns", strings.Trim(strconv.Quote(other), `"`)))
+		}
+	}
+	return err
 }
 
 // column takes the value of a field.
@@ -109,11 +147,11 @@ func (e *entry) column(field string, v []byte) (err error) {
 // on in the next line.
 func openQuote(line []byte) bool { return bytes.Count(line, []byte{'"'})%2 == 1 }
 
-// splitCSV appends the fields of a line (RFC 4180).
-func splitCSV(dst [][]byte, line []byte) ([][]byte, error) {
+// splitCSV appends the fields of a line (RFC 4180), which sep stands between.
+func splitCSV(dst [][]byte, line []byte, sep byte) ([][]byte, error) {
 	for {
 		if len(line) == 0 || line[0] != '"' {
-			at := bytes.IndexByte(line, ',')
+			at := bytes.IndexByte(line, sep)
 			if at < 0 {
 				return append(dst, line), nil
 			}
@@ -128,7 +166,7 @@ func splitCSV(dst [][]byte, line []byte) ([][]byte, error) {
 		if len(rest) == 0 {
 			return dst, nil
 		}
-		if rest[0] != ',' {
+		if rest[0] != sep {
 			return dst, errors.New("text behind a closing quote")
 		}
 		line = rest[1:]

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,14 +27,16 @@ type Log interface {
 
 // Config says what is imported, and how.
 type Config struct {
-	Name     string    // of the file, for messages and for resuming
-	In       io.Reader // plain, gzip or zstd
-	Format   string    // "", which looks at the beginning, "ndjson", "csv", or a format of mosquitto_sub -F
-	Columns  string    // CSV: field=column, separated by commas
-	Source   string    // recorded for lines that name none
-	Rejected string    // file for the lines that could not be read
-	Shared   bool      // it holds those of other files too: it is added to, and lines are named with their file
-	Resume   bool      // go on where an import of the same file ended
+	Name    string    // of the file, for messages and for resuming
+	In      io.Reader // plain, gzip or zstd
+	Format  string    // "", which looks at the beginning, "ndjson", "csv", or a format of mosquitto_sub -F
+	Columns string    // CSV: field=column, separated by commas
+	// Separator of CSV, 0: a comma.
+	Separator byte
+	Source    string // recorded for lines that name none
+	Rejected  string // file for the lines that could not be read
+	Shared    bool   // it holds those of other files too: it is added to, and lines are named with their file
+	Resume    bool   // go on where an import of the same file ended
 	// Dry, if not nil, gets every record, and nothing is imported or written.
 	Dry func(*mqttetl.Record) error
 	// Bad, if not nil, is told of every line that could not be read, and why.
@@ -144,7 +147,7 @@ func (m *Importer) choose(head []byte) (err error) {
 		switch {
 		case bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")):
 			kind = "ndjson"
-		case m.cfg.Columns != "", bytes.Contains(firstLine(text), []byte("topic,")), bytes.HasSuffix(bytes.TrimRight(firstLine(text), "\r"), []byte(",topic")):
+		case m.cfg.Columns != "", m.cfg.Separator != 0, bytes.Contains(firstLine(text), []byte("topic,")), bytes.HasSuffix(bytes.TrimRight(firstLine(text), "\r"), []byte(",topic")):
 			kind = "csv"
 		default:
 			return mqttetl.WithHint(fmt.Errorf("neither NDJSON nor CSV with a column topic: %.60q", firstLine(text)),
@@ -164,7 +167,7 @@ func (m *Importer) choose(head []byte) (err error) {
 		if err != nil {
 			return err
 		}
-		m.parse, err = newCSV(bytes.TrimSuffix(header, []byte("\r")), columns)
+		m.parse, err = newCSV(bytes.TrimSuffix(header, []byte("\r")), columns, cmp.Or(m.cfg.Separator, ','))
 		return err
 	default:
 		m.parse, err = parseTextFormat(kind)

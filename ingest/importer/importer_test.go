@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -158,9 +157,19 @@ func TestRefusesWhatItCannotKnow(t *testing.T) {
 			t.Errorf("format %q is accepted", f)
 		}
 	}
-	for _, c := range []string{"topic", "when=ts,topic=t", "topic=absent"} {
-		if _, _, err := dry(Config{Format: "csv", Columns: c}, []byte("ts,t\n")); err == nil {
-			t.Errorf("columns %q are accepted", c)
+	for _, c := range []string{"", "topic", "when=ts,topic=t", "topic=absent"} {
+		_, _, err := dry(Config{Format: "csv", Columns: c}, []byte("ts,t\n"))
+		if _, ok := errors.AsType[OptionError](err); !ok {
+			t.Errorf("columns %q: %v", c, err)
+		}
+		_, _, err = dry(Config{Format: "csv", Columns: c}, []byte("ts\tt\n"))
+		if c != "topic" && c != "when=ts,topic=t" && mqttetl.Hint(err) != `--separator '\t' if that stands between the columns` {
+			t.Errorf("columns %q: hint %q", c, mqttetl.Hint(err))
+		}
+	}
+	for _, s := range []string{"", ",,", "é", "\n", `"`, `\x`} {
+		if _, err := ParseSeparator(s); err == nil {
+			t.Errorf("separator %q is accepted", s)
 		}
 	}
 }
@@ -348,40 +357,6 @@ func TestResumedAfterEveryBatch(t *testing.T) {
 	}
 }
 
-func FuzzParseJSON(f *testing.F) {
-	f.Add([]byte(`{"tst":"2026-01-02T03:04:05.678901+0100","topic":"a/b","qos":1,"payload":{"a":[1,"x\u00e9"]},"properties":{"content-type":"x"}}`))
-	f.Fuzz(func(t *testing.T, line []byte) {
-		e, err := parseJSON(line)
-		if err != nil || !json.Valid(line) {
-			return
-		}
-		if err := e.check(); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// Strings are read as encoding/json reads them.
-func FuzzText(f *testing.F) {
-	f.Add([]byte(`"a\u00e9\ud83c\udf21\n"`))
-	f.Fuzz(func(t *testing.T, p []byte) {
-		s := scanner{p: p}
-		got, err := s.text()
-		if err != nil || s.end() != nil || checkText(p) != nil {
-			return
-		}
-		var want string
-		if err := json.Unmarshal(p, &want); err != nil || want != string(got) {
-			t.Fatalf("%q: %q, encoding/json has %q, %v", p, got, want, err)
-		}
-	})
-}
-
-func FuzzCSV(f *testing.F) {
-	f.Add([]byte("a,\"b\"\"c\",\"d\ne\""))
-	f.Fuzz(func(t *testing.T, p []byte) { splitCSV(nil, p) })
-}
-
 // BenchmarkImport measures lines a second into a real log.
 func BenchmarkImport(b *testing.B) {
 	enc := &format.JSON{}
@@ -404,4 +379,19 @@ func BenchmarkImport(b *testing.B) {
 		stop()
 	}
 	b.ReportMetric(float64(b.N)*lines/b.Elapsed().Seconds(), "lines/s")
+}
+
+// Any separator does what a comma does.
+func TestSeparator(t *testing.T) {
+	for _, flag := range []string{";", `\t`, "\t", "|"} {
+		sep, err := ParseSeparator(flag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll("topic~payload~time\na/b~\"x~\"\"y\"~1767323045\n", "~", string(sep))
+		recs, _, err := dry(Config{Separator: sep}, []byte(text))
+		if err != nil || len(recs) != 1 || string(recs[0].Topic) != "a/b" || string(recs[0].Payload) != "x"+string(sep)+`"y` {
+			t.Errorf("%q: %+v, %v", flag, recs, err)
+		}
+	}
 }

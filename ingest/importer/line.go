@@ -276,10 +276,10 @@ func textPieces(format string) (pieces []piece, err error) {
 		if c == '%' && i+1 < len(format) && format[i+1] != '%' {
 			i++
 			if !bytes.ContainsRune([]byte("IUtpxXqrlm"), rune(format[i])) {
-				return nil, fmt.Errorf("format %q: %%%c cannot be read back; known are %%I %%U %%t %%p %%x %%X %%q %%r %%l %%m", format, format[i])
+				return nil, badOption("format %q: %%%c cannot be read back; known are %%I %%U %%t %%p %%x %%X %%q %%r %%l %%m", format, format[i])
 			}
 			if len(pieces) > 0 && pieces[len(pieces)-1].letter != 0 {
-				return nil, fmt.Errorf("format %q: text must stand between two letters", format)
+				return nil, badOption("format %q: text must stand between two letters", format)
 			}
 			topic = topic || format[i] == 't'
 			pieces = append(pieces, piece{letter: format[i]})
@@ -295,7 +295,7 @@ func textPieces(format string) (pieces []piece, err error) {
 		}
 	}
 	if !topic {
-		return nil, fmt.Errorf("format %q: must be ndjson, csv, or letters with %%t, the topic", format)
+		return nil, badOption("format %q: must be ndjson, csv, or letters with %%t, the topic", format)
 	}
 	return pieces, nil
 }
