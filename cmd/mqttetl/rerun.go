@@ -173,8 +173,8 @@ func openRerun(ctx context.Context, cfg *config.Config, routes []transform.Route
 }
 
 func (r *rerun) close() {
-	_ = r.rebuild.Close() // what matters is committed
 	_ = r.reader.Close()
+	_ = r.rebuild.Close() // what matters is committed; the last to leave takes the write-ahead log away
 }
 
 func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, routes []transform.Route, since time.Time) error {
