@@ -57,6 +57,15 @@ func (f *Forwarder) stream(ctx context.Context, c *conn) (*jetstream.StreamInfo,
 	return info, f.checkStreamConfig(&info.Config)
 }
 
+// ErrConfigured: the stream is, or another one that takes its subjects, not
+// configured for the records. It does not pass until somebody changes that.
+var ErrConfigured = errors.New("not configured for it")
+
+// misconfigured is ErrConfigured with a text of its own.
+type misconfigured struct{ error }
+
+func (m misconfigured) Unwrap() []error { return []error{m.error, ErrConfigured} }
+
 // subjectOverlap is the refusal of a stream whose subjects another one takes.
 const subjectOverlap = 10065
 
@@ -70,7 +79,7 @@ func (f *Forwarder) noStream(err error) error {
 	if api.ErrorCode != subjectOverlap {
 		return err
 	}
-	return mqttetl.WithHint(err, fmt.Sprintf(
+	return mqttetl.WithHint(misconfigured{err}, fmt.Sprintf(
 		"another stream takes subjects of %s.>: name that one as nats.stream, or set another nats.subject_prefix", f.cfg.SubjectPrefix))
 }
 
@@ -85,13 +94,13 @@ func (f *Forwarder) checkStreamConfig(sc *jetstream.StreamConfig) error {
 			continue
 		}
 		if sc.NoAck {
-			return mqttetl.WithHint(unavailable("stream "+sc.Name, errors.New("it is configured not to acknowledge")),
+			return mqttetl.WithHint(misconfigured{unavailable("stream "+sc.Name, errors.New("it is configured not to acknowledge"))},
 				"create the stream without no_ack, or name another one")
 		}
 		return nil
 	}
 	return mqttetl.WithHint(
-		unavailable("stream "+sc.Name, fmt.Errorf("its subjects %q do not cover %s.>", subjects, f.cfg.SubjectPrefix)),
+		misconfigured{unavailable("stream "+sc.Name, fmt.Errorf("its subjects %q do not cover %s.>", subjects, f.cfg.SubjectPrefix))},
 		fmt.Sprintf("nats stream edit %s --subjects '%s'", sc.Name, strings.Join(append(subjects, f.cfg.SubjectPrefix+".>"), ",")))
 }
 

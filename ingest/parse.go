@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // longFrame is the frame size, in bytes, from which a PUBLISH that is not
@@ -53,16 +54,7 @@ func (c *conn) maybeNoBroker(first byte, fault error) error {
 	if c.connected {
 		return fault
 	}
-	who := "this is no answer of an MQTT broker"
-	switch first {
-	case 'I': // INFO {…
-		who += "; a NATS server begins like this"
-	case 'H': // HTTP/1.1 400 …
-		who += "; an HTTP server begins like this, for MQTT over WebSocket use ws://"
-	case 0x15: // an alert (RFC 8446 §5.1)
-		who += "; this port may want TLS, mqtts://"
-	}
-	return mqttetl.WithHint(fault, who)
+	return mqttetl.WithHint(fault, dial.NoBroker(first))
 }
 
 // admit judges a frame by its first byte, before the rest of it is waited for.

@@ -94,6 +94,10 @@ func (f *destinationFlags) checkGiven() error {
 		return fmt.Errorf("--ca, --cert and --key: %s is without TLS: with it the URL is nats+wss://", redacted(f.to))
 	}
 	if u, err := dial.URL(f.to); f.kind() == "mqtt" && err == nil { // else opening it tells
+		if u.Path != "" && u.Path != "/" && !dial.WebSocket(u.Scheme) {
+			return fmt.Errorf("--to %s: %s has no path, only ws and wss have; for topics below %s there is --topic-prefix",
+				u.Redacted(), u.Scheme, strings.Trim(u.Path, "/"))
+		}
 		return (&dial.TLS{CA: f.ca, Cert: f.cert}).Fits(u)
 	}
 	return nil
@@ -186,6 +190,8 @@ func (f *destinationFlags) explain(err error) error {
 		return mqttetl.WithHint(fmt.Errorf("JetStream is off: %w", err), "start nats-server with -js, or leave out --stream to play to whoever listens")
 	case strings.Contains(err.Error(), "(10065)"): // subjects overlap
 		return mqttetl.WithHint(err, fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", f.subjectPrefix))
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return mqttetl.WithHint(err, "what listens there does not speak NATS, or is busy: 4222 is the usual port of NATS; 1883 and 8883 are those of MQTT, mqtt:// and mqtts://")
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, syscall.ECONNREFUSED):
 		return mqttetl.WithHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -44,6 +45,12 @@ func TestReplayRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer noAPI.Kill()
+	closed, err := servers.StartMosquitto(t.TempDir(), "allow_anonymous false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Kill()
+	user := strings.Replace(closed.URL, "//", "//u:p@", 1)
 	to := " --speed max --archive " + path + " --to "
 	mqttetlOut(t, 0, strings.Fields("replay --limit 1 --stream HAS"+to+with.URL())...)
 	for _, c := range []struct {
@@ -76,6 +83,12 @@ func TestReplayRefusals(t *testing.T) {
 		{"replay --topic-map (a)=$1x" + to + "-", exitUsage, "hint: ${1}x is group 1"},
 		{"replay --topic-map a=" + to + "-", exitUsage, "the replacement is empty"},
 		{"replay --topic-prefix a/+/" + to + "-", exitUsage, "--topic-prefix: \"a/+/\": a topic holds no +, # and NUL"},
+		{"replay" + to + "mqtt://" + with.Addr(), exitUnreachable, "a NATS server begins like this"},
+		{"replay" + to + strings.Replace(closed.URL, "mqtt:", "nats:", 1), exitUnreachable, "4222 is the usual port of NATS"},
+		{"replay" + to + closed.URL, exitLogin, "user and password go into the URL: mqtt://user:password@127.0.0.1:"},
+		{"replay" + to + user, exitLogin, "check user and password in mqtt://user:password@127.0.0.1:"},
+		{"replay" + to + closed.URL + "/foo", exitUsage, "mqtt has no path"},
+		{"replay" + to + closed.URL + "/", exitLogin, "login refused"},
 		{"replay --rate 5" + to + "-", exitUsage, "--rate is a pace of its own"},
 		{"simulate --count 1 --stream OTHER --to " + with.URL(), exitFailed, "--subject-prefix"},
 		{"simulate --count 1 --creds " + dir + "/none.creds --to " + with.URL(), exitIO, "none.creds"},
@@ -100,6 +113,29 @@ func TestReplayRefusals(t *testing.T) {
 		_, said := mqttetlOut(t, c.code, strings.Fields(c.args)...)
 		if !strings.Contains(said, c.want) || strings.Count(said, "unavailable") > 1 {
 			t.Errorf("%s: %s", c.args, said)
+		}
+	}
+}
+
+// A stream that will never take the records ends the replay at once, not when
+// patience does.
+func TestReplayToMisconfiguredStream(t *testing.T) {
+	path := archiveOf(t, minute())
+	server, err := servers.StartNATSProcess(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Kill()
+	args := []string{"replay", "--speed", "max", "--archive", path, "--to", server.URL(), "--stream"}
+	mqttetlOut(t, exitOK, append(args, "HAS")...)
+	for want, flags := range map[string][]string{
+		"name that one as --stream": {"AGAIN"},
+		"do not cover other.>":      {"HAS", "--subject-prefix", "other"},
+	} {
+		began := time.Now()
+		_, said := mqttetlOut(t, exitUnreachable, append(args, flags...)...)
+		if took := time.Since(began); took > 5*time.Second || !strings.Contains(said, want) {
+			t.Errorf("%v: after %v: %s", flags, took, said)
 		}
 	}
 }

@@ -67,8 +67,8 @@ func OpenJetStream(ctx context.Context, cfg forward.Config, confirmed Confirm, r
 		case end = <-j.began:
 			return j, end, nil
 		case <-look.C:
-			if err := j.forwarder.Stats().LastError; errors.Is(err, nats.ErrNoResponders) {
-				return nil, 0, errors.Join(err, j.Close()) // JetStream is off, and will be
+			if err := j.forwarder.Stats().LastError; errors.Is(err, nats.ErrNoResponders) || errors.Is(err, forward.ErrConfigured) {
+				return nil, 0, errors.Join(err, j.Close()) // JetStream is off, or the stream another, and will be
 			}
 		case <-wait.Done():
 			err = j.forwarder.Stats().LastError

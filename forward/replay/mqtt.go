@@ -106,20 +106,44 @@ func (m *MQTT) login(u *url.URL) error {
 	if _, err := m.conn.Write(packet); err != nil {
 		return unavailable("connect to "+u.Redacted(), err)
 	}
-	kind, body, err := readPacket(m.in)
-	if err == nil && kind>>4 != packetConnack {
-		err = fmt.Errorf("packet type %d where CONNACK is expected", kind>>4)
-	}
+	body, err := m.readConnack()
 	if err == nil {
 		m.limits, err = parseConnack(body, m.cfg.Old)
 	}
 	if errors.Is(err, ErrLogin) {
-		return fmt.Errorf("connect to %s: %w", u.Redacted(), err)
+		return mqttetl.WithHint(fmt.Errorf("connect to %s: %w", u.Redacted(), err), loginHint(u))
 	}
 	if err != nil {
 		return unavailable("connect to "+u.Redacted(), err)
 	}
 	return nil
+}
+
+// readConnack reads the first packet. What is no CONNACK is told by its first
+// byte: a server that is no broker may send no whole packet.
+func (m *MQTT) readConnack() (body []byte, err error) {
+	first, err := m.in.Peek(1)
+	if err != nil {
+		return nil, err
+	}
+	if kind := first[0] >> 4; kind != packetConnack {
+		err = fmt.Errorf("packet type %d where CONNACK is expected", kind)
+		if kind != packetDisconnect {
+			err = mqttetl.WithHint(err, dial.NoBroker(first[0]))
+		}
+		return nil, err
+	}
+	_, body, err = readPacket(m.in)
+	return body, err
+}
+
+// loginHint says where to give what a broker asks for.
+func loginHint(u *url.URL) string {
+	if u.User == nil {
+		return fmt.Sprintf("user and password go into the URL: %s://user:password@%s", u.Scheme, u.Host)
+	}
+	return fmt.Sprintf("check user and password in %s://user:password@%s, in which @, : and / are written %%40, %%3A and %%2F, the client id, and the broker's access rules",
+		u.Scheme, u.Host)
 }
 
 // Send implements Destination.

@@ -58,6 +58,21 @@ func URL(text string) (*url.URL, error) {
 	return u, nil
 }
 
+// NoBroker says who else may have sent a first packet that is no CONNACK, by its
+// first byte.
+func NoBroker(first byte) string {
+	who := "this is no answer of an MQTT broker"
+	switch first {
+	case 'I': // INFO {…
+		who += "; a NATS server begins like this"
+	case 'H': // HTTP/1.1 400 …
+		who += "; an HTTP server begins like this, for MQTT over WebSocket use ws://"
+	case 0x15: // an alert (RFC 8446 §5.1)
+		who += "; this port may want TLS, mqtts://"
+	}
+	return who
+}
+
 // Secure says of a URL's scheme that the stream is encrypted.
 func Secure(scheme string) bool {
 	switch scheme {
