@@ -76,6 +76,13 @@ a file that a flag names cannot be read, 77 the destination does not let us in.`
 				return err
 			}
 			defer h.Close()
+			if f.archive == "" {
+				cfg, err := loadStores(f.config)
+				if err != nil {
+					return err
+				}
+				f.warnOwn(std.err, cfg)
+			}
 			defer collectSeldom()()
 			r := &replayRun{std: std, flags: &f, history: h, sel: sel, cfg: replay.Config{
 				Pace: pace, Rewrite: rewrite, Loop: f.loop, SkipRefused: f.skipRefused,
