@@ -325,11 +325,15 @@ func accountLine(a replay.Account, took time.Duration) string {
 	return b.String()
 }
 
-// text is the line of the progress.
-func (r *replayRun) text(elapsed time.Duration) string {
+// text is the line of the progress. Pauses take no time in it.
+func (r *replayRun) text(time.Duration) string {
 	a := r.player.Account()
+	elapsed, paused := r.player.Elapsed()
 	from, to := max(1, r.plan.Selection.From), r.plan.Selection.To
 	text := fmt.Sprintf("%d messages  %s  %.0f/s", a.Confirmed, percent(from, a.At+1, to), rate(a.Confirmed, elapsed))
+	if paused {
+		text = "paused, space goes on  " + text
+	}
 	if a.At == 0 {
 		return text
 	}

@@ -121,6 +121,16 @@ func (b *beat) restart() {
 	}
 }
 
+// elapsed is the time since the clock was set to zero, without pauses.
+func (b *beat) elapsed() (d time.Duration, paused bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.paused.IsZero() {
+		return b.paused.Sub(b.start), true
+	}
+	return time.Since(b.start), false
+}
+
 // left is how long it is until the offset, and what ends the wait early.
 func (b *beat) left(offset time.Duration) (d time.Duration, paused bool, changed <-chan struct{}) {
 	b.mu.Lock()

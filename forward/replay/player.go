@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -80,6 +81,10 @@ func (p *Player) Account() Account {
 
 // Toggle pauses the replay or lets it go on, and says whether it is paused.
 func (p *Player) Toggle() bool { return p.beat.toggle() }
+
+// Elapsed is how long records have been played, pauses not counted, and whether
+// the replay is paused now.
+func (p *Player) Elapsed() (d time.Duration, paused bool) { return p.beat.elapsed() }
 
 // Position is where the replay stands: all up to it is confirmed.
 func (p *Player) Position() Position {

@@ -70,11 +70,17 @@ func TestPauseHoldsEverythingUp(t *testing.T) {
 		if d, paused, _ := b.left(10 * time.Second); paused || d != 8*time.Second {
 			t.Errorf("%v are left after %v with an hour's pause, want 8 s", d, time.Since(begin))
 		}
+		if d, paused := b.elapsed(); paused || d != 2*time.Second {
+			t.Errorf("%v have passed with an hour's pause, want 2 s", d)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		b.toggle()
 		if err := b.wait(ctx, 0, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("while paused: %v", err)
+		}
+		if d, paused := b.elapsed(); !paused || d != 2*time.Second {
+			t.Errorf("while paused %v have passed, want 2 s", d)
 		}
 	})
 }
