@@ -24,7 +24,9 @@ import (
 type importFlags struct {
 	config          string
 	format, columns string
+	separator       string
 	source          string
+	rejected        string
 	resume, dryRun  bool
 	quiet           bool
 }
@@ -44,15 +46,23 @@ zstd files are told apart by themselves, and so are
 Other lines are read as --format says, in the letters of mosquitto_sub -F:
 %I %U (time) %t %p %x %X %q %r %l %m. A line without a time gets the present one.
 
-A line that cannot be read stops nothing: it is written to FILE.rejected with
-its number and the reason. How far a file has been read is kept in the log: with
---resume an import that was interrupted, killed even, goes on behind it, and
-each line is in the log once.
+A line that cannot be read stops nothing: it is written, with its number and the
+reason, to FILE.rejected, of standard input to stdin.rejected here, or with
+--rejected for all files to one, in which numbers have the file before them.
+Without --resume what was in that file is replaced.
+
+How far a file has been read is kept in the log: with --resume an import that
+was interrupted, killed even, goes on behind it, and each line is in the log
+once. A file is known by its path: one that was moved is another one. If what
+was read of it has changed since, the import is refused. Standard input is a
+file named -, and is given from its beginning again.
 
 The log can have one writer: stop the service while importing.
 
-Exit codes: 0 all lines imported, 1 there were rejected lines,
-or a file is of no known format, 65 a damaged file or log, 74 the log is in use or a file cannot be read, 78 bad configuration.`,
+Exit codes: 0 all lines imported, 1 there were rejected lines, or a file is of no
+known format, 2 usage, 65 a damaged or changed file, or a damaged log, 74 the log
+is in use, a file cannot be read or written, or the archive cannot be, 78 bad
+configuration.`,
 		Example: `  mqttetl import -c mqttetl.yaml export.ndjson.zst
   mosquitto_sub -t '#' -F %j -W 60 > day.json; mqttetl import day.json
   mqttetl import --format '%I %t %p' recording.txt --dry-run | head
@@ -64,23 +74,33 @@ or a file is of no known format, 65 a damaged file or log, 74 the log is in use 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := importer.CheckFormat(f.format); err != nil {
-				return usageError{fmt.Errorf("--format: %w", err), cmd}
+			err := f.check()
+			switch {
+			case err != nil:
+				return usageError{err, cmd}
+			case f.dryRun:
+				err = f.try(cmd.Context(), std, args)
+			default:
+				var cfg *config.Config
+				if cfg, err = loadConfig(f.config); err == nil {
+					err = f.run(cmd.Context(), std, cfg, args)
+				}
 			}
-			if f.dryRun {
-				return f.try(cmd.Context(), std, args)
+			if _, ok := errors.AsType[importer.OptionError](err); ok {
+				return usageError{err, cmd}
 			}
-			cfg, err := loadConfig(f.config)
-			if err != nil {
-				return err
+			if errors.Is(err, importer.ErrChanged) {
+				return codedError{err, exitDamaged}
 			}
-			return f.run(cmd.Context(), std, cfg, args)
+			return err
 		},
 	}
 	configFlag(cmd, &f.config)
 	flags := cmd.Flags()
 	flags.StringVar(&f.format, "format", "", "ndjson, csv, or letters of mosquitto_sub -F (default: by what the file begins with)")
 	flags.StringVar(&f.columns, "columns", "", "CSV columns by name: time=ts,topic=t,payload=value")
+	flags.StringVar(&f.separator, "separator", "", `what stands between CSV columns, one character or \t (default: a comma)`)
+	flags.StringVar(&f.rejected, "rejected", "", "file for the rejected lines of all files (default: FILE.rejected)")
 	flags.StringVar(&f.source, "source", "import", "source of lines that name none")
 	flags.BoolVar(&f.resume, "resume", false, "go on where an import of the same file ended")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be read as NDJSON; import nothing")
@@ -88,43 +108,113 @@ or a file is of no known format, 65 a damaged file or log, 74 the log is in use 
 	return cmd
 }
 
+// check finds what is wrong with the flags before anything is read.
+func (f *importFlags) check() error {
+	if err := importer.CheckFormat(f.format); err != nil {
+		return fmt.Errorf("--format: %w", err)
+	}
+	if err := importer.CheckColumns(f.columns); err != nil {
+		return fmt.Errorf("--columns: %w", err)
+	}
+	if f.separator != "" {
+		if _, err := importer.ParseSeparator(f.separator); err != nil {
+			return fmt.Errorf("--separator: %w", err)
+		}
+	}
+	if f.format != "" && f.format != "csv" && f.columns+f.separator != "" {
+		return fmt.Errorf("--columns and --separator are for CSV, not with --format %s", f.format)
+	}
+	return nil
+}
+
+// checkFiles finds, before anything is read, what cannot be read or be written.
+func (f *importFlags) checkFiles(paths []string) error {
+	for _, path := range paths {
+		rejected := f.rejectedOf(path)
+		if err := importer.CheckRejected(rejected); err != nil {
+			return mqttetl.WithHint(err, "--rejected FILE puts rejected lines elsewhere")
+		}
+		for _, other := range paths {
+			a, err := os.Stat(other)
+			if other != "-" && err != nil {
+				return err
+			}
+			if b, err := os.Stat(rejected); err == nil && other != "-" && os.SameFile(a, b) {
+				return importer.OptionError{Err: fmt.Errorf("%s is to be imported, and is the file for rejected lines of %s", other, path)}
+			}
+		}
+	}
+	return nil
+}
+
+// replaceRejected takes away what an earlier import has left in --rejected.
+func (f *importFlags) replaceRejected() (err error) {
+	if f.rejected == "" {
+		return nil
+	}
+	if f.rejected, err = filepath.Abs(f.rejected); err != nil || f.resume {
+		return err
+	}
+	if err = os.Truncate(f.rejected, 0); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// rejectedOf is where the lines of a file go that cannot be read.
+func (f *importFlags) rejectedOf(path string) string {
+	switch {
+	case f.rejected != "":
+		return f.rejected
+	case path == "-":
+		return "stdin.rejected"
+	}
+	return path + ".rejected"
+}
+
 // input is a file to be imported.
 type input struct {
 	io.ReadCloser
-	name     string // what the log knows it by
-	rejected string // file for the lines that cannot be read
+	name string // what the log knows it by
 }
 
 // openInput opens a file, or standard input as -.
 func openInput(std streams, path string) (in input, err error) {
 	if path == "-" {
-		return input{io.NopCloser(std.in), "-", "stdin.rejected"}, nil
+		return input{io.NopCloser(std.in), "-"}, nil
 	}
 	if in.name, err = filepath.Abs(path); err != nil {
 		return in, err
 	}
-	in.rejected = path + ".rejected"
 	in.ReadCloser, err = os.Open(path)
 	return in, err
 }
 
 // each calls do with the importer of every file, and counts over all of them.
-func (f *importFlags) each(std streams, paths []string, log importer.Log, dry func(*mqttetl.Record) error, do func(*importer.Importer) error) (total importer.Stats, err error) {
+func (f *importFlags) each(std streams, paths []string, log importer.Log, more importer.Config, do func(*importer.Importer) error) (total importer.Stats, err error) {
+	if f.separator != "" {
+		more.Separator, _ = importer.ParseSeparator(f.separator) // checked before
+	}
+	more.Format, more.Columns, more.Source, more.Resume, more.Shared = f.format, f.columns, f.source, f.resume, f.rejected != ""
 	for _, path := range paths {
 		in, err := openInput(std, path)
 		if err != nil {
 			return total, err
 		}
-		m, err := importer.New(importer.Config{Name: in.name, In: in, Format: f.format, Columns: f.columns, Source: f.source,
-			Rejected: in.rejected, Resume: f.resume, Dry: dry}, log)
+		c := more
+		c.Name, c.In, c.Rejected = in.name, in, f.rejectedOf(path)
+		if c.Bad != nil {
+			c.Bad = func(line int64, why error) { more.Bad(line, fmt.Errorf("%s:%d: %w", path, line, why)) }
+		}
+		m, err := importer.New(c, log)
 		if err == nil {
 			err = do(m)
 			s := m.Stats()
 			total.Imported += s.Imported
 			total.Rejected += s.Rejected
 			total.Before += s.Before
-			if s.Rejected > 0 && dry == nil {
-				fmt.Fprintf(std.err, "%s: %d lines rejected, see %s\n", path, s.Rejected, in.rejected)
+			if s.Rejected > 0 && c.Dry == nil {
+				fmt.Fprintf(std.err, "%s: %d lines rejected, see %s\n", path, s.Rejected, c.Rejected)
 			}
 		}
 		if err = errors.Join(err, in.Close()); err != nil {
@@ -142,31 +232,52 @@ func importOutcome(std streams, s importer.Stats, took time.Duration) error {
 	}
 	fmt.Fprintf(std.err, "imported %d lines, rejected %d%s, in %v (%.0f/s)\n", s.Imported, s.Rejected, before,
 		took.Round(time.Millisecond), rate(uint64(s.Imported), took))
+	return unreadable(s)
+}
+
+func unreadable(s importer.Stats) error {
 	if s.Rejected > 0 {
 		return fmt.Errorf("%d lines could not be read", s.Rejected)
 	}
 	return nil
 }
 
+// dryReasons is how many lines a dry run gives the reasons for.
+const dryReasons = 10
+
 // try prints what would be imported.
 func (f *importFlags) try(ctx context.Context, std streams, paths []string) error {
-	began := time.Now()
 	var enc format.JSON
 	var line []byte
-	total, err := f.each(std, paths, nil, func(r *mqttetl.Record) error {
-		line = enc.Append(line[:0], r)
-		_, err := std.out.Write(line)
-		return err
+	said := 0
+	total, err := f.each(std, paths, nil, importer.Config{
+		Dry: func(r *mqttetl.Record) error {
+			line = enc.Append(line[:0], r)
+			_, err := std.out.Write(line)
+			return err
+		},
+		Bad: func(_ int64, why error) {
+			if said++; said <= dryReasons {
+				fmt.Fprintln(std.err, oneLine(why))
+			}
+		},
 	}, func(m *importer.Importer) error { return m.Run(ctx) })
 	if err != nil {
 		return err
 	}
-	return importOutcome(std, total, time.Since(began))
+	if said > dryReasons {
+		fmt.Fprintf(std.err, "and %d more\n", said-dryReasons)
+	}
+	fmt.Fprintf(std.err, "would import %d lines, would reject %d\n", total.Imported, total.Rejected)
+	return unreadable(total)
 }
 
 // run imports with the log open and, beside it, what drains it: an import may be
 // larger than the log.
 func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, paths []string) error {
+	if err := f.checkFiles(paths); err != nil {
+		return err
+	}
 	alone := *cfg
 	alone.Sources = nil
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -192,16 +303,19 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 	reading, cancel := context.WithCancelCause(ctx)
 	context.AfterFunc(running, func() { cancel(context.Cause(running)) })
 	err = f.files(reading, std, p, paths)
-	p.archived(reading)
+	err = errors.Join(err, p.archived(reading))
 	stop()
 	return errors.Join(actors.Wait(), err)
 }
 
 // files imports one file after the other and prints the account.
 func (f *importFlags) files(ctx context.Context, std streams, p *pipeline, paths []string) error {
+	if err := f.replaceRejected(); err != nil {
+		return err
+	}
 	line := newProgressLine(std.err, f.quiet)
 	began := time.Now()
-	total, err := f.each(std, paths, p.log, nil, func(m *importer.Importer) error {
+	total, err := f.each(std, paths, p.log, importer.Config{}, func(m *importer.Importer) error {
 		if m.Stats().Done {
 			fmt.Fprintln(std.err, "imported before; what has been added since follows")
 		}
@@ -212,8 +326,15 @@ func (f *importFlags) files(ctx context.Context, std streams, p *pipeline, paths
 		defer hide()
 		return m.Run(ctx)
 	})
-	if err != nil && mqttetl.Hint(err) == "" {
-		err = mqttetl.WithHint(err, "with --resume the same command goes on behind what is in the log")
+	if err != nil && mqttetl.Hint(err) == "" && total.Imported+total.Before > 0 {
+		hint := "with --resume the same command goes on behind what is in the log"
+		switch {
+		case errors.Is(err, importer.ErrCut):
+			hint = "what stands before it is in the log; --resume goes on behind it when the file is whole"
+		case errors.Is(err, importer.ErrBroken):
+			hint = "gzip -t and zstd -t check a file: lines that were read behind the damage may be wrong, and --resume goes on with a whole file only if none is"
+		}
+		err = mqttetl.WithHint(err, hint)
 	}
 	if err != nil {
 		return err
@@ -221,10 +342,11 @@ func (f *importFlags) files(ctx context.Context, std streams, p *pipeline, paths
 	return importOutcome(std, total, time.Since(began))
 }
 
-// archived waits, as long as the archive gets on, until it has everything.
-func (p *pipeline) archived(ctx context.Context) {
+// archived waits, as long as the archive gets on, until it has everything. It
+// is an error if it cannot be used, though the log keeps for it what it lacks.
+func (p *pipeline) archived(ctx context.Context) error {
 	if p.batcher == nil {
-		return
+		return nil
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -236,7 +358,13 @@ func (p *pipeline) archived(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
+	s := p.batcher.Stats()
+	if s.Cursor >= p.log.Stats().Last || s.Error == "" {
+		return nil
+	}
+	return codedError{mqttetl.WithHint(fmt.Errorf("%d records are in the log and not in the archive: %s", lag(s.Cursor, p.log.Stats().Last), s.Error),
+		"the service archives them when the archive can be used again"), exitIO}
 }

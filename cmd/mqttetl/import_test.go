@@ -1,8 +1,11 @@
 package main
 
 import (
+	"compress/gzip"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,5 +56,154 @@ func TestImportOfWhatSubPrints(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("missing: %q", want)
+	}
+}
+
+// badLines is a text of good lines and as many bad ones.
+func badLines(n int) string {
+	return strings.Repeat("{\"topic\":\"a\"}\nbad\n", n)
+}
+
+func TestImportDryRunTellsReasons(t *testing.T) {
+	s := newSite(t, "", "")
+	path := filepath.Join(s.dir, "f")
+	writeFile(t, path, badLines(12))
+	r := call(t, "import", "--dry-run", path)
+	want := fmt.Sprintf("%s:20: byte 1: 'b' where '{' is expected\nand 2 more\nwould import 12 lines, would reject 12\n", path)
+	if r.code != exitFailed || strings.Count(r.out, "\n") != 12 || !strings.Contains(r.err, want) || strings.Count(r.err, "expected") != 10 || !strings.HasPrefix(r.err, path+":2: ") {
+		t.Errorf("%+v", r)
+	}
+	if list, err := filepath.Glob(path + ".*"); err != nil || len(list) != 0 {
+		t.Error(list, err)
+	}
+}
+
+// What the command line has wrong is told before anything is in the log.
+func TestImportRefusals(t *testing.T) {
+	s := newSite(t, "", "")
+	file := func(name, text string) string {
+		path := filepath.Join(s.dir, name)
+		writeFile(t, path, text)
+		return path
+	}
+	good, table := file("good", badLines(1)), file("table.csv", "ts;t\n1;a\n")
+	if err := os.Mkdir(filepath.Join(s.dir, "dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mine := file("mine", badLines(1))
+	if err := os.Mkdir(mine+".rejected", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file("good.rejected", "kept\n")
+	for _, c := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"--columns foo=ts " + good, exitUsage, "--columns"},
+		{"--format csv --columns payload=nope " + table, exitUsage, "hint: --separator ';'"},
+		{"--separator ; --columns topic=t,payload=nope " + table, exitUsage, `no column "nope"`},
+		{"--separator ; " + table, exitUsage, "no column for the topic"},
+		{"--separator ;; " + table, exitUsage, "one character"},
+		{"--separator ; --format ndjson " + good, exitUsage, "for CSV"},
+		{good + " " + good + ".rejected", exitUsage, "is the file for rejected lines of"},
+		{"--rejected " + good + " " + good, exitUsage, "is the file for rejected lines of"},
+		{"--rejected " + s.dir + "/dir " + good, exitIO, "not a regular file"},
+		{"--rejected " + s.dir + "/none/r " + good, exitIO, "--rejected FILE"},
+		{good + " " + mine, exitIO, "not a regular file"},
+		{good + " " + s.dir + "/absent", exitIO, "absent"},
+		{"--resume " + s.dir + "/dir", exitIO, "is a directory"},
+	} {
+		r := call(t, append([]string{"import", "-c", s.config}, strings.Fields(c.args)...)...)
+		if r.code != c.code || !strings.Contains(r.err, c.want) || strings.Contains(r.err, "with --resume") || strings.Contains(r.err, "rejected, see") {
+			t.Errorf("%s: %+v, want %d %s", c.args, r, c.code, c.want)
+		}
+	}
+	if b, err := os.ReadFile(good + ".rejected"); err != nil || string(b) != "kept\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestImportRejectedOfAllFiles(t *testing.T) {
+	s := newSite(t, "", "")
+	all := filepath.Join(s.dir, "all")
+	a, b := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b")
+	for round, path := range []string{a, b} {
+		writeFile(t, path, badLines(round+1))
+	}
+	want := a + ":2\tbyte 1: 'b' where '{' is expected\tbad\n" + b + ":2\tbyte 1: 'b' where '{' is expected\tbad\n" + b + ":4\tbyte 1: 'b' where '{' is expected\tbad\n"
+	for _, flags := range []string{"", "", "--resume"} {
+		args := append([]string{"import", "-c", s.config, "--rejected", all, a, b}, strings.Fields(flags)...)
+		if r := call(t, args...); flags == "" && (r.code != exitFailed || !strings.Contains(r.err, b+": 2 lines rejected, see "+all)) || flags != "" && r.code != 0 {
+			t.Errorf("%+v", r)
+		}
+		if have, err := os.ReadFile(all); err != nil || string(have) != want {
+			t.Errorf("%q, %v, want %q", have, err, want)
+		}
+	}
+}
+
+// A file that is damaged or another one is told with its line, and what is in
+// the log already is not imported again.
+func TestImportResumesBehindDamage(t *testing.T) {
+	s := newSite(t, "", "")
+	path := filepath.Join(s.dir, "f.gz")
+	var text strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&text, "{\"topic\":\"t\",\"payload\":\"%x\"}\n", i*i*i)
+	}
+	pack := func(text string) string {
+		var b strings.Builder
+		w := gzip.NewWriter(&b)
+		if _, err := io.WriteString(w, text); err != nil || w.Close() != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	front := pack(text.String()[:300_000])
+	whole := front + pack(text.String()[300_000:])
+	broken := []byte(whole)
+	broken[len(front)] ^= 0xff // the second part has no header of gzip
+	for _, c := range [][]string{
+		{string(broken), "the compressed file is damaged", "hint: gzip -t"},
+		{whole[:len(whole)*3/4], "the compressed file is cut short", "hint: what stands before it is in the log; --resume"},
+	} {
+		writeFile(t, path, c[0])
+		for range 2 {
+			r := call(t, "import", "-c", s.config, "--resume", path)
+			if r.code != exitDamaged || !strings.Contains(r.err, c[1]) || !strings.Contains(r.err, "behind line ") || !strings.Contains(r.err, c[2]) {
+				t.Errorf("%+v", r)
+			}
+		}
+	}
+	writeFile(t, path, whole)
+	if r := call(t, "import", "-c", s.config, "--resume", path); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if n := s.ask(t, "SELECT count(*), count(DISTINCT payload) FROM messages"); n[0] != "20000|20000" {
+		t.Error(n)
+	}
+	writeFile(t, path, pack("{\"topic\":\"more\"}\n"+text.String()))
+	r := call(t, "import", "-c", s.config, "--resume", path)
+	if r.code != exitDamaged || !strings.Contains(r.err, "has changed since it was imported") || !strings.Contains(r.err, "hint: without --resume") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An archive that cannot be used is no success, and the records wait in the log.
+func TestImportWithoutArchive(t *testing.T) {
+	s := newSite(t, "", "")
+	path := filepath.Join(s.dir, "f")
+	writeFile(t, path, "{\"topic\":\"a\"}\n")
+	writeFile(t, s.archive(), strings.Repeat("no database ", 1000))
+	r := call(t, "import", "-c", s.config, path)
+	if r.code != exitIO || !strings.Contains(r.err, "imported 1 lines, rejected 0") || !strings.Contains(r.err, "1 records are in the log and not in the archive") {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Remove(s.archive()); err != nil {
+		t.Fatal(err)
+	}
+	if r := call(t, "import", "-c", s.config, "--resume", path); r.code != 0 || len(s.ask(t, "SELECT seq FROM messages")) != 1 {
+		t.Errorf("%+v", r)
 	}
 }

@@ -16,9 +16,10 @@ import (
 var csvFields = []string{"time", "topic", "payload", "payload_base64", "qos", "retain", "dup", "source", "properties"}
 
 // OptionError is what a command line asks for and cannot be.
-type OptionError struct{ error }
+type OptionError struct{ Err error }
 
-func (e OptionError) Unwrap() error { return e.error }
+func (e OptionError) Error() string { return e.Err.Error() }
+func (e OptionError) Unwrap() error { return e.Err }
 
 func badOption(format string, args ...any) error { return OptionError{fmt.Errorf(format, args...)} }
 

@@ -24,6 +24,15 @@ const (
 	peekSize = 4096
 )
 
+// Why a decompressor cannot go on. Both wrap mqttetl.ErrDamaged.
+var (
+	// ErrCut: the file ends too early. What it held before that is right.
+	ErrCut = fmt.Errorf("the compressed file is cut short or %w", mqttetl.ErrDamaged)
+	// ErrBroken: the file holds something else than was written. The formats
+	// notice some of it only in a check sum at their end: lines before may be wrong.
+	ErrBroken = fmt.Errorf("the compressed file is %w", mqttetl.ErrDamaged)
+)
+
 // errLong is a line that was passed over without being kept.
 var errLong = fmt.Errorf("longer than %d MiB", maxLine>>20)
 
@@ -84,7 +93,11 @@ func (s *source) damaged(err error) error {
 	case errors.Is(err, zstd.ErrUnknownDictionary):
 		return mqttetl.WithHint(fmt.Errorf("it is compressed with a dictionary: %w", err), "zstd -dc -D DICTIONARY FILE | mqttetl import -")
 	}
-	return fmt.Errorf("the compressed file is cut short or %w: %w", mqttetl.ErrDamaged, err)
+	kind := ErrBroken
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		kind = ErrCut
+	}
+	return fmt.Errorf("%w: %w", kind, err)
 }
 
 // packed is what a compressed file holds.
