@@ -58,12 +58,14 @@ flight (package forward/replay says exactly what).
 
 On a terminal, space pauses and goes on, and q quits.
 
-Exit codes: 0 played, 1 records were refused, 65 damaged or foreign stores, 69
-the destination cannot be reached, went away or refused a record, 74 an archive or
-a file that a flag names cannot be read, 77 the destination does not let us in.`,
+Exit codes: 0 played, 1 records were refused, 2 flags, or a --resume file of other
+flags or of something else, 65 damaged or foreign stores, or a stream that takes
+what core NATS was to get, 69 the destination cannot be reached, went away or
+refused a record, 74 an archive or a file that a flag names cannot be read, 77 the
+destination does not let us in.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
   mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --subject-prefix again --speed max --resume again.pos
-  mqttetl replay --to nats://127.0.0.1:4222 --subject-prefix again --topic 'factory/#' --topic-map 'factory/(.*)=test/$1'
+  mqttetl replay --to nats://127.0.0.1:4222 --subject-prefix test --topic 'factory/#' --topic-map 'factory/(.*)=line/$1'
   mqttetl replay --to - --max-gap 1s --seq 100..200`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
