@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -272,6 +273,18 @@ func (f *importFlags) try(ctx context.Context, std streams, paths []string) erro
 	return unreadable(total)
 }
 
+// locked is a writer for several goroutines.
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
 // run imports with the log open and, beside it, what drains it: an import may be
 // larger than the log.
 func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, paths []string) error {
@@ -280,6 +293,8 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 	}
 	alone := *cfg
 	alone.Sources = nil
+	line := newProgressLine(std.err, f.quiet)
+	std.err = &locked{w: std.err} // the parts write to it too
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	p, err := open(&alone, time.Now(), logger, prometheus.NewRegistry())
 	if errors.Is(err, mqttetl.ErrLocked) {
@@ -302,18 +317,17 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 	}
 	reading, cancel := context.WithCancelCause(ctx)
 	context.AfterFunc(running, func() { cancel(context.Cause(running)) })
-	err = f.files(reading, std, p, paths)
+	err = f.files(reading, std, line, p, paths)
 	err = errors.Join(err, p.archived(reading))
 	stop()
 	return errors.Join(actors.Wait(), err)
 }
 
 // files imports one file after the other and prints the account.
-func (f *importFlags) files(ctx context.Context, std streams, p *pipeline, paths []string) error {
+func (f *importFlags) files(ctx context.Context, std streams, line *progressLine, p *pipeline, paths []string) error {
 	if err := f.replaceRejected(); err != nil {
 		return err
 	}
-	line := newProgressLine(std.err, f.quiet)
 	began := time.Now()
 	total, err := f.each(std, paths, p.log, importer.Config{}, func(m *importer.Importer) error {
 		if m.Stats().Done {

@@ -145,10 +145,10 @@ func TestBadLines(t *testing.T) {
 
 func TestRefusesWhatItCannotKnow(t *testing.T) {
 	for text, want := range map[string]string{
-		"a/b 21.5\n": "neither NDJSON", "\xff\xfe{\x00": "UTF-16", "\xfe\xff\x00{": "iconv -f UTF-16", "\x1f\x8bno": "cut short", "\x1f\x8bno header of gzip": "the compressed file is damaged: gzip: invalid header",
-		"\xfd7zXZ\x00\x00\x04\xe6": "compressed by xz", "BZh91AY&SY\x12\x34": "compressed by bzip2",
+		"a/b 21.5\n": "neither NDJSON", "\xff\xfe{\x00": "UTF-16", "\xfe\xff\x00{": "iconv -f UTF-16 -t UTF-8 FILE |", "\x1f\x8bno": "cut short", "\x1f\x8bno header of gzip": "the compressed file is damaged: gzip: invalid header",
+		"\xfd7zXZ\x00\x00\x04\xe6": "xz -dc FILE |", "BZh91AY&SY\x12\x34": "bzip2 -dc FILE |",
 	} {
-		if _, _, err := dry(Config{}, []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := dry(Config{}, []byte(text)); err == nil || !strings.Contains(err.Error()+mqttetl.Hint(err), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl"
 )
 
 // scanner reads JSON (RFC 8259) of one line in place: strings without escapes
@@ -245,7 +247,7 @@ func checkBeginning(p []byte) error {
 		return nil
 	}
 	if mark := binary.BigEndian.Uint16(p); mark == 0xfffe || mark == 0xfeff {
-		return errors.New("the file is UTF-16: iconv -f UTF-16 -t UTF-8 makes it readable")
+		return mqttetl.WithHint(errors.New("the file is UTF-16, and UTF-8 is read here"), "iconv -f UTF-16 -t UTF-8 FILE | mqttetl import -")
 	}
 	return nil
 }
