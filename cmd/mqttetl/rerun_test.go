@@ -273,6 +273,11 @@ func TestRerunFindsBirths(t *testing.T) {
 	if r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics"); r.code != 0 {
 		t.Fatalf("%+v", r)
 	}
+	for _, end := range []string{"-wal", "-shm"} { // no service is there to use them
+		if _, err := os.Stat(w.archive() + end); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left, %v", end, err)
+		}
+	}
 	got := strings.Join(w.ask(t, `SELECT seq, message, metric, value FROM metrics ORDER BY seq, rowid`), "\n")
 	if !strings.HasPrefix(got, "1|NDATA|Inputs/Temperature|20.5\n2|NBIRTH|bdSeq|3\n") || !strings.HasSuffix(got, "\n3|NDATA|Inputs/Temperature|21.75") {
 		t.Errorf("metrics:\n%s", got)
