@@ -3,7 +3,12 @@ package forward
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // takenTimeout bounds the question which stream takes a subject.
@@ -13,7 +18,7 @@ const takenTimeout = 2 * time.Second
 // cfg.SubjectPrefix, "" where there is none, JetStream is off, or the login may
 // not ask. It has a connection of its own: a question that is not permitted is
 // an error of the connection. cfg.Stream does not matter. An error is one of
-// connecting.
+// connecting, or of a JetStream that does not answer for the moment.
 func TakenBy(ctx context.Context, cfg Config) (stream string, err error) {
 	asking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -28,15 +33,28 @@ func TakenBy(ctx context.Context, cfg Config) (stream string, err error) {
 	if err != nil {
 		return "", err
 	}
+	what := "ask which stream takes " + cfg.SubjectPrefix + ".>"
 	m, err := c.RequestWithContext(asking, "$JS.API.STREAM.NAMES", question)
-	if err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(context.Cause(asking), nats.ErrPermissionViolation):
+		return "", nil
+	default:
+		return "", unavailable(what, context.Cause(asking))
 	}
 	var answer struct {
-		Streams []string `json:"streams"`
+		Streams []string            `json:"streams"`
+		Error   *jetstream.APIError `json:"error"`
 	}
-	if json.Unmarshal(m.Data, &answer) != nil || len(answer.Streams) == 0 {
-		return "", nil // an error of JetStream is no stream either
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return "", unavailable(what, err)
 	}
-	return answer.Streams[0], nil
+	if e := answer.Error; e != nil && (e.ErrorCode == jetstream.JSErrCodeJetStreamNotEnabled || e.ErrorCode == jetstream.JSErrCodeJetStreamNotEnabledForAccount) {
+		return "", nil
+	} else if e != nil {
+		return "", unavailable(what, e)
+	}
+	return strings.Join(answer.Streams[:min(1, len(answer.Streams))], ""), nil
 }

@@ -154,7 +154,7 @@ func (f *destinationFlags) checkTaken(ctx context.Context) error {
 	}
 	err = fmt.Errorf("stream %s takes subjects of %s.>: it would store what is played, under the original ids and unconfirmed", stream, f.subjectPrefix)
 	return codedError{mqttetl.WithHint(err, fmt.Sprintf(
-		"--stream %s plays into it, confirmed and each record once; --subject-prefix plays elsewhere; --new-ids has it stored again as new messages", stream)), exitDamaged}
+		"--stream %s plays into it, confirmed and each record once; --subject-prefix plays elsewhere; --new-ids has it stored again as new messages", stream)), exitUnreachable}
 }
 
 func (f *destinationFlags) nats(ids string) forward.Config {

@@ -64,7 +64,10 @@ func newRoot(std streams) *cobra.Command {
 		Use:   "mqttetl COMMAND",
 		Short: "Keep MQTT messages: on disk before PUBACK, then in SQLite and NATS JetStream",
 		Long: `mqttetl subscribes to MQTT brokers and acknowledges a message when it is on disk.
-From its log it fills an SQLite archive and a NATS JetStream stream.`,
+From its log it fills an SQLite archive and a NATS JetStream stream.
+
+Every command exits 2 when its command line cannot be run; what else it exits
+with, its own help says.`,
 		Example: `  mqttetl demo --duration 10s
   mqttetl config example > mqttetl.yaml
   mqttetl run -c mqttetl.yaml`,

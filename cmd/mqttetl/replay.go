@@ -59,8 +59,8 @@ flight (package forward/replay says exactly what).
 On a terminal, space pauses and goes on, and q quits.
 
 Exit codes: 0 played, 1 records were refused, 2 flags, or a --resume file of other
-flags or of something else, 65 damaged or foreign stores, or a stream that takes
-what core NATS was to get, 69 the destination cannot be reached, went away or
+flags or of something else, 65 damaged or foreign stores, 69 a stream takes
+what core NATS was to get, or the destination cannot be reached, went away or
 refused a record, 74 an archive or a file that a flag names cannot be read, 77 the
 destination does not let us in.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10

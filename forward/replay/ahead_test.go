@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,45 @@ func (o *ordered) Send(_ context.Context, r *mqttetl.Record) error {
 func (*ordered) Flush(context.Context) error { return nil }
 func (*ordered) Drain(context.Context) error { return nil }
 
-// Of a record that was sent, no destination needs anything any more.
+// Of a record that was sent, MQTT needs nothing any more.
+func TestSendCopiesMQTT(t *testing.T) {
+	b := newPicky(t, "")
+	p := NewPlayer(Config{})
+	to, err := OpenMQTT(t.Context(), MQTTConfig{URL: b.url, QoS: 1}, p.Confirmed, p.Refused, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	const messages = 2000
+	r := mqttetl.Record{Message: mqttetl.Message{Topic: []byte("t")}}
+	large := bytes.Repeat([]byte("-"), 100<<10) // more than is gathered before a write
+	for i := range messages {
+		r.Seq, r.Payload = mqttetl.Seq(i+1), fmt.Appendf(r.Payload[:0], "%04d", i)
+		if i%100 == 0 {
+			r.Payload = append(r.Payload, large...)
+		}
+		if err := to.Send(t.Context(), &r); err != nil {
+			t.Fatal(err)
+		}
+		clear(r.Payload)
+	}
+	if err := to.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range messages {
+		want := fmt.Sprintf("%04d", i)
+		if i%100 == 0 {
+			want += string(large)
+		}
+		if !b.got[want] {
+			t.Fatalf("message %d did not arrive as it was", i)
+		}
+	}
+}
+
+// Of a record that was sent, NATS needs nothing any more.
 func TestSendCopies(t *testing.T) {
 	n, err := servers.StartNATS(t.TempDir())
 	if err != nil {

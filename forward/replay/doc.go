@@ -56,7 +56,8 @@ type Destination interface {
 }
 
 // Confirm is called by a Destination, from any goroutine but in order, when all
-// records up to upTo are confirmed, n of them since the call before.
+// records up to upTo are confirmed, n of them since the call before. It may be
+// called with the Destination's lock held, and does not call it.
 type Confirm func(upTo mqttetl.Seq, n int)
 
 // Refusal is the answer of a destination to one record that it will never take.

@@ -40,8 +40,12 @@ const (
 	streamWindowBytes = 32 << 20
 )
 
-// patience is how long a destination may be in trouble before the replay ends.
-const patience = 10 * time.Second
+// patience is how long a destination may be in trouble before the replay ends. A
+// test has more.
+var patience = 10 * time.Second
+
+// lookEvery is how often it is looked whether the trouble is one that stays.
+const lookEvery = 100 * time.Millisecond
 
 // OpenJetStream connects, makes the stream if it is absent, and returns the last
 // record with the ids of cfg.LogID that the stream holds, 0 if there is none.
@@ -60,7 +64,7 @@ func OpenJetStream(ctx context.Context, cfg forward.Config, confirmed Confirm, r
 	go j.run(run)
 	wait, cancel := context.WithTimeoutCause(ctx, patience, errors.New("it does not answer"))
 	defer cancel()
-	look := time.NewTicker(patience / 100)
+	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
 		select {

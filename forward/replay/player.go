@@ -199,7 +199,7 @@ func (p *Player) play(ctx context.Context, to Destination) error {
 			return err
 		}
 		if a := p.Account(); a.Sent != a.Confirmed { // which Drain has promised
-			return fmt.Errorf("%d records were sent, %d are confirmed", a.Sent, a.Confirmed)
+			return fmt.Errorf("%w: %d records were sent, %d are confirmed", mqttetl.ErrUnavailable, a.Sent, a.Confirmed)
 		}
 		p.mu.Lock()
 		p.account.Passes++

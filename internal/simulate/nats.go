@@ -114,7 +114,7 @@ func (t *NATS) openStream(ctx context.Context, cfg NATSConfig) (err error) {
 			"nats-server -js turns it on; without --stream messages go to core NATS")
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == subjectsOverlap {
-		return mqttetl.WithHint(err, fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", cfg.Prefix))
+		return mqttetl.WithHint(fmt.Errorf("%w (%w)", err, mqttetl.ErrUnavailable), fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", cfg.Prefix))
 	}
 	return err
 }

@@ -235,6 +235,9 @@ func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqtt
 		if err := r.snapshot(s.run); err != nil {
 			return nil, 0, failed(r.path, fmt.Sprintf("read records from %d on", from), err)
 		}
+		if before := r.room.recs; len(s.recs) < len(before) {
+			clear(before[len(s.recs):]) // which may hold on to large payloads
+		}
 		r.room.recs, r.found = s.recs, len(s.recs)
 		if len(s.recs) > 0 {
 			return s.recs, s.next - 1, nil
