@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,51 +12,30 @@ import (
 	"github.com/mqttetl/mqttetl/forward/replay"
 )
 
-// settings is all that decides what is sent where: name=value, as settingNames
-// has them. It stands in the resume file.
+// settings is all that decides what is sent where, as flags with their values in
+// JSON. It stands in the resume file.
 func (f *replayFlags) settings() string {
-	return fmt.Sprintf("to=%s stream=%s subject=%s qos=%d no-retain=%v new-ids=%v since=%s until=%s seq=%s topics=%q sources=%q limit=%d prefix=%q maps=%q",
-		redacted(f.to), f.stream, f.subjectPrefix, f.qos, f.noRetain, f.newIDs, f.since, f.until, f.seq, f.topics, f.sources, f.limit, f.topicPrefix, f.topicMaps)
+	text, _ := json.Marshal([]setting{ // of strings, which cannot fail
+		{"to", redacted(f.to)}, {"stream", f.stream}, {"subject-prefix", f.subjectPrefix}, {"qos", fmt.Sprint(f.qos)},
+		{"no-retain", fmt.Sprint(f.noRetain)}, {"new-ids", fmt.Sprint(f.newIDs)}, {"since", f.since}, {"until", f.until}, {"seq", f.seq},
+		{"topic", fmt.Sprintf("%q", f.topics)}, {"source", fmt.Sprintf("%q", f.sources)}, {"limit", fmt.Sprint(f.limit)},
+		{"topic-prefix", f.topicPrefix}, {"topic-map", fmt.Sprintf("%q", f.topicMaps)},
+	})
+	return string(text)
 }
 
-// settingNames are the names in settings, in their order, with their flags.
-var settingNames = [][2]string{
-	{"to", "to"}, {"stream", "stream"}, {"subject", "subject-prefix"}, {"qos", "qos"}, {"no-retain", "no-retain"}, {"new-ids", "new-ids"},
-	{"since", "since"}, {"until", "until"}, {"seq", "seq"}, {"topics", "topic"}, {"sources", "source"}, {"limit", "limit"},
-	{"prefix", "topic-prefix"}, {"maps", "topic-map"},
-}
-
-// splitSettings is the values of settings, in the order of settingNames; nil if
-// it is none.
-func splitSettings(s string) (values []string) {
-	for i, name := range settingNames {
-		rest, ok := strings.CutPrefix(s, name[0]+"=")
-		if !ok {
-			return nil
-		}
-		if i == len(settingNames)-1 {
-			return append(values, rest)
-		}
-		next := " " + settingNames[i+1][0] + "="
-		at := strings.Index(rest, next)
-		if at < 0 {
-			return nil
-		}
-		values, s = append(values, rest[:at]), rest[at+1:]
-	}
-	return nil
-}
+type setting struct{ Flag, Value string }
 
 // otherFlags is the flags that are not those of the beginning: was → is.
 func otherFlags(was, is string) string {
-	before, now := splitSettings(was), splitSettings(is)
-	if before == nil || now == nil {
-		return was + " → " + is
+	var before, now []setting
+	if errors.Join(json.Unmarshal([]byte(was), &before), json.Unmarshal([]byte(is), &now)) != nil || len(before) != len(now) {
+		return was + " → " + is // of another version
 	}
 	var changed []string
-	for i, name := range settingNames {
-		if before[i] != now[i] {
-			changed = append(changed, fmt.Sprintf("--%s: %s → %s", name[1], shownSetting(before[i]), shownSetting(now[i])))
+	for i, s := range now {
+		if s != before[i] {
+			changed = append(changed, fmt.Sprintf("--%s: %s → %s", s.Flag, shownSetting(before[i].Value), shownSetting(s.Value)))
 		}
 	}
 	return strings.Join(changed, ", ")
