@@ -50,7 +50,8 @@ Other lines are read as --format says, in the letters of mosquitto_sub -F:
 A line that cannot be read stops nothing: it is written, with its number and the
 reason, to FILE.rejected, of standard input to stdin.rejected here, or with
 --rejected for all files to one, in which numbers have the file before them.
-Without --resume what was in that file is replaced.
+Without --resume what was in that file is replaced, but not a file of --rejected
+that holds lines of files not named now: it is added to.
 
 How far a file has been read is kept in the log: with --resume an import that
 was interrupted, killed even, goes on behind it, and each line is in the log
@@ -148,12 +149,25 @@ func (f *importFlags) checkFiles(paths []string) error {
 	return nil
 }
 
-// replaceRejected takes away what an earlier import has left in --rejected.
-func (f *importFlags) replaceRejected() (err error) {
+// replaceRejected takes away what an earlier import of these files has left in
+// --rejected, unless lines of other files stand there too.
+func (f *importFlags) replaceRejected(paths []string) (err error) {
 	if f.rejected == "" {
 		return nil
 	}
 	if f.rejected, err = filepath.Abs(f.rejected); err != nil || f.resume {
+		return err
+	}
+	names := map[string]bool{}
+	for _, path := range paths {
+		name, err := inputName(path)
+		if err != nil {
+			return err
+		}
+		names[name] = true
+	}
+	only, err := importer.HoldsOnly(f.rejected, names)
+	if err != nil || !only {
 		return err
 	}
 	if err = os.Truncate(f.rejected, 0); errors.Is(err, os.ErrNotExist) {
@@ -179,13 +193,22 @@ type input struct {
 	name string // what the log knows it by
 }
 
+// inputName is what the log knows an input by.
+func inputName(path string) (string, error) {
+	if path == "-" {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
 // openInput opens a file, or standard input as -.
 func openInput(std streams, path string) (in input, err error) {
-	if path == "-" {
-		return input{io.NopCloser(std.in), "-"}, nil
-	}
-	if in.name, err = filepath.Abs(path); err != nil {
+	if in.name, err = inputName(path); err != nil {
 		return in, err
+	}
+	if path == "-" {
+		in.ReadCloser = io.NopCloser(std.in)
+		return in, nil
 	}
 	in.ReadCloser, err = os.Open(path)
 	return in, err
@@ -325,7 +348,7 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 
 // files imports one file after the other and prints the account.
 func (f *importFlags) files(ctx context.Context, std streams, line *progressLine, p *pipeline, paths []string) error {
-	if err := f.replaceRejected(); err != nil {
+	if err := f.replaceRejected(paths); err != nil {
 		return err
 	}
 	began := time.Now()

@@ -143,6 +143,24 @@ func TestImportRejectedOfAllFiles(t *testing.T) {
 	}
 }
 
+// A file of --rejected is not begun anew while lines of other files stand there.
+func TestImportKeepsRejectedOfOthers(t *testing.T) {
+	s := newSite(t, "", "")
+	all := filepath.Join(s.dir, "all")
+	a, b := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b")
+	writeFile(t, a, badLines(1))
+	writeFile(t, b, badLines(1))
+	line := func(path string) string { return path + ":2\tbyte 1: 'b' where '{' is expected\tbad\n" }
+	for _, c := range []struct{ path, want string }{{a, line(a)}, {a, line(a)}, {b, line(a) + line(b)}, {b, line(a) + line(b) + line(b)}} {
+		if r := call(t, "import", "-c", s.config, "--rejected", all, c.path); r.code != exitFailed {
+			t.Errorf("%+v", r)
+		}
+		if have, err := os.ReadFile(all); err != nil || string(have) != c.want {
+			t.Errorf("%q, %v, want %q", have, err, c.want)
+		}
+	}
+}
+
 // A file that is damaged or another one is told with its line, and what is in
 // the log already is not imported again.
 func TestImportResumesBehindDamage(t *testing.T) {

@@ -13,7 +13,7 @@ func (m *Importer) hand(ctx context.Context) error {
 	if err := m.bad.flush(); err != nil {
 		return err
 	}
-	m.at.RejectedBytes = m.bad.size
+	m.at.RejectedBytes = m.bad.noted()
 	b := m.batch
 	m.batch = nil
 	if b == nil {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 )
 
@@ -14,11 +13,18 @@ import (
 // comes: number, reason and line, with tabs between.
 type rejects struct {
 	path   string
-	prefix string // of the number
+	prefix string // of the number, in a file that is shared
 	size   int64
 	new    bool // lines that may not be durable
 	f      *os.File
 	w      *bufio.Writer
+	text   []byte
+
+	// Lines of this input, behind the number after, that stand among those of
+	// others already, and where the first may begin.
+	after int64
+	stand map[int64]uint64
+	from  int64
 }
 
 // keepLine is how much of a rejected line is kept.
@@ -49,12 +55,12 @@ func CheckRejected(path string) error {
 
 // openRejects goes on where the log says that the file ends: what is there
 // beyond was written by an import that was killed before the log knew of it. A
-// file that others write too ends where it does, unless the log knows of this
-// import as the last that wrote there; so the log is told before the first line.
+// file that others write too ends, for an import that the log does not know to
+// have written there, where it does now; the log is told before the first line.
 func (m *Importer) openRejects(ctx context.Context) error {
 	m.bad = &rejects{path: m.cfg.Rejected, size: m.at.RejectedBytes}
 	same := m.known && m.at.RejectedFile == m.cfg.shared()
-	m.at.RejectedFile = m.cfg.shared()
+	m.at.RejectedFile, m.at.Done = m.cfg.shared(), false
 	if !m.cfg.Shared && (!same || m.bad.size == 0) {
 		m.bad.size = 0
 		return m.bad.remove()
@@ -62,9 +68,9 @@ func (m *Importer) openRejects(ctx context.Context) error {
 	if !m.cfg.Shared {
 		return m.bad.open()
 	}
-	m.bad.prefix = m.cfg.Name + ":"
-	if same && !m.at.Done {
-		return m.bad.open()
+	m.bad.prefix, m.bad.after = m.cfg.Name+":", m.at.Lines
+	if same {
+		return m.bad.openShared()
 	}
 	info, err := os.Stat(m.cfg.Rejected)
 	if err == nil {
@@ -72,7 +78,6 @@ func (m *Importer) openRejects(ctx context.Context) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	m.at.RejectedBytes, m.at.Done = m.bad.size, false
 	return errors.Join(m.hand(ctx), m.drain())
 }
 
@@ -88,8 +93,12 @@ func (r *rejects) remove() error {
 	return err
 }
 
+// open goes on behind r.size.
 func (r *rejects) open() (err error) {
-	if r.f, err = os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o640); err != nil {
+	if r.prefix != "" {
+		return r.openShared()
+	}
+	if r.f, err = os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640); err != nil {
 		return err
 	}
 	info, err := r.f.Stat()
@@ -97,22 +106,35 @@ func (r *rejects) open() (err error) {
 		r.size = min(r.size, info.Size()) // it may have been taken away
 		err = r.f.Truncate(r.size)
 	}
-	if err == nil {
-		_, err = r.f.Seek(r.size, io.SeekStart)
-	}
 	r.w = bufio.NewWriter(r.f)
 	return err
 }
 
+// add writes a line down. In a file that is shared it stays one line whatever it
+// holds, and goes to the file as a whole: a kill leaves no part for others to
+// go on behind.
 func (r *rejects) add(number int64, why error, line []byte) error {
 	if r.f == nil {
 		if err := r.open(); err != nil {
 			return err
 		}
 	}
-	n, err := fmt.Fprintf(r.w, "%s%d\t%s\t%s\n", r.prefix, number, bytes.ReplaceAll([]byte(why.Error()), []byte("\n"), []byte(" ")), line[:min(len(line), keepLine)])
-	r.size += int64(n)
+	line = line[:min(len(line), keepLine)]
+	if r.prefix != "" {
+		line = bytes.ReplaceAll(line, []byte("\n"), []byte(`\n`))
+	}
+	r.text = fmt.Appendf(r.text[:0], "%s%d\t%s\t%s\n", r.prefix, number, bytes.ReplaceAll([]byte(why.Error()), []byte("\n"), []byte(" ")), line)
 	r.new = true
+	if r.stands(number, r.text) {
+		return nil
+	}
+	if len(r.text) > r.w.Available() {
+		if err := r.w.Flush(); err != nil {
+			return err
+		}
+	}
+	n, err := r.w.Write(r.text)
+	r.size += int64(n)
 	return err
 }
 

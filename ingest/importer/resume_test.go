@@ -109,6 +109,97 @@ func TestRejectedTogether(t *testing.T) {
 	check(87)
 }
 
+// A file for rejected lines to which another import has added between a kill and
+// the resuming: what the other wrote stays, and each own line stands there once.
+func TestRejectedBetweenKillAndResume(t *testing.T) {
+	text := func(name string) string {
+		var s strings.Builder
+		for i := range 300 {
+			if fmt.Fprintf(&s, "{\"topic\":\"t\",\"source\":\"s%d\"}\n", i/10); i%7 == 0 {
+				fmt.Fprintf(&s, "bad %s\n", name)
+			}
+		}
+		return s.String()
+	}
+	for _, torn := range []string{"", "/a:9", "other text"} { // what a power cut may leave of a line
+		dir := t.TempDir()
+		rejected := filepath.Join(dir, "all")
+		cfg := func(name string) Config { return Config{Name: name, Rejected: rejected, Shared: true, Resume: true} }
+		others := 0
+		for round := 0; ; round++ {
+			l, stop := running(t, filepath.Join(dir, "log"))
+			_, err := imports(t, &stopping{l, 4}, cfg("/a"), text("a"))
+			if err == nil {
+				stop()
+				break
+			}
+			if !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			if round%2 == 0 { // else it is the last that wrote there
+				if round == 2 {
+					appendFile(t, rejected, torn)
+				}
+				if s, err := imports(t, l, cfg(fmt.Sprint("/a:", round)), text("b")); err != nil || s.Rejected != 43 {
+					t.Fatal(s, err)
+				}
+				others++
+			}
+			stop()
+		}
+		b, err := os.ReadFile(rejected)
+		count := map[string]int{}
+		for line := range strings.Lines(string(b)) {
+			count[line]++
+		}
+		own, other := 0, 0
+		for line, n := range count {
+			switch {
+			case strings.HasSuffix(line, "expected\tbad a\n") && strings.HasPrefix(line, "/a:") && n == 1:
+				own++
+			case strings.HasSuffix(line, "expected\tbad b\n") && strings.HasPrefix(line, "/a:") && n == 1:
+				other++
+			case line != torn+"\n":
+				t.Errorf("%d times %q", n, line)
+			}
+		}
+		if err != nil || others < 3 || own != 43 || other != 43*others {
+			t.Errorf("torn %q: %d own lines, want 43, %d of %d others, %v", torn, own, other, others, err)
+		}
+	}
+}
+
+func appendFile(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+}
+
+// A rejected row of CSV that goes over several lines is one line of a file that
+// is shared, which therefore is known as this input's own.
+func TestRejectedRowOfSeveralLines(t *testing.T) {
+	l, stop := running(t, t.TempDir())
+	defer stop()
+	rejected := filepath.Join(t.TempDir(), "all")
+	if s, err := imports(t, l, Config{Name: "/t", Rejected: rejected, Shared: true}, "topic,payload\na,\"x\ny\",z\n"); err != nil || s.Rejected != 1 {
+		t.Fatal(s, err)
+	}
+	want := "/t:3\t3 fields, the header has 2\ta,\"x\\ny\",z\n"
+	if b, err := os.ReadFile(rejected); err != nil || string(b) != want {
+		t.Errorf("%q, %v, want %q", b, err, want)
+	}
+	for names, want := range map[string]bool{"/t": true, "/": false, "/t:3": false} {
+		if only, err := HoldsOnly(rejected, map[string]bool{names: true}); err != nil || only != want {
+			t.Errorf("%s: %v, %v", names, only, err)
+		}
+	}
+}
+
 func TestCheckRejected(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
