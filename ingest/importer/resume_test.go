@@ -115,7 +115,7 @@ func TestRejectedBetweenKillAndResume(t *testing.T) {
 	text := func(name string) string {
 		var s strings.Builder
 		for i := range 300 {
-			if fmt.Fprintf(&s, "{\"topic\":\"t\",\"source\":\"s%d\"}\n", i/10); i%7 == 0 {
+			if fmt.Fprintf(&s, "{\"topic\":\"t\",\"source\":\"s%d\"}\n", i/10); i%2 == 0 {
 				fmt.Fprintf(&s, "bad %s\n", name)
 			}
 		}
@@ -128,7 +128,7 @@ func TestRejectedBetweenKillAndResume(t *testing.T) {
 		others := 0
 		for round := 0; ; round++ {
 			l, stop := running(t, filepath.Join(dir, "log"))
-			_, err := imports(t, &stopping{l, 4}, cfg("/a"), text("a"))
+			_, err := imports(t, &stopping{l, 1 + 3*(round%3/2)}, cfg("/a"), text("a"))
 			if err == nil {
 				stop()
 				break
@@ -136,11 +136,11 @@ func TestRejectedBetweenKillAndResume(t *testing.T) {
 			if !errors.Is(err, errKilled) {
 				t.Fatal(err)
 			}
-			if round%2 == 0 { // else it is the last that wrote there
-				if round == 2 {
+			if round%3 == 2 { // else it is the last that wrote there
+				if round == 5 {
 					appendFile(t, rejected, torn)
 				}
-				if s, err := imports(t, l, cfg(fmt.Sprint("/a:", round)), text("b")); err != nil || s.Rejected != 43 {
+				if s, err := imports(t, l, cfg(fmt.Sprint("/a:", round)), text("b")); err != nil || s.Rejected != 150 {
 					t.Fatal(s, err)
 				}
 				others++
@@ -163,8 +163,8 @@ func TestRejectedBetweenKillAndResume(t *testing.T) {
 				t.Errorf("%d times %q", n, line)
 			}
 		}
-		if err != nil || others < 3 || own != 43 || other != 43*others {
-			t.Errorf("torn %q: %d own lines, want 43, %d of %d others, %v", torn, own, other, others, err)
+		if err != nil || others < 3 || own != 150 || other != 150*others {
+			t.Errorf("torn %q: %d own lines, want 150, %d of %d others, %v", torn, own, other, others, err)
 		}
 	}
 }
