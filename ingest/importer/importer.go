@@ -58,9 +58,18 @@ type position struct {
 	HeadBytes                         int    // so many bytes of the beginning
 	Head                              string // have this fingerprint: the file may have grown since
 	Done                              bool
-	Sum                               uint32 // CRC-32C of the Offset bytes; 0: not known
-	RejectedFile                      string // "" if it was this file's own
+	Sum                               uint32  // CRC-32C of the Offset bytes; 0: not known
+	RejectedFile                      string  // "" if it was this file's own
+	Open                              openEnd `json:",omitempty"`
 }
+
+// openEnd is what the last line lacked that was read, at the end of the file.
+type openEnd int
+
+const (
+	openLine  openEnd = 1 + iota // its line end
+	openField                    // the closing quote of a CSV field
+)
 
 // ErrChanged: the file is another than the one of which the log keeps how far it
 // was read.
@@ -121,7 +130,9 @@ func (m *Importer) open() error {
 		return err
 	}
 	m.at.HeadBytes, m.at.Head, m.at.RejectedFile = len(head), fingerprint(head), m.cfg.shared()
-	m.took()
+	if m.lines.open == 0 { // a header that may still grow has not been read
+		m.took()
+	}
 	if m.cfg.Dry != nil || !m.cfg.Resume {
 		return nil
 	}
@@ -188,7 +199,9 @@ func (m *Importer) resume(head []byte) error {
 	if at.HeadBytes > len(head) || fingerprint(head[:at.HeadBytes]) != at.Head {
 		return changed("it begins differently")
 	}
-	if err := m.lines.skip(at); err != nil {
+	if at.Offset == 0 { // nothing has been read
+		at.Lines, at.Offset, at.Sum = m.at.Lines, m.at.Offset, m.at.Sum
+	} else if err := m.lines.skip(at); err != nil {
 		return err
 	}
 	m.known, m.at = true, at
@@ -267,6 +280,7 @@ func (m *Importer) read(ctx context.Context) error {
 // took moves the position behind the line that has been read.
 func (m *Importer) took() {
 	m.at.Lines, m.at.Offset, m.at.Sum = m.lines.number, m.lines.offset, m.lines.sum
+	m.at.Open = m.lines.open
 }
 
 // show brings the stats up to date.
@@ -295,6 +309,7 @@ func (m *Importer) line() ([]byte, error) {
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil // the quote that does not close is found again
+		m.lines.open = openField
 	}
 	return bytes.TrimSuffix(all, []byte("\r")), err
 }

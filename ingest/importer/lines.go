@@ -118,6 +118,7 @@ type lines struct {
 	offset int64 // bytes of whole lines
 	number int64
 	sum    uint32 // CRC-32C of them
+	open   openEnd
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -166,7 +167,34 @@ func (l *lines) skip(at position) error {
 		return changed(fmt.Sprintf("the %d lines that were read before are others now", at.Lines))
 	}
 	l.number = at.Lines
-	return nil
+	return l.closed(at.Open)
+}
+
+// closed sees to it that a line that was open when it was read has not grown,
+// and passes over a line end that it has got since.
+func (l *lines) closed(open openEnd) error {
+	if open == 0 {
+		return nil
+	}
+	next, err := l.r.Peek(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	end := 0
+	switch {
+	case len(next) == 0:
+		return nil
+	case next[0] == '\n':
+		end = 1
+	case string(next) == "\r\n":
+		end = 2
+	}
+	if end == 0 || open == openField {
+		return mqttetl.WithHint(fmt.Errorf("%w: its last line then, line %d, was read without an end, and has grown", ErrChanged, l.number),
+			"the log keeps what was read of that line: imported into another log the file is right, and without --resume it is added to this one from its beginning")
+	}
+	_, err = io.CopyN(l, l.r, int64(end))
+	return err
 }
 
 // next returns the next line without its end, valid until the next call. At the
@@ -193,7 +221,10 @@ func (l *lines) next() ([]byte, error) {
 		return nil, err
 	}
 	l.took(whole)
-	whole = bytes.TrimSuffix(whole, []byte("\n"))
+	whole, ended := bytes.CutSuffix(whole, []byte("\n"))
+	if !ended {
+		l.open = openLine
+	}
 	return whole, nil
 }
 
@@ -219,7 +250,11 @@ func (l *lines) long(front []byte) ([]byte, error) {
 func (l *lines) pass(part []byte, err error) error {
 	for {
 		l.took(part)
-		if err == nil || errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) {
+			l.open = openLine
+			return errLong
+		}
+		if err == nil {
 			return errLong
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {

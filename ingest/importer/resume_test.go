@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl"
 )
 
 // imports runs one import into l.
@@ -49,6 +51,66 @@ func TestResumeRefusesAnotherFile(t *testing.T) {
 	}
 	if s, err := imports(t, l, cfg, text+"{\"topic\":\"more\"}\n"); err != nil || s.Imported != 1 || s.Before != 1000 || !s.Done {
 		t.Errorf("a file that has grown: %+v, %v", s, err)
+	}
+}
+
+// A last line without an end is one; whether it has grown when the import is
+// resumed is found out, for what was read of it would be a wrong value.
+func TestResumeBehindAnOpenLine(t *testing.T) {
+	for i, c := range []struct {
+		text, more         string
+		imported, rejected int64 // of more; -1: refused
+	}{
+		{"t 20\nt 21.", "5\n", -1, 0},
+		{"t 20\nt 21.", "\r", -1, 0},
+		{"t 20\nt 21.", "", 0, 0},
+		{"t 20\nt 21.", "\n", 0, 0},
+		{"t 20\nt 21.", "\nt 22\nbad", 1, 1},
+		{"t 20\nt 21.", "\r\nt 22\nbad", 1, 1},
+		{"t 20\nt 21.\n", "5\nt 22\n", 1, 1},
+		{"", "\xef\xbb\xbft 1\n", 1, 0},
+		{"topic,payload", "\nt,1\nbad", 1, 1},
+		{"topic,payload\n", "t,1\nbad", 1, 1},
+		{"topic,payload", "_base64\nt,MQ==\nbad", 1, 1},
+		{"topic,payload\nt,\"1", "\nt,1", -1, 0},
+		{"topic,payload\nt,\"1", "", 0, 0},
+		{"topic,payload\nt,\"1\n", "x\"\nt,1", -1, 0},
+		{"topic,payload\nt,\"1\"", "\nt,2\nbad", 1, 1},
+	} {
+		l, stop := running(t, t.TempDir())
+		cfg := Config{Name: "f", Format: "%t %p", Rejected: filepath.Join(t.TempDir(), "r"), Resume: true}
+		if strings.HasPrefix(c.text, "topic") {
+			cfg.Format = "csv"
+		}
+		first, err := imports(t, l, cfg, c.text)
+		if err != nil {
+			t.Errorf("%d: %+v, %v", i, first, err)
+		}
+		s, err := imports(t, l, cfg, c.text+c.more)
+		switch {
+		case c.imported < 0:
+			if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), "line 2, was read without an end, and has grown") || !strings.Contains(mqttetl.Hint(err), "another log") {
+				t.Errorf("%d: %v", i, err)
+			}
+		case err != nil || s.Imported != c.imported || s.Rejected != c.rejected:
+			t.Errorf("%d: %+v, %v", i, s, err)
+		case c.rejected > 0:
+			b, err := os.ReadFile(cfg.Rejected)
+			lines := strings.Split(strings.TrimSuffix(c.text+c.more, "\n"), "\n")
+			at := len(lines)
+			if strings.HasPrefix(c.more, "5") {
+				at = 3
+			}
+			if err != nil || !strings.HasPrefix(string(b), fmt.Sprint(at, "\t")) {
+				t.Errorf("%d: %q, %v, want line %d", i, b, err, at)
+			}
+		}
+		if err == nil {
+			if s, err = imports(t, l, cfg, c.text+c.more); err != nil || s.Imported+s.Rejected != 0 {
+				t.Errorf("%d again: %+v, %v", i, s, err)
+			}
+		}
+		stop()
 	}
 }
 
