@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -130,91 +129,6 @@ func (f *importFlags) check() error {
 	return nil
 }
 
-// checkFiles finds, before anything is read, what cannot be read or be written.
-func (f *importFlags) checkFiles(paths []string) error {
-	for _, path := range paths {
-		rejected := f.rejectedOf(path)
-		if err := importer.CheckRejected(rejected); err != nil {
-			return mqttetl.WithHint(err, "--rejected FILE puts rejected lines elsewhere")
-		}
-		for _, other := range paths {
-			a, err := os.Stat(other)
-			if other != "-" && err != nil {
-				return err
-			}
-			if b, err := os.Stat(rejected); err == nil && other != "-" && os.SameFile(a, b) {
-				return importer.OptionError{Err: fmt.Errorf("%s is to be imported, and is the file for rejected lines of %s", other, path)}
-			}
-		}
-	}
-	return nil
-}
-
-// replaceRejected takes away what an earlier import of these files has left in
-// --rejected, unless lines of other files stand there too.
-func (f *importFlags) replaceRejected(paths []string) (err error) {
-	if f.rejected == "" {
-		return nil
-	}
-	if f.rejected, err = filepath.Abs(f.rejected); err != nil || f.resume {
-		return err
-	}
-	names := map[string]bool{}
-	for _, path := range paths {
-		name, err := inputName(path)
-		if err != nil {
-			return err
-		}
-		names[name] = true
-	}
-	only, err := importer.HoldsOnly(f.rejected, names)
-	if err != nil || !only {
-		return err
-	}
-	if err = os.Truncate(f.rejected, 0); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// rejectedOf is where the lines of a file go that cannot be read.
-func (f *importFlags) rejectedOf(path string) string {
-	switch {
-	case f.rejected != "":
-		return f.rejected
-	case path == "-":
-		return "stdin.rejected"
-	}
-	return path + ".rejected"
-}
-
-// input is a file to be imported.
-type input struct {
-	io.ReadCloser
-	name string // what the log knows it by
-}
-
-// inputName is what the log knows an input by.
-func inputName(path string) (string, error) {
-	if path == "-" {
-		return path, nil
-	}
-	return filepath.Abs(path)
-}
-
-// openInput opens a file, or standard input as -.
-func openInput(std streams, path string) (in input, err error) {
-	if in.name, err = inputName(path); err != nil {
-		return in, err
-	}
-	if path == "-" {
-		in.ReadCloser = io.NopCloser(std.in)
-		return in, nil
-	}
-	in.ReadCloser, err = os.Open(path)
-	return in, err
-}
-
 // each calls do with the importer of every file, and counts over all of them.
 func (f *importFlags) each(std streams, paths []string, log importer.Log, more importer.Config, do func(*importer.Importer) error) (total importer.Stats, err error) {
 	if f.separator != "" {
@@ -312,7 +226,7 @@ func (l *locked) Write(p []byte) (int, error) {
 // run imports with the log open and, beside it, what drains it: an import may be
 // larger than the log.
 func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, paths []string) error {
-	if err := f.checkFiles(paths); err != nil {
+	if err := f.checkFiles(paths, os.Stat); err != nil {
 		return err
 	}
 	alone := *cfg

@@ -124,6 +124,45 @@ func TestImportRefusals(t *testing.T) {
 	}
 }
 
+// Each file is looked at once, however many there are, and known by any path.
+func TestImportCheckFiles(t *testing.T) {
+	dir := t.TempDir()
+	var paths []string
+	for i := range 300 {
+		paths = append(paths, filepath.Join(dir, fmt.Sprint(i)))
+		writeFile(t, paths[i], "")
+	}
+	writeFile(t, filepath.Join(dir, "all"), "")
+	looked := map[string]int{}
+	count := func(path string) (os.FileInfo, error) {
+		looked[path]++
+		return os.Stat(path)
+	}
+	for rejected, want := range map[string]int{"": 600, filepath.Join(dir, "all"): 301} {
+		clear(looked)
+		f := importFlags{rejected: rejected}
+		if err := f.checkFiles(append(paths, "-"), count); err != nil {
+			t.Error(err)
+		}
+		delete(looked, "stdin.rejected")
+		for path, n := range looked {
+			if n != 1 {
+				t.Errorf("%d times %s", n, path)
+			}
+		}
+		if len(looked) != want {
+			t.Errorf("%d files of %d", len(looked), want)
+		}
+	}
+	if err := os.Link(paths[7], paths[3]+".rejected"); err != nil {
+		t.Fatal(err)
+	}
+	want := paths[7] + " is to be imported, and is the file for rejected lines of " + paths[3]
+	if err := (&importFlags{}).checkFiles(paths, os.Stat); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestImportRejectedOfAllFiles(t *testing.T) {
 	s := newSite(t, "", "")
 	all := filepath.Join(s.dir, "all")
