@@ -94,6 +94,7 @@ type Importer struct {
 	lines *lines
 	parse parser
 	csv   bool
+	row   []byte // memory for one of CSV over several lines
 	at    position
 	known bool // at is from the log
 	bad   *rejects
@@ -296,7 +297,8 @@ func (m *Importer) line() ([]byte, error) {
 	if err != nil || !m.csv || !openQuote(line) {
 		return bytes.TrimSuffix(line, []byte("\r")), err
 	}
-	all := gather(nil, line)
+	all := gather(m.row[:0], line)
+	defer func() { m.row = all[:0] }()
 	for open := true; open; {
 		if line, err = m.lines.next(); err != nil {
 			break

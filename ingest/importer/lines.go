@@ -18,8 +18,8 @@ const (
 	// maxLine is the longest line that is read: 256 MiB as base64, and what is
 	// around it.
 	maxLine = 360 << 20
-	// longLine is one whose memory is not kept for the next.
-	longLine = 16 << 20
+	// minGather is the least memory for a line that is put together.
+	minGather = 4096
 	// peekSize is how much of the beginning is looked at.
 	peekSize = 4096
 )
@@ -114,8 +114,8 @@ func (p *packed) Read(b []byte) (int, error) {
 // lines reads a text line by line. offset and number say what has been read.
 type lines struct {
 	r      *bufio.Reader
-	buf    []byte
-	offset int64 // bytes of whole lines
+	buf    []byte // of a line that r's buffer does not hold, kept for the next
+	offset int64  // bytes of whole lines
 	number int64
 	sum    uint32 // CRC-32C of them
 	open   openEnd
@@ -202,9 +202,6 @@ func (l *lines) closed(open openEnd) error {
 // that wraps errLong is about this line only. After any other error nothing
 // more can be read, and the bytes behind the last whole line are not a line.
 func (l *lines) next() ([]byte, error) {
-	if cap(l.buf) > longLine {
-		l.buf = nil
-	}
 	line, err := l.r.ReadSlice('\n')
 	whole := line
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -236,7 +233,6 @@ func (l *lines) long(front []byte) ([]byte, error) {
 		part, err := l.r.ReadSlice('\n')
 		if len(l.buf)+len(part) > maxLine {
 			l.took(l.buf)
-			l.buf = nil
 			return nil, l.pass(part, err)
 		}
 		l.buf = gather(l.buf, part)
@@ -264,16 +260,15 @@ func (l *lines) pass(part []byte, err error) error {
 	}
 }
 
-// gather appends to a line. It grows twofold at first, and then to maxLine at
-// once, for each growth leaves a copy behind; memory that is not written to
-// costs nothing.
+// gather appends to a line. It grows twofold, in steps of which the last is
+// maxLine: the copy that each leaves behind is half of the next.
 func gather(line, part []byte) []byte {
 	if need := len(line) + len(part); need > cap(line) {
-		size := max(2*cap(line), need)
-		if size > longLine {
-			size = max(maxLine, need)
+		size := maxLine
+		for size/2 >= max(need, 2*cap(line), minGather) {
+			size /= 2
 		}
-		line = append(make([]byte, 0, size), line...)
+		line = append(make([]byte, 0, max(size, need)), line...)
 	}
 	return append(line, part...)
 }

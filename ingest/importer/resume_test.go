@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -276,25 +275,5 @@ func TestCheckRejected(t *testing.T) {
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
 		t.Errorf("%v, %v", list, err)
-	}
-}
-
-// A line beyond the limit is not kept, and one within it is kept about once.
-func TestMemoryOfALongLine(t *testing.T) {
-	for _, size := range []int64{maxLine - 100, 2*maxLine + 100} {
-		l, _, err := newLines(&endless{size})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		line, err := l.next()
-		runtime.ReadMemStats(&after)
-		if size < maxLine && (err != nil || int64(len(line)) != size) || size > maxLine && !errors.Is(err, errLong) {
-			t.Fatalf("%d bytes, %v", len(line), err)
-		}
-		if got := after.TotalAlloc - before.TotalAlloc; got > maxLine+4*longLine {
-			t.Errorf("a line of %d MiB took %d MiB", size>>20, got>>20)
-		}
 	}
 }
