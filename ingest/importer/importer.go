@@ -58,7 +58,7 @@ type position struct {
 	HeadBytes                         int    // so many bytes of the beginning
 	Head                              string // have this fingerprint: the file may have grown since
 	Done                              bool
-	Sum                               uint32  // CRC-32C of the Offset bytes; 0: not known
+	Sum                               uint32  // CRC-32C of the Offset bytes
 	RejectedFile                      string  // "" if it was this file's own
 	Open                              openEnd `json:",omitempty"`
 }

@@ -163,7 +163,7 @@ func (l *lines) skip(at position) error {
 		return changed(fmt.Sprintf("it ends after %d bytes, and %d were read before", l.offset, at.Offset))
 	case err != nil:
 		return fmt.Errorf("in what was read before: %w", err)
-	case at.Sum != 0 && at.Sum != l.sum:
+	case at.Sum != l.sum:
 		return changed(fmt.Sprintf("the %d lines that were read before are others now", at.Lines))
 	}
 	l.number = at.Lines

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,6 +51,28 @@ func TestResumeRefusesAnotherFile(t *testing.T) {
 	}
 	if s, err := imports(t, l, cfg, text+"{\"topic\":\"more\"}\n"); err != nil || s.Imported != 1 || s.Before != 1000 || !s.Done {
 		t.Errorf("a file that has grown: %+v, %v", s, err)
+	}
+}
+
+// noted is a Log that has a note of its own.
+type noted struct {
+	Log
+	note []byte
+}
+
+func (n noted) Note(string) ([]byte, error) { return n.note, nil }
+
+// A check sum of zero is one like any other.
+func TestResumeComparesEverySum(t *testing.T) {
+	l, stop := running(t, t.TempDir())
+	defer stop()
+	text := "{\"topic\":\"t\"}\n"
+	at, err := json.Marshal(position{Offset: int64(len(text)), Lines: 1, HeadBytes: len(text), Head: fingerprint([]byte(text))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := imports(t, noted{l, at}, Config{Name: "f", Rejected: filepath.Join(t.TempDir(), "r"), Resume: true}, text); !errors.Is(err, ErrChanged) {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 
