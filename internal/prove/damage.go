@@ -174,6 +174,12 @@ func (c *damageCase) archiveSaid() bool {
 	return false
 }
 
+// subscribed says whether the broker has granted the service its subscription:
+// what is published before is not for it.
+func (c *damageCase) subscribed() bool {
+	return strings.Contains(c.service.Output(), "msg=subscribed")
+}
+
 // verify returns the exit code of mqttetl verify.
 func (c *damageCase) verify(ctx context.Context) int {
 	out, err := exec.CommandContext(ctx, c.bin, "verify", "-c", c.service.Config()).CombinedOutput()
@@ -201,7 +207,7 @@ func (c *damageCase) serve(ctx context.Context) (ended bool, code int, err error
 	}
 	w := &world{Service: c.service, pub: &e2e.Publisher{Broker: c.broker.URL, Run: "more", QoS: 1, Workers: 1}}
 	drained := func(s e2e.Status) bool {
-		return s.Ready && s.Archive.Lag == 0 && s.Archive.Cursor == s.Log.Last || c.kind.ofArchive && c.archiveSaid()
+		return s.Ready && s.Archive.Lag == 0 && s.Archive.Cursor == s.Log.Last || c.kind.ofArchive && c.archiveSaid() && c.subscribed()
 	}
 	limit, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
