@@ -54,11 +54,7 @@ func bare(l *link, parameters []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := l.say(delivered{deliveryTimes: times}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.done(times)
 }
 
 // makeStream makes the stream as mqttetl does.

@@ -196,11 +196,7 @@ func beat(l *link, parameters []byte) error {
 		return err
 	}
 	t.End = time.Now().UnixNano()
-	if err := l.say(delivered{deliveryTimes: t}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.done(t)
 }
 
 func pacePoint(s subject) point { return point{s, shape{Payload: targetShape.Payload}, toolPace} }

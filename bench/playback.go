@@ -50,9 +50,5 @@ func core(l *link, parameters []byte) error {
 		return err
 	}
 	t.End = time.Now().UnixNano()
-	if err := l.say(delivered{deliveryTimes: t}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.done(t)
 }

@@ -41,9 +41,5 @@ func publish(l *link, parameters []byte) error {
 	if err := d.run(); err != nil {
 		return err
 	}
-	if err := l.say(delivered{deliveryTimes: d.times}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.done(d.times)
 }

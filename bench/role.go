@@ -44,6 +44,15 @@ func runRole(args []string, stdin io.Reader, stdout io.Writer) error {
 // say sends v.
 func (l *link) say(v any) error { return l.out.Encode(v) }
 
+// done says when a delivery was, and waits until the role is to end.
+func (l *link) done(t deliveryTimes) error {
+	if err := l.say(delivered{deliveryTimes: t}); err != nil {
+		return err
+	}
+	l.awaitEnd()
+	return nil
+}
+
 // awaitGo waits for the word to begin.
 func (l *link) awaitGo() error {
 	if !l.in.Scan() {

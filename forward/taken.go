@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,5 +55,8 @@ func TakenBy(ctx context.Context, cfg Config) (stream string, err error) {
 	} else if e != nil {
 		return "", unavailable(what, e)
 	}
-	return strings.Join(answer.Streams[:min(1, len(answer.Streams))], ""), nil
+	if len(answer.Streams) == 0 {
+		return "", nil
+	}
+	return answer.Streams[0], nil
 }

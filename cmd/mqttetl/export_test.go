@@ -69,7 +69,8 @@ func TestStatements(t *testing.T) {
 		"select 'never closed; select 2":                        {"select", ""},
 		"with a as (select 1) select * from a; attach 'b' as b": {"with", "attach 'b' as b"},
 	} {
-		if got := [2]string{firstWord(text), behindFirst(text)}; got != want {
+		word, behind := statement(text)
+		if got := [2]string{word, behind}; got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}

@@ -77,24 +77,10 @@ configuration.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := f.check()
-			switch {
-			case err != nil:
-				return usageError{err, cmd}
-			case f.dryRun:
-				err = f.try(cmd.Context(), std, args)
-			default:
-				var cfg *config.Config
-				if cfg, err = loadConfig(f.config); err == nil {
-					err = f.run(cmd.Context(), std, cfg, args)
-				}
-			}
-			if _, ok := errors.AsType[importer.OptionError](err); ok {
+			if err != nil {
 				return usageError{err, cmd}
 			}
-			if errors.Is(err, importer.ErrChanged) {
-				return codedError{err, exitDamaged}
-			}
-			return err
+			return f.do(cmd, std, args)
 		},
 	}
 	configFlag(cmd, &f.config)
@@ -108,6 +94,25 @@ configuration.`,
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be read as NDJSON; import nothing")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
 	return cmd
+}
+
+// do imports, or tries to, and says whose fault an error is.
+func (f *importFlags) do(cmd *cobra.Command, std streams, paths []string) (err error) {
+	if f.dryRun {
+		err = f.try(cmd.Context(), std, paths)
+	} else {
+		var cfg *config.Config
+		if cfg, err = loadConfig(f.config); err == nil {
+			err = f.run(cmd.Context(), std, cfg, paths)
+		}
+	}
+	if _, ok := errors.AsType[importer.OptionError](err); ok {
+		return usageError{err, cmd}
+	}
+	if errors.Is(err, importer.ErrChanged) {
+		return codedError{err, exitDamaged}
+	}
+	return err
 }
 
 // check finds what is wrong with the flags before anything is read.

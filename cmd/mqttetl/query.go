@@ -94,10 +94,11 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 	if given("sql") && strings.TrimSpace(f.sql) == "" {
 		return errors.New("--sql: which statement?")
 	}
-	if rest := behindFirst(f.sql); rest != "" {
-		return fmt.Errorf("--sql takes one statement, behind the first stands %q", visibleText(rest[:min(len(rest), 40)]))
+	word, behind := statement(f.sql)
+	if behind != "" {
+		return fmt.Errorf("--sql takes one statement, behind the first stands %q", visibleText(behind[:min(len(behind), 40)]))
 	}
-	if word := firstWord(f.sql); f.sql != "" && !slices.Contains(asking, word) {
+	if f.sql != "" && !slices.Contains(asking, word) {
 		return fmt.Errorf("--sql %s: must be one of %s, the archive is not changed", visibleText(word), strings.Join(asking, ", "))
 	}
 	for _, flag := range []string{"count", "by", "last", "since", "until", "seq", "topic", "source", "limit"} {

@@ -9,46 +9,41 @@ import (
 // beside an archive that itself cannot be changed, as ATTACH and VACUUM INTO do.
 var asking = []string{"select", "with", "values", "explain", "pragma"}
 
-// firstWord is the word that an SQL text begins with, in small letters.
-func firstWord(sql string) string {
-	for sql != "" {
-		n := blank(sql)
-		if n == 0 && sql[0] == ';' {
-			n = 1
-		}
-		if n == 0 {
-			break
-		}
-		sql = sql[n:]
-	}
-	end := strings.IndexFunc(sql, func(r rune) bool { return !unicode.IsLetter(r) })
-	if end < 0 {
-		end = len(sql)
-	}
-	return strings.ToLower(sql[:end])
-}
-
-// behindFirst is what stands behind the first statement of an SQL text, without
-// spaces and comments: SQLite would run it too, and only its rows would come.
-func behindFirst(sql string) string {
+// statement returns the word that the first statement of an SQL text begins with,
+// in small letters, and what stands behind that statement, without spaces and
+// comments: SQLite would run it too, and only its rows would come.
+func statement(sql string) (word, behind string) {
 	rest, begun, ended := sql, false, false
 	for rest != "" {
 		if n := blank(rest); n > 0 {
 			rest = rest[n:]
 			continue
 		}
-		switch c := rest[0]; {
-		case c == ';':
+		if rest[0] == ';' {
 			ended, rest = begun, rest[1:]
-		case ended:
-			return rest
-		case strings.IndexByte("'\"`[", c) >= 0:
-			begun, rest = true, behindQuote(rest)
-		default:
-			begun, rest = true, rest[1:]
+			continue
+		}
+		if ended {
+			return word, rest
+		}
+		if !begun {
+			begun, word = true, leadingWord(rest)
+		}
+		if strings.IndexByte("'\"`[", rest[0]) >= 0 {
+			rest = behindQuote(rest)
+		} else {
+			rest = rest[1:]
 		}
 	}
-	return ""
+	return word, ""
+}
+
+func leadingWord(text string) string {
+	end := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsLetter(r) })
+	if end < 0 {
+		end = len(text)
+	}
+	return strings.ToLower(text[:end])
 }
 
 // blank is the length of the space or the comment that text begins with.
