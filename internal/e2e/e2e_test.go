@@ -118,8 +118,7 @@ func (w *world) publish(p *Publisher) (stop func()) {
 func (w *world) account(p *Publisher) []Archived {
 	w.t.Helper()
 	acknowledged := p.Acknowledged()
-	_, err := w.Drained(w.ctx, len(acknowledged))
-	w.must(err)
+	w.must(w.Delivered(w.ctx, acknowledged))
 	took, err := w.Stop()
 	w.must(err)
 	w.t.Logf("SIGTERM took %v", took)
