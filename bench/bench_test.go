@@ -74,7 +74,7 @@ func TestCommands(t *testing.T) {
 	}
 	for _, s := range []subject{replayPace, barePace} {
 		m := r[pacePoint(s)]
-		if len(m) != 1 || m[0].Latency.Max <= 0 {
+		if len(m) != pacesEach || m[0].Latency.Max <= 0 {
 			t.Errorf("%s: %+v", s, m)
 		}
 	}

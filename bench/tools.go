@@ -60,7 +60,7 @@ func (b *bench) tools(r results) error {
 	if err := errors.Join(recordArchive(t.db, t.n), b.settle()); err != nil {
 		return err
 	}
-	for _, step := range []func() error{t.export, t.replays, t.settle, t.pace, t.importing, t.publish} {
+	for _, step := range []func() error{t.export, t.replays, t.settle, t.paces, t.importing, t.publish} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -68,13 +68,20 @@ func (b *bench) tools(r results) error {
 	return nil
 }
 
-// replaysEach is how often a replay at full speed is measured in a round: each is
-// half a second, and a machine that is not ours alone is slower for as long.
-const replaysEach = 5
+// How often a replay is measured in a round, at full speed and as recorded: each
+// takes half a second and some seconds, and a machine that is not ours alone is
+// slower or stands still for as long.
+const (
+	replaysEach = 5
+	pacesEach   = 3
+)
 
-func (t *toolbox) replays() error {
-	for range replaysEach {
-		if err := t.replay(); err != nil {
+func (t *toolbox) replays() error { return repeat(replaysEach, t.replay) }
+func (t *toolbox) paces() error   { return repeat(pacesEach, t.pace) }
+
+func repeat(n int, measure func() error) error {
+	for range n {
+		if err := measure(); err != nil {
 			return err
 		}
 	}

@@ -28,9 +28,9 @@ const busyTimeout = 200 * time.Millisecond
 func init() {
 	// Closing any other descriptor of a file drops the POSIX locks that SQLite
 	// holds on it; locks of the open file description are safe from that. It
-	// must be set before the first file is opened. Where the kernel has none of
-	// them it changes nothing, and this package opens no second descriptor of
-	// a database, so the error asks for nothing.
+	// must be set before the first file is opened. Where the system has none of
+	// them it changes nothing; no second descriptor of a database is opened
+	// then, see Reader, so the error asks for nothing.
 	_, _ = sqlite.OFDLocking(true)
 }
 

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 
+	"modernc.org/sqlite"
+
 	"github.com/mqttetl/mqttetl"
 )
 
@@ -32,8 +34,10 @@ type Reader struct {
 	db      *sql.DB
 	conn    *sql.Conn
 	pages   driver.Stmt // pgno → data
-	resting os.FileInfo // the file as opened if it was at rest, see read
-	file    *os.File    // then; nil otherwise
+	resting bool        // it was at rest, see read
+	info    os.FileInfo // the file as opened
+	file    *os.File    // what is read past SQLite where that is as good, see unlogged; may be nil
+	direct  bool        // in the transaction that runs
 
 	size    int // of a page in bytes
 	usable  int // of them, what is not reserved at its end
@@ -44,7 +48,7 @@ type Reader struct {
 
 	lost  error // why there is no connection any more
 	room  *Room // of the Scan that runs
-	tree  pages // of a file at rest, in the room
+	tree  pages // read past SQLite, in the room
 	found int   // records of the Scan before
 }
 
@@ -69,16 +73,12 @@ func OpenReader(path string) (*Reader, error) {
 
 // open connects as read does.
 func (r *Reader) open() (err error) {
-	info, err := os.Stat(r.path)
-	if err != nil {
+	if r.info, err = os.Stat(r.path); err != nil {
 		return err
 	}
 	query := "mode=ro"
-	if r.resting = nil; atRest(r.path) {
-		query, r.resting = "immutable=1&mode=ro", info
-		if r.file, err = os.Open(r.path); err != nil {
-			return err
-		}
+	if r.resting = atRest(r.path); r.resting {
+		query = "immutable=1&mode=ro"
 	}
 	if r.db, r.conn, err = connect(r.path, query); err != nil {
 		return err
@@ -86,13 +86,18 @@ func (r *Reader) open() (err error) {
 	if _, err = r.conn.ExecContext(background, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
 		return err
 	}
-	return r.conn.Raw(func(c any) error {
+	err = r.conn.Raw(func(c any) error {
 		pages, err := c.(driver.ConnPrepareContext).PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
 		if err == nil { // otherwise it is a nil that does not look like one
 			r.pages = pages
 		}
 		return err
 	})
+	if err != nil || !sqlite.OFDLockingEnabled() { // which the first look at the file has found out
+		return err
+	}
+	r.file, err = os.Open(r.path)
+	return err
 }
 
 // identify checks what the file is and learns the shape of its pages.
@@ -157,17 +162,36 @@ func (r *Reader) Close() error {
 	return err
 }
 
+// unlogged says that the transaction, which must have begun to read, sees the
+// file as it is: the write-ahead log has nothing for it. That holds until the
+// transaction ends: nothing goes from the log to the file that a reader before it
+// must not see (https://www.sqlite.org/wal.html, "Checkpointing"), and the log is
+// not emptied under a reader that needs it.
+func (r *Reader) unlogged() bool {
+	if r.resting || r.file == nil {
+		return r.file != nil // snapshot checks behind that it was at rest
+	}
+	wal, err := os.Stat(r.path + walSuffix)
+	if err != nil || wal.Size() > 0 {
+		return false
+	}
+	// All three were of the file that SQLite has if that is still in its place.
+	is, err := r.file.Stat()
+	now, nerr := os.Stat(r.path)
+	return errors.Join(err, nerr) == nil && os.SameFile(r.info, is) && os.SameFile(is, now)
+}
+
 // snapshot calls f within a transaction. If the file was opened at rest and a
 // service has started since, what f has seen may be a mixture: the file is
 // opened anew and f called again.
 func (r *Reader) snapshot(f func() error) error {
 	for r.lost == nil {
 		err := r.transaction(f)
-		if r.resting == nil {
+		if !r.resting {
 			return err
 		}
 		now, serr := os.Stat(r.path)
-		if serr == nil && atRest(r.path) && unchanged(r.resting, now) {
+		if serr == nil && atRest(r.path) && unchanged(r.info, now) {
 			return err
 		}
 		if r.lost = r.reopen(now); r.lost != nil {
@@ -182,7 +206,7 @@ var errReplaced = fmt.Errorf("it was replaced or removed while it was read: %w",
 
 // reopen opens the file anew, which must be the same one and hold the same.
 func (r *Reader) reopen(now os.FileInfo) error {
-	if now == nil || !os.SameFile(r.resting, now) {
+	if now == nil || !os.SameFile(r.info, now) {
 		return errReplaced
 	}
 	if err := errors.Join(r.Close(), r.open()); err != nil {
@@ -268,6 +292,7 @@ func (s *scan) run() error {
 	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage, (SELECT cursor FROM meta) FROM sqlite_schema WHERE name = 'messages'`).Scan(&root, &cursor); err != nil {
 		return err
 	}
+	s.r.direct = s.r.unlogged()
 	if err := s.visit(root, 0, 0, cursor); err != nil {
 		return err
 	}

@@ -1,0 +1,107 @@
+package archive
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// A file whose write-ahead log is empty is read past SQLite, also while a service
+// writes and wants to copy what it has written into the file.
+func TestReadPastSQLite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := mustOpen(t, path)
+	defer a.Close()
+	must(t, a.Append(records(1, 3000)))
+	must(t, a.Commit())
+	emptyLog(t, a)
+	r, err := OpenReader(path)
+	must(t, err)
+	defer r.Close()
+	must(t, r.transaction(func() error {
+		var count uint32
+		must(t, r.conn.QueryRowContext(background, `PRAGMA page_count`).Scan(&count))
+		if !r.unlogged() {
+			t.Error("the write-ahead log is empty, and the file is not read")
+		}
+		must(t, a.Append(records(3001, 6000)))
+		must(t, a.Commit())
+		var busy, frames, copied int
+		must(t, a.conn.QueryRowContext(background, `PRAGMA wal_checkpoint(PASSIVE)`).Scan(&busy, &frames, &copied))
+		if frames == 0 || copied != 0 {
+			t.Errorf("%d of %d pages were copied into the file under a reader", copied, frames)
+		}
+		run := pages{}
+		for n := uint32(1); n <= count; n++ {
+			seen, err := r.ask(n)
+			must(t, err)
+			fromFile, err := r.read(n, &run)
+			must(t, err)
+			if !bytes.Equal(seen, fromFile) {
+				t.Errorf("page %d of the file is not the one that the transaction sees", n)
+			}
+		}
+		return nil
+	}))
+	// The next transaction sees what is in the log.
+	recs, err := scanAll(r, mqttetl.Selection{})
+	must(t, err)
+	if len(recs) != 6000 || r.direct {
+		t.Errorf("%d records, past SQLite: %v", len(recs), r.direct)
+	}
+	emptyLog(t, a)
+	if recs, err = scanAll(r, mqttetl.Selection{}); err != nil || len(recs) != 6000 || !r.direct {
+		t.Errorf("after the checkpoint %d records, past SQLite: %v, %v", len(recs), r.direct, err)
+	}
+	// An archive in the place of this one has a log of its own.
+	must(t, a.Append(records(6001, 6010)))
+	must(t, a.Commit())
+	must(t, os.Rename(path, path+".old"))
+	must(t, os.Rename(path+walSuffix, path+".old"+walSuffix))
+	must(t, os.WriteFile(path, nil, 0o600))
+	must(t, os.WriteFile(path+walSuffix, nil, 0o600))
+	if recs, err = scanAll(r, mqttetl.Selection{}); err == nil && (len(recs) != 6010 || r.direct) {
+		t.Errorf("replaced: %d records, past SQLite: %v", len(recs), r.direct)
+	}
+}
+
+// emptyLog copies the write-ahead log into the file and cuts it to nothing.
+func emptyLog(t *testing.T, a *Archive) {
+	t.Helper()
+	var busy, frames, copied int
+	must(t, a.conn.QueryRowContext(background, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &copied))
+	if info, err := os.Stat(a.path + walSuffix); err != nil || busy != 0 || info.Size() != 0 {
+		t.Fatalf("the write-ahead log is not empty: %v, busy %d", err, busy)
+	}
+}
+
+// A reader that was opened before a service, and closed while that runs, takes
+// none of its locks along: another program that ends would remove the
+// write-ahead log.
+func TestReaderLeavesTheLocks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := mustOpen(t, path)
+	must(t, a.Append(records(1, 100)))
+	must(t, a.Commit())
+	must(t, a.Close())
+	r, err := OpenReader(path) // at rest
+	must(t, err)
+	a = mustOpen(t, path)
+	defer a.Close()
+	must(t, a.Append(records(101, 200)))
+	must(t, a.Commit())
+	if recs, err := scanAll(r, mqttetl.Selection{}); err != nil || len(recs) != 200 {
+		t.Errorf("%d records, %v", len(recs), err)
+	}
+	must(t, r.Close())
+	shell(t, path, "select count(*) from messages")
+	if _, err := os.Stat(path + walSuffix); errors.Is(err, os.ErrNotExist) {
+		t.Error("another program has removed the write-ahead log of a service that runs")
+	}
+	must(t, a.Append(records(201, 300)))
+	must(t, a.Commit())
+}
