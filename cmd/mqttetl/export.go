@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
@@ -152,12 +153,43 @@ func behindLinks(path string) string {
 
 // writeInto writes to what is no file.
 func (f *exportFlags) writeInto(ctx context.Context, path string, src format.Source) (n uint64, err error) {
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	file, err := openBlocking(ctx, path)
 	if err != nil {
 		return 0, err
 	}
+	defer context.AfterFunc(ctx, func() { _ = file.SetWriteDeadline(time.Now()) })() // a device has none, and does not block
 	n, err = f.encode(ctx, file, src)
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	return n, errors.Join(err, file.Close())
+}
+
+// openBlocking opens a path for writing. A pipe makes it wait until somebody
+// reads, or ctx ends.
+func openBlocking(ctx context.Context, path string) (*os.File, error) {
+	type opened struct {
+		file *os.File
+		err  error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		done <- opened{file, err}
+	}()
+	select {
+	case o := <-done:
+		return o.file, o.err
+	case <-ctx.Done():
+		// Somebody who reads lets the call return. Without permission to, it is left behind.
+		if reader, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+			if o := <-done; o.err == nil {
+				_ = o.file.Close() // nothing was written
+			}
+			_ = reader.Close()
+		}
+		return nil, fmt.Errorf("%s: nobody has opened it for reading: %w", path, ctx.Err())
+	}
 }
 
 func (f *exportFlags) encode(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {

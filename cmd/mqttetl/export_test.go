@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +54,33 @@ func TestExportReplacesOnlyFiles(t *testing.T) {
 	mqttetlOut(t, exitIO, "export", "--archive", path, "--out", "/dev/full")
 	if left, err := filepath.Glob(at("*.part-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// An interrupt ends an export into a pipe that nobody has opened, or reads.
+func TestExportIntoAPipeIsInterrupted(t *testing.T) {
+	archive := archiveOf(t, minute())
+	for what, flags := range map[string]int{"not opened": -1, "not read": unix.O_RDONLY | unix.O_NONBLOCK} {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		if err := unix.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if flags >= 0 {
+			fd, err := unix.Open(pipe, flags, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+		}
+		ctx, interrupt := context.WithCancel(t.Context())
+		ended := make(chan int, 1)
+		go func() {
+			ended <- exec(ctx, []string{"export", "--archive", archive, "--out", pipe}, nil, io.Discard, io.Discard)
+		}()
+		interrupt()
+		if code := <-ended; code == 0 {
+			t.Errorf("%s: exit 0", what)
+		}
 	}
 }
 

@@ -168,6 +168,7 @@ type replayRun struct {
 	cfg     replay.Config
 	plan    replay.Plan
 	player  *replay.Player
+	begun   mqttetl.Seq // behind which record this run has begun
 }
 
 func (r *replayRun) run(ctx context.Context) error {
@@ -225,6 +226,7 @@ func (r *replayRun) run(ctx context.Context) error {
 	}
 	if resumed {
 		r.player.Found(found)
+		r.begun = found
 	}
 	return r.play(ctx, to, stop)
 }
@@ -275,6 +277,7 @@ func (r *replayRun) play(ctx context.Context, to replay.Destination, stop contex
 			stop(errQuit)
 		}
 	})
+	r.begun = max(r.begun, r.player.Position().Seq)
 	hide := line.every(r.text)
 	began := time.Now()
 	err := r.player.Run(ctx, to)
@@ -340,9 +343,18 @@ func (r *replayRun) text(time.Duration) string {
 		return text
 	}
 	text += "  playing " + time.Unix(0, a.Time).Format("2006-01-02 15:04:05")
-	if done := float64(a.At) - float64(from) + 1; done > 0 {
-		left := time.Duration(float64(elapsed) * float64(to-min(to, a.At)) / done)
-		text += "  ETA " + left.Round(time.Second).String()
+	if r.cfg.Loop {
+		return text + fmt.Sprintf("  pass %d", r.player.Position().Pass+1)
 	}
-	return text
+	return text + timeLeft(elapsed, max(from-1, r.begun), a.At, to)
+}
+
+// timeLeft is for how long it goes on if what is left passes as what has passed
+// since the run began behind a record.
+func timeLeft(elapsed time.Duration, begun, at, to mqttetl.Seq) string {
+	if at <= begun {
+		return ""
+	}
+	left := time.Duration(float64(elapsed) * float64(to-min(to, at)) / float64(at-begun))
+	return "  ETA " + left.Round(time.Second).String()
 }

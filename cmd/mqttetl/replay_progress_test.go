@@ -28,3 +28,17 @@ func TestReplayProgressWhilePaused(t *testing.T) {
 		}
 	})
 }
+
+// What an interrupted run has played says nothing of how fast this one is.
+func TestReplayTimeLeft(t *testing.T) {
+	for _, c := range []struct {
+		begun, at, to mqttetl.Seq
+		want          string
+	}{
+		{0, 10, 100, "  ETA 1m30s"}, {50, 60, 100, "  ETA 40s"}, {50, 100, 100, "  ETA 0s"}, {50, 50, 100, ""}, {50, 0, 100, ""}, {0, 10, 5, "  ETA 0s"},
+	} {
+		if got := timeLeft(10*time.Second, c.begun, c.at, c.to); got != c.want {
+			t.Errorf("at %d of %d, begun behind %d: %q, want %q", c.at, c.to, c.begun, got, c.want)
+		}
+	}
+}
