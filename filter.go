@@ -1,6 +1,7 @@
 package mqttetl
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -44,6 +45,21 @@ func CheckShare(group string) error {
 		return fmt.Errorf("share %q must not hold /, + or #", group)
 	case !isUTF8(group):
 		return fmt.Errorf("share %q is not UTF-8 without NUL", group)
+	}
+	return nil
+}
+
+// CheckTopic checks the name of a topic to publish to (MQTT 5 §4.7).
+func CheckTopic(topic []byte) error {
+	switch {
+	case len(topic) == 0:
+		return errors.New("topic is empty")
+	case len(topic) > 65535:
+		return fmt.Errorf("topic of %d bytes: MQTT ends at 65535", len(topic))
+	case bytes.ContainsAny(topic, "+#"):
+		return fmt.Errorf("topic %.100q contains + or #, which only filters may", topic)
+	case !utf8.Valid(topic) || bytes.IndexByte(topic, 0) >= 0:
+		return fmt.Errorf("topic %.100q is not UTF-8 without NUL", topic)
 	}
 	return nil
 }

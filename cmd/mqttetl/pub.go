@@ -98,7 +98,7 @@ func (p *publisher) checkOptions(topic string) error {
 	case p.lines && p.changed("repeat"):
 		return errors.New("--repeat excludes -l")
 	}
-	return client.CheckTopic(p.topic)
+	return mqttetl.CheckTopic([]byte(p.topic))
 }
 
 func (p *publisher) run(ctx context.Context) error {

@@ -89,7 +89,7 @@ func (t *tester) checkOptions(topic string) error {
 	case t.changed("timeout") && t.timeout <= 0:
 		return errors.New("-W must be above 0")
 	}
-	return errors.Join(client.CheckTopic(t.topic), client.CheckFilter(t.filter))
+	return errors.Join(mqttetl.CheckTopic([]byte(t.topic)), client.CheckFilter(t.filter))
 }
 
 func (t *tester) run(ctx context.Context) error {

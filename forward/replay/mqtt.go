@@ -275,17 +275,39 @@ func (m *MQTT) isClosing() bool {
 	return m.closing
 }
 
-// lost ends the connection and, unless that was wanted, the replay.
+// lost ends the connection and, unless that was wanted, the replay. A broker may
+// end it for a message that it does not take: the first one without an answer
+// is where to look.
 func (m *MQTT) lost(err error) {
 	m.conn.Close()
-	if !m.isClosing() {
-		m.down(unavailable("connection to the broker", err))
+	if m.isClosing() {
+		return
 	}
+	if seq, ok := m.oldest(); ok {
+		err = fmt.Errorf("%w; record %d is the first without an answer", err, seq)
+	}
+	m.down(unavailable("connection to the broker", err))
+}
+
+// oldest is the first record in flight.
+func (m *MQTT) oldest() (seq mqttetl.Seq, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.flight {
+		if !m.flight[i].settled {
+			return m.flight[i].seq, true
+		}
+	}
+	return 0, false
 }
 
 // keepAlive sees to it that the broker hears from us, and we from the broker.
 func (m *MQTT) keepAlive() {
-	tick := time.NewTicker(mqttKeepAlive / 2)
+	every := mqttKeepAlive / 2
+	if m.limits.keepAlive > 0 {
+		every = min(every, m.limits.keepAlive/2)
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -95,6 +96,7 @@ type connack struct {
 	maxQoS         byte
 	noRetain       bool
 	maxPacket      uint32
+	keepAlive      time.Duration // the broker's own, 0 for ours
 }
 
 // parseConnack reads CONNACK (MQTT 5 §3.2, 3.1.1 §3.2).
@@ -172,6 +174,8 @@ func textSize(p []byte) int {
 
 func (c *connack) take(id byte, v []byte) {
 	switch id {
+	case 0x13: // §3.2.2.3.14
+		c.keepAlive = time.Duration(binary.BigEndian.Uint16(v)) * time.Second
 	case 0x21:
 		c.receiveMaximum = max(1, binary.BigEndian.Uint16(v))
 	case 0x24:
@@ -209,10 +213,6 @@ func (p *publish) check(c connack) error {
 	const maxRemaining = 268_435_455
 	size := p.remaining(false)
 	switch {
-	case len(p.topic) == 0:
-		return errors.New("the topic is empty")
-	case len(p.topic) > math.MaxUint16:
-		return fmt.Errorf("a topic of %d bytes", len(p.topic))
 	case size > maxRemaining:
 		return fmt.Errorf("a packet of %d bytes", size)
 	case int64(size)+5 > int64(c.maxPacket):
@@ -220,12 +220,7 @@ func (p *publish) check(c connack) error {
 	case p.retain && c.noRetain:
 		return errors.New("retained, which the broker does not take; --no-retain plays it as any other")
 	}
-	for _, b := range p.topic {
-		if b == '+' || b == '#' || b == 0 {
-			return fmt.Errorf("topic %.100q holds a wildcard or NUL", p.topic)
-		}
-	}
-	return nil
+	return mqttetl.CheckTopic(p.topic)
 }
 
 // write writes the packet.

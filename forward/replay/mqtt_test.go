@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -149,5 +152,55 @@ func TestAnswerConfirmsOnlyWhatWasBefore(t *testing.T) {
 	m.pinged()
 	if confirmed != 2 {
 		t.Errorf("confirmed up to %d after all was asked and answered", confirmed)
+	}
+}
+
+// A broker that wants to hear from its clients more often than we say does
+// (MQTT 5 §3.2.2.3.14).
+func TestKeepAliveOfTheBroker(t *testing.T) {
+	limits, err := parseConnack([]byte{0, 0, 3, 0x13, 0, 4}, false)
+	if err != nil || limits.keepAlive != 4*time.Second {
+		t.Fatalf("%+v, %v", limits, err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		defer ours.Close()
+		var written bytes.Buffer
+		m := &MQTT{conn: ours, out: bufio.NewWriter(&written), limits: limits, heard: time.Now(), closed: make(chan struct{})}
+		go m.keepAlive()
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if written.Len() != 2 {
+			t.Errorf("%d bytes of PINGREQ in 3 s, want 2", written.Len())
+		}
+		close(m.closed)
+	})
+}
+
+// What no broker may take is refused as the record that it is, before the broker
+// ends the connection for it.
+func TestTopicsThatNoBrokerTakes(t *testing.T) {
+	limits, err := parseConnack([]byte{0, 0, 0}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, ok := range map[string]bool{"a/b": true, "$x/é": true, "": false, "a/+": false, "#": false, "a\x00": false, "\xfc/x": false, "\xed\xa0\x80": false} {
+		p := publish{topic: []byte(topic)}
+		if err := p.check(limits); (err == nil) != ok {
+			t.Errorf("%q: %v", topic, err)
+		}
+	}
+}
+
+// A connection that ends names the record that it may have ended for.
+func TestLostNamesTheFirstUnanswered(t *testing.T) {
+	ours, theirs := net.Pipe()
+	theirs.Close()
+	var told error
+	m := &MQTT{conn: ours, down: func(err error) { told = err }, flight: []inFlight{{seq: 5, settled: true}, {seq: 7}, {seq: 9}}}
+	m.lost(io.EOF)
+	if told == nil || !errors.Is(told, io.EOF) || !strings.Contains(told.Error(), "record 7 is the first without an answer") {
+		t.Error(told)
 	}
 }

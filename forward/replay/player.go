@@ -170,13 +170,22 @@ func (p *Player) Run(ctx context.Context, to Destination) error {
 
 // record keeps the resume file up with the position until played is closed.
 func (p *Player) record(played <-chan struct{}) error {
+	file := p.cfg.Resume
 	for end := false; !end; {
+		var due <-chan time.Time
+		if file.unsynced {
+			due = time.After(file.due())
+		}
 		select {
 		case <-p.moved:
+		case <-due: // and nothing has moved since
+			if err := file.Sync(); err != nil {
+				return err
+			}
 		case <-played:
 			end = true
 		}
-		if err := p.cfg.Resume.Record(p.Position()); err != nil {
+		if err := file.Record(p.Position()); err != nil {
 			return err
 		}
 	}

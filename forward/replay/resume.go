@@ -43,6 +43,7 @@ type Resume struct {
 	number   uint64
 	position Position
 	synced   time.Time
+	unsynced bool // the position is not durable yet
 }
 
 const (
@@ -221,16 +222,19 @@ func (r *Resume) Record(p Position) error {
 	if _, err := r.file.WriteAt(slot(number, p), r.slots+int64(number+1)%2*slotSize); err != nil {
 		return fmt.Errorf("resume file: %w", err)
 	}
-	r.number, r.position = number, p
-	if time.Since(r.synced) < syncEvery {
+	r.number, r.position, r.unsynced = number, p, true
+	if r.due() > 0 {
 		return nil
 	}
 	return r.Sync()
 }
 
+// due is how long the position may still wait for Sync.
+func (r *Resume) due() time.Duration { return time.Until(r.synced.Add(syncEvery)) }
+
 // Sync makes the position durable.
 func (r *Resume) Sync() error {
-	r.synced = time.Now()
+	r.synced, r.unsynced = time.Now(), false
 	if err := r.file.Sync(); err != nil {
 		return fmt.Errorf("resume file: %w", err)
 	}

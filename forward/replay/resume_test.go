@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,4 +81,32 @@ func TestResumeFileIsRegular(t *testing.T) {
 	if st, err := os.Lstat(in("link")); err != nil || st.Mode()&os.ModeSymlink == 0 || r.Position().Seq != 3 {
 		t.Errorf("the link is not one any more, or position 3 is %d: %v", r.Position().Seq, err)
 	}
+}
+
+// The last position before a silence becomes durable in it, not behind it.
+func TestPositionIsSyncedInASilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := OpenResume(filepath.Join(t.TempDir(), "position"), Plan{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p := NewPlayer(Config{Resume: r})
+		played := make(chan struct{})
+		ended := make(chan error, 1)
+		go func() { ended <- p.record(played) }()
+		for seq := range mqttetl.Seq(3) {
+			p.Confirmed(seq+1, 1)
+			synctest.Wait()
+		}
+		time.Sleep(syncEvery)
+		synctest.Wait()
+		if r.Position().Seq != 3 || r.unsynced {
+			t.Errorf("position %d, not durable after %v: %v", r.Position().Seq, syncEvery, r.unsynced)
+		}
+		close(played)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }

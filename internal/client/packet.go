@@ -2,10 +2,8 @@ package client
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -48,7 +46,7 @@ type Message struct {
 
 // Check says whether the message can be sent at all.
 func (m *Message) Check() error {
-	if err := CheckTopic(m.Topic); err != nil {
+	if err := mqttetl.CheckTopic([]byte(m.Topic)); err != nil {
 		return err
 	}
 	if m.QoS > 2 {
@@ -56,21 +54,6 @@ func (m *Message) Check() error {
 	}
 	if len(m.Payload) > maxRemaining-2-len(m.Topic)-2-4-len(m.Properties) {
 		return fmt.Errorf("a payload of %d bytes: MQTT ends at 256 MiB", len(m.Payload))
-	}
-	return nil
-}
-
-// CheckTopic checks the name of a topic to publish to (MQTT 5 §4.7).
-func CheckTopic(topic string) error {
-	switch {
-	case topic == "":
-		return errors.New("topic is empty")
-	case len(topic) > 65535:
-		return fmt.Errorf("topic of %d bytes: MQTT ends at 65535", len(topic))
-	case strings.ContainsAny(topic, "+#"):
-		return fmt.Errorf("topic %q contains + or #, which only filters may", topic)
-	case !utf8.ValidString(topic) || strings.ContainsRune(topic, 0):
-		return fmt.Errorf("topic %q is not UTF-8 without NUL", topic)
 	}
 	return nil
 }

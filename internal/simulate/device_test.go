@@ -14,8 +14,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
-	"github.com/mqttetl/mqttetl/internal/client"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
@@ -154,7 +154,7 @@ func TestModbusCRC(t *testing.T) {
 func TestPayloads(t *testing.T) {
 	seen := map[string]int{}
 	for _, m := range take(t, of(All, 100, 1000), 20_000) {
-		if err := client.CheckTopic(m.Topic); err != nil {
+		if err := mqttetl.CheckTopic([]byte(m.Topic)); err != nil {
 			t.Error(err)
 		}
 		kind := payloadKind(t, m)

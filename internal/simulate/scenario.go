@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
-	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
 )
 
@@ -101,7 +101,7 @@ func CheckPrefix(p string) error {
 	if strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") {
 		return fmt.Errorf("prefix %q must not begin or end with /", p)
 	}
-	if err := client.CheckTopic(p); err != nil {
+	if err := mqttetl.CheckTopic([]byte(p)); err != nil {
 		return fmt.Errorf("prefix: %w", err)
 	}
 	return nil
