@@ -26,6 +26,7 @@ type importFlags struct {
 	format, columns string
 	separator       string
 	source          string
+	timezone        string
 	rejected        string
 	resume, dryRun  bool
 	quiet           bool
@@ -44,7 +45,13 @@ zstd files are told apart by themselves, and so are
   CSV      of mqttetl export, or with the columns that --columns names
 
 Other lines are read as --format says, in the letters of mosquitto_sub -F:
-%I %U (time) %t %p %x %X %q %r %l %m. A line without a time gets the present one.
+%I %U (time) %t %p %x %X %q %r %l %m. What stands between two letters ends the
+value before it: '%I %t %p' takes of a topic with a space only what is before the
+space, and the rest for payload. Only the last value may hold that text itself.
+
+A line without a time, or with an empty cell for it, gets the present one. A time
+without a zone is UTC, or of --timezone; --since and --until of the commands that
+read, otherwise, take such a time as local.
 
 A line that cannot be read stops nothing: it is written, with its number and the
 reason, to FILE.rejected, of standard input to stdin.rejected here, or with
@@ -54,7 +61,8 @@ that holds lines of files not named now: it is added to.
 
 How far a file has been read is kept in the log: with --resume an import that
 was interrupted, killed even, goes on behind it, and each line is in the log
-once. A file is known by its path: one that was moved is another one. If what
+once. Without it a file is read from its beginning, and its lines are in the log
+once more, which is told. A file is known by its path: one that was moved is another one. If what
 was read of it has changed since, or a last line without an end has grown, the
 import is refused. Standard input is a file named -, and is given from its
 beginning again.
@@ -89,6 +97,7 @@ configuration.`,
 	flags.StringVar(&f.columns, "columns", "", "CSV columns by name: time=ts,topic=t,payload=value")
 	flags.StringVar(&f.separator, "separator", "", `what stands between CSV columns, one character or \t (default: a comma)`)
 	flags.StringVar(&f.rejected, "rejected", "", "file for the rejected lines of all files (default: FILE.rejected)")
+	flags.StringVar(&f.timezone, "timezone", "UTC", "zone of times that name none: local, or as in Europe/Berlin")
 	flags.StringVar(&f.source, "source", "import", "source of lines that name none")
 	flags.BoolVar(&f.resume, "resume", false, "go on where an import of the same file ended")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be read as NDJSON; import nothing")
@@ -102,7 +111,7 @@ func (f *importFlags) do(cmd *cobra.Command, std streams, paths []string) (err e
 		err = f.try(cmd.Context(), std, paths)
 	} else {
 		var cfg *config.Config
-		if cfg, err = loadConfig(f.config); err == nil {
+		if cfg, err = loadStores(f.config); err == nil {
 			err = f.run(cmd.Context(), std, cfg, paths)
 		}
 	}
@@ -128,10 +137,25 @@ func (f *importFlags) check() error {
 			return fmt.Errorf("--separator: %w", err)
 		}
 	}
+	if _, err := f.zone(); err != nil {
+		return fmt.Errorf("--timezone: %w", err)
+	}
 	if f.format != "" && f.format != "csv" && f.columns+f.separator != "" {
 		return fmt.Errorf("--columns and --separator are for CSV, not with --format %s", f.format)
 	}
 	return nil
+}
+
+// zone is that of times that name none.
+func (f *importFlags) zone() (*time.Location, error) {
+	if f.timezone == "local" {
+		return time.Local, nil
+	}
+	zone, err := time.LoadLocation(f.timezone)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no time zone such as UTC or Europe/Berlin, and not local", f.timezone)
+	}
+	return zone, nil
 }
 
 // each calls do with the importer of every file, and counts over all of them.
@@ -139,6 +163,7 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 	if f.separator != "" {
 		more.Separator, _ = importer.ParseSeparator(f.separator) // checked before
 	}
+	more.Zone, _ = f.zone() // checked before
 	more.Format, more.Columns, more.Source, more.Resume, more.Shared = f.format, f.columns, f.source, f.resume, f.rejected != ""
 	for _, path := range paths {
 		in, err := openInput(std, path)
@@ -159,6 +184,9 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 			total.Before += s.Before
 			if s.Rejected > 0 && c.Dry == nil {
 				fmt.Fprintf(std.err, "%s: %d lines rejected, see %s\n", path, s.Rejected, c.Rejected)
+			}
+			if s.Again > 0 {
+				fmt.Fprintf(std.err, "%s has been imported before up to line %d, and this much is in the log again; --resume would have gone on behind it\n", path, s.Again)
 			}
 		}
 		if err = errors.Join(err, in.Close()); err != nil {

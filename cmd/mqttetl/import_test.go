@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
@@ -261,6 +262,64 @@ func TestImportWithoutArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := call(t, "import", "-c", s.config, "--resume", path); r.code != 0 || len(s.ask(t, "SELECT seq FROM messages")) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A file that is imported once more without --resume is in the log twice, and
+// who did that is told.
+func TestImportAgainIsTold(t *testing.T) {
+	s := newSite(t, "", "")
+	path := filepath.Join(s.dir, "f")
+	writeFile(t, path, "{\"topic\":\"a\"}\n{\"topic\":\"b\"}\n")
+	for round, told := range []bool{false, true} {
+		r := call(t, "import", "-c", s.config, path)
+		if want := path + " has been imported before up to line 2,"; r.code != 0 || strings.Contains(r.err, want) != told || strings.Contains(r.err, "--resume") != told {
+			t.Errorf("round %d: %+v", round, r)
+		}
+	}
+	if n := s.ask(t, "SELECT count(*) FROM messages"); n[0] != "4" {
+		t.Error(n)
+	}
+	if r := call(t, "import", "-c", s.config, "--resume", path); r.code != 0 || strings.Contains(r.err, "--resume") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An import connects to no broker, and asks for no secret of one.
+func TestImportWithoutSecrets(t *testing.T) {
+	s := newSite(t, "", "")
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, strings.Replace(string(text), "subscribe:", "username: u, password: '${MQTTETL_TEST_IS_NOT_SET}', subscribe:", 1))
+	path := filepath.Join(s.dir, "f")
+	writeFile(t, path, "{\"topic\":\"a\"}\n")
+	if r := call(t, "import", "-c", s.config, path); r.code != 0 || len(s.ask(t, "SELECT seq FROM messages")) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestImportTimezone(t *testing.T) {
+	s := newSite(t, "", "")
+	path := filepath.Join(s.dir, "f")
+	writeFile(t, path, "time,topic\n2026-07-02 03:04:05,a\n")
+	for _, c := range []struct {
+		zone string
+		want time.Time
+	}{
+		{"", time.Date(2026, 7, 2, 3, 4, 5, 0, time.UTC)},
+		{"--timezone=UTC", time.Date(2026, 7, 2, 3, 4, 5, 0, time.UTC)},
+		{"--timezone=Europe/Berlin", time.Date(2026, 7, 2, 1, 4, 5, 0, time.UTC)},
+		{"--timezone=local", time.Date(2026, 7, 2, 3, 4, 5, 0, time.Local)},
+	} {
+		r := call(t, append([]string{"import", "--dry-run", path}, strings.Fields(c.zone)...)...)
+		if want := c.want.UTC().Format(`"time":"2006-01-02T15:04:05.000000000Z"`); r.code != 0 || !strings.Contains(r.out, want) {
+			t.Errorf("%s: %+v, want %s", c.zone, r, want)
+		}
+	}
+	if r := call(t, "import", "--dry-run", "--timezone", "Mars", path); r.code != exitUsage || !strings.Contains(r.err, `--timezone: "Mars" is no time zone`) {
 		t.Errorf("%+v", r)
 	}
 }

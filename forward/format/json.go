@@ -1,5 +1,4 @@
-// Package format writes records for other programs: as NDJSON, CSV, Parquet, or
-// in the words of mosquitto_sub.
+// Package format writes records for other programs: as NDJSON, CSV or Parquet.
 //
 // Its invariant: what is written is a function of the record alone, and no byte
 // of a record is lost. The same record gives the same bytes at any time, in any

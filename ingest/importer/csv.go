@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward/format"
 )
 
 // csvFields are what a column can mean.
@@ -82,6 +83,7 @@ func newCSV(header []byte, columns map[string]string, sep byte) (parser, error) 
 	if !topic {
 		return nil, withSeparator(badOption("there is no column for the topic in %.200q; --columns topic=… names it", header), header, sep)
 	}
+	exported := string(header)+"\n" == format.CSVHeader
 	var row [][]byte
 	return func(line []byte) (e entry, err error) {
 		if row, err = splitCSV(row[:0], line, sep); err != nil {
@@ -95,7 +97,7 @@ func newCSV(header []byte, columns map[string]string, sep byte) (parser, error) 
 				return e, fmt.Errorf("%s: %w", fields[i], err)
 			}
 		}
-		return e, e.check()
+		return e, e.check(exported)
 	}, nil
 }
 
@@ -116,8 +118,9 @@ func withSeparator(err error, header []byte, sep byte) error {
 func (e *entry) column(field string, v []byte) (err error) {
 	switch field {
 	case "time":
-		e.timed = true
-		e.time, err = parseTime(string(v))
+		if len(v) > 0 {
+			err = e.setTime(string(v))
+		}
 	case "topic":
 		e.Topic = v
 	case "payload":

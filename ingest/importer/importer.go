@@ -33,10 +33,11 @@ type Config struct {
 	Columns string    // CSV: field=column, separated by commas
 	// Separator of CSV, 0: a comma.
 	Separator byte
-	Source    string // recorded for lines that name none
-	Rejected  string // file for the lines that could not be read
-	Shared    bool   // it holds those of other files too: it is added to, and lines are named with their file
-	Resume    bool   // go on where an import of the same file ended
+	Source    string         // recorded for lines that name none
+	Zone      *time.Location // of times that name none, nil: UTC
+	Rejected  string         // file for the lines that could not be read
+	Shared    bool           // it holds those of other files too: it is added to, and lines are named with their file
+	Resume    bool           // go on where an import of the same file ended
 	// Dry, if not nil, gets every record, and nothing is imported or written.
 	Dry func(*mqttetl.Record) error
 	// Bad, if not nil, is told of every line that could not be read, and why.
@@ -49,6 +50,7 @@ type Stats struct {
 	Before                    int64 // lines that an earlier import has read
 	Bytes                     int64 // of the text
 	Done                      bool  // the earlier import had come to the end
+	Again                     int64 // without Resume: lines that an earlier import has read, and this one too
 }
 
 // position is how far a file has been read, as the log keeps it.
@@ -96,7 +98,8 @@ type Importer struct {
 	csv   bool
 	row   []byte // memory for one of CSV over several lines
 	at    position
-	known bool // at is from the log
+	known bool     // at is from the log
+	again position // without Resume: what an earlier import has read
 	bad   *rejects
 	batch *mqttetl.Batch
 
@@ -134,10 +137,23 @@ func (m *Importer) open() error {
 	if m.lines.open == 0 { // a header that may still grow has not been read
 		m.took()
 	}
-	if m.cfg.Dry != nil || !m.cfg.Resume {
+	if m.cfg.Dry != nil {
 		return nil
 	}
-	return m.resume(head)
+	note, err := m.log.Note(m.note())
+	if err != nil || note == nil {
+		return err
+	}
+	var at position
+	err = json.Unmarshal(note, &at)
+	if !m.cfg.Resume {
+		m.again = at // of a note that is damaged --resume tells
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the position in the log: %w: %w", mqttetl.ErrDamaged, err)
+	}
+	return m.resume(head, at)
 }
 
 // fingerprint is what a file is known by beside its name.
@@ -188,15 +204,7 @@ func (m *Importer) choose(head []byte) (err error) {
 }
 
 // resume goes to where the log says that the file has been read.
-func (m *Importer) resume(head []byte) error {
-	note, err := m.log.Note(m.note())
-	if err != nil || note == nil {
-		return err
-	}
-	var at position
-	if err := json.Unmarshal(note, &at); err != nil {
-		return fmt.Errorf("the position in the log: %w: %w", mqttetl.ErrDamaged, err)
-	}
+func (m *Importer) resume(head []byte, at position) error {
 	if at.HeadBytes > len(head) || fingerprint(head[:at.HeadBytes]) != at.Head {
 		return changed("it begins differently")
 	}
@@ -229,8 +237,8 @@ func (m *Importer) Stats() Stats {
 }
 
 // Run imports to the end of the file, or until ctx ends or something fails.
-// Rejected lines are no failure. When it returns, all that was handed to the
-// log has been answered.
+// Rejected lines are no failure. When it returns, also after a failure, all that
+// was handed to the log has been answered.
 func (m *Importer) Run(ctx context.Context) (err error) {
 	if m.cfg.Dry == nil {
 		if err = m.openRejects(ctx); err != nil {
@@ -282,6 +290,11 @@ func (m *Importer) read(ctx context.Context) error {
 func (m *Importer) took() {
 	m.at.Lines, m.at.Offset, m.at.Sum = m.lines.number, m.lines.offset, m.lines.sum
 	m.at.Open = m.lines.open
+	if m.at.Offset == m.again.Offset && m.at.Sum == m.again.Sum && m.again.Imported > 0 {
+		m.mu.Lock()
+		m.stats.Again = m.again.Lines
+		m.mu.Unlock()
+	}
 }
 
 // show brings the stats up to date.
@@ -325,8 +338,11 @@ func (m *Importer) one(ctx context.Context, line []byte) error {
 	if err != nil {
 		return m.reject(err, line)
 	}
-	if !e.timed {
+	switch {
+	case !e.timed:
 		e.time = time.Now().UnixNano()
+	case e.wall && m.cfg.Zone != nil:
+		e.time = inZone(e.time, m.cfg.Zone)
 	}
 	if e.source == "" {
 		e.source = m.cfg.Source

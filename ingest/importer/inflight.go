@@ -35,11 +35,15 @@ func (m *Importer) hand(ctx context.Context) error {
 func (m *Importer) reserve(ctx context.Context, size int) error {
 	for {
 		m.mu.Lock()
-		if m.failed != nil || m.count == 0 || m.count < flightCount && m.bytes+size <= flightBytes {
+		if err := m.failed; err != nil {
+			m.mu.Unlock()
+			return err
+		}
+		if m.count == 0 || m.count < flightCount && m.bytes+size <= flightBytes {
 			defer m.mu.Unlock()
 			m.count++
 			m.bytes += size
-			return m.failed
+			return nil
 		}
 		m.mu.Unlock()
 		select {
@@ -56,7 +60,7 @@ func (m *Importer) drain() error {
 		m.mu.Lock()
 		count, failed := m.count, m.failed
 		m.mu.Unlock()
-		if count == 0 || failed != nil {
+		if count == 0 {
 			return failed
 		}
 		<-m.moved

@@ -16,18 +16,20 @@ type entry struct {
 	mqttetl.Message
 	time   int64  // Unix nanoseconds
 	timed  bool   // the line says when
+	wall   bool   // without a zone
 	source string // "" if the line does not say
 }
 
 // A parser reads one line. What it returns may point into the line.
 type parser func(line []byte) (entry, error)
 
-// check refuses what could not have come from a broker.
-func (e *entry) check() error {
+// check refuses what could not have come from a broker. exported says that a
+// topic that is not UTF-8 stands as export writes it.
+func (e *entry) check(exported bool) error {
 	if len(e.Payload) > maxPayload {
 		return fmt.Errorf("a payload of %d bytes, MQTT has %d", len(e.Payload), maxPayload)
 	}
-	return checkTopic(e.Topic)
+	return checkTopic(e.Topic, exported)
 }
 
 // jsonLine is what is gathered from the members of a line.
@@ -54,8 +56,7 @@ func parseJSON(line []byte) (entry, error) {
 				return err
 			}
 			exact = string(name) == "time"
-			j.timed = true
-			j.time, err = parseTime(string(v))
+			err = j.setTime(string(v))
 		case "topic":
 			j.Topic, err = s.bytes()
 		case "payload":
@@ -87,7 +88,7 @@ func parseJSON(line []byte) (entry, error) {
 		err = j.finish()
 	}
 	if err == nil {
-		err = j.check()
+		err = j.check(true) // a string is UTF-8, anything else {"base64": …}
 	}
 	return j.entry, err
 }
@@ -255,7 +256,7 @@ func parseTextFormat(format string) (parser, error) {
 		if len(rest) > 0 {
 			return e, fmt.Errorf("more behind byte %d", len(line)-len(rest))
 		}
-		return e, e.check()
+		return e, e.check(false)
 	}, nil
 }
 
@@ -304,8 +305,7 @@ func textPieces(format string) (pieces []piece, err error) {
 func (e *entry) set(letter byte, value []byte) (err error) {
 	switch letter {
 	case 'I', 'U':
-		e.timed = true
-		e.time, err = parseTime(string(value))
+		err = e.setTime(string(value))
 	case 't':
 		e.Topic = value
 	case 'p':

@@ -300,3 +300,24 @@ func TestCheckRejected(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 }
+
+// Without Resume the lines that are in the log already are counted, if they are
+// the same.
+func TestImportedAgain(t *testing.T) {
+	l, stop := running(t, t.TempDir())
+	defer stop()
+	cfg := Config{Name: "f", Rejected: filepath.Join(t.TempDir(), "r")}
+	lines := "{\"topic\":\"1\"}\n{\"topic\":\"2\"}\n"
+	for _, c := range []struct {
+		text  string
+		again int64
+	}{{lines, 0}, {lines, 2}, {lines + "{\"topic\":\"3\"}", 2}, {lines + "{\"topic\":\"3\"}", 3}, {lines, 0}, {lines + "bad\n", 2}, {strings.ToUpper(lines) + "bad\n", 0}, {lines, 0}} {
+		if s, err := imports(t, l, cfg, c.text); err != nil || s.Again != c.again || s.Before != 0 {
+			t.Errorf("%q: %+v, %v, want %d again", c.text, s, err, c.again)
+		}
+	}
+	cfg.Resume = true
+	if s, err := imports(t, l, cfg, lines); err != nil || s.Again != 0 || s.Before != 2 {
+		t.Errorf("resumed: %+v, %v", s, err)
+	}
+}

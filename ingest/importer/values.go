@@ -1,42 +1,66 @@
 package importer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // timeLayouts that recordings use beside Unix times; mosquitto_sub's first, which
 // up to 2.0 puts a Z before the zone of a local time in JSON.
 var timeLayouts = []string{
 	"2006-01-02T15:04:05.999999999-0700", "2006-01-02T15:04:05.999999999Z-0700", time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00",
-	"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999",
 }
 
-// parseTime reads a recorded time as Unix nanoseconds: RFC 3339, what
-// mosquitto_sub writes, or a Unix time in seconds, milli-, micro- or
-// nanoseconds, told apart by their size. A time without a zone is UTC.
-func parseTime(s string) (int64, error) {
-	if ns, ok := fastTime(s); ok {
-		return ns, nil
+// wallLayouts are those of times without a zone.
+var wallLayouts = []string{"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"}
+
+// setTime reads the recorded time: RFC 3339, what mosquitto_sub writes, or a
+// Unix time in seconds, milli-, micro- or nanoseconds, told apart by their size.
+// A time without a zone is taken as UTC and marked as wall: see inZone.
+func (e *entry) setTime(s string) (err error) {
+	e.timed, e.wall = true, false
+	var ok bool
+	if e.time, ok = fastTime(s); ok {
+		return nil
 	}
-	if ns, ok := unixTime(s); ok {
-		return ns, nil
+	if e.time, ok = unixTime(s); ok {
+		return nil
 	}
-	for _, layout := range timeLayouts {
+	if e.time, ok, err = layoutTime(s, timeLayouts); ok {
+		return err
+	}
+	if e.time, e.wall, err = layoutTime(s, wallLayouts); e.wall {
+		return err
+	}
+	return fmt.Errorf("%.100q is no time", s)
+}
+
+// layoutTime reads the forms that the layouts have.
+func layoutTime(s string, layouts []string) (ns int64, ok bool, err error) {
+	for _, layout := range layouts {
 		t, err := time.Parse(layout, s)
 		if err != nil {
 			continue
 		}
 		if t.Year() < 1678 || t.Year() > 2261 {
-			return 0, fmt.Errorf("time %q: the year must be 1678 to 2261", s)
+			return 0, true, fmt.Errorf("time %q: the year must be 1678 to 2261", s)
 		}
-		return t.UnixNano(), nil
+		return t.UnixNano(), true, nil
 	}
-	return 0, fmt.Errorf("%.100q is no time", s)
+	return 0, false, nil
+}
+
+// inZone is the time at which the clocks of the zone show what those of UTC show
+// at ns.
+func inZone(ns int64, zone *time.Location) int64 {
+	t := time.Unix(0, ns).UTC()
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone).UnixNano()
 }
 
 // fastTime reads the form 2006-01-02T15:04:05[.digits] with Z, +0000 or Z+0000.
@@ -108,18 +132,21 @@ func unixTime(s string) (int64, bool) {
 	return n*unit + f/(1e9/unit), ok
 }
 
-// checkTopic refuses what no broker delivers a message under.
-func checkTopic(topic []byte) error {
+// checkTopic refuses what MQTT has no message under (MQTT 5 §4.7). Some brokers
+// deliver topics that are not UTF-8, and the archive keeps them: in the forms
+// that export has for them they come back.
+func checkTopic(topic []byte, exported bool) error {
 	switch {
 	case len(topic) == 0:
 		return errors.New("no topic")
 	case len(topic) > math.MaxUint16:
 		return fmt.Errorf("a topic of %d bytes, MQTT has %d", len(topic), math.MaxUint16)
 	}
-	for _, c := range topic {
-		if c == '+' || c == '#' || c == 0 {
-			return fmt.Errorf("topic %.100q holds a wildcard or NUL", topic)
-		}
+	if bytes.ContainsAny(topic, "+#\x00") {
+		return fmt.Errorf("topic %.100q holds a wildcard or NUL", topic)
+	}
+	if !exported && !utf8.Valid(topic) {
+		return fmt.Errorf("topic %.100q is not UTF-8", topic)
 	}
 	return nil
 }
