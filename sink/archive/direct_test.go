@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -104,4 +105,39 @@ func TestReaderLeavesTheLocks(t *testing.T) {
 	}
 	must(t, a.Append(records(201, 300)))
 	must(t, a.Commit())
+}
+
+// Whoever reads waits for a lock that a service holds for a moment, also where
+// the archive is at rest and a service may be starting.
+func TestReadersWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := mustOpen(t, path)
+	must(t, a.Append(records(1, 10)))
+	must(t, a.Commit())
+	for _, state := range []string{"in use", "at rest"} {
+		if state == "at rest" {
+			must(t, a.Close())
+		}
+		waits := map[string]int64{}
+		must(t, Query(t.Context(), path, `PRAGMA busy_timeout`, func(_ []string, v []any) error {
+			waits["Query"] = v[0].(int64)
+			return nil
+		}))
+		ask := func(who string, c *sql.Conn) error {
+			var ms int64
+			err := c.QueryRowContext(background, `PRAGMA busy_timeout`).Scan(&ms)
+			waits[who] = ms
+			return err
+		}
+		must(t, read(t.Context(), path, func(c *sql.Conn) error { return ask("read", c) }))
+		r, err := OpenReader(path)
+		must(t, err)
+		must(t, ask("Reader", r.conn))
+		must(t, r.Close())
+		for _, who := range []string{"Query", "read", "Reader"} {
+			if waits[who] != busyTimeout.Milliseconds() {
+				t.Errorf("%s: %s waits %d ms", state, who, waits[who])
+			}
+		}
+	}
 }

@@ -19,12 +19,7 @@ func Query(ctx context.Context, path, statement string, row func(columns []strin
 	if err != nil {
 		return failed(path, "query", err)
 	}
-	rest := atRest(path)
-	query := "mode=ro"
-	if rest {
-		query = "immutable=1&mode=ro"
-	}
-	db, c, err := connect(path, query)
+	db, c, rest, err := connectReader(ctx, path)
 	if err != nil {
 		return failed(path, "query", err)
 	}
@@ -67,7 +62,7 @@ func Query(ctx context.Context, path, statement string, row func(columns []strin
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("query archive %s: %w", path, err)
 	}
-	if after, err := os.Stat(path); rest && (err != nil || !atRest(path) || !unchanged(before, after)) {
+	if rest && !undisturbed(path, before) {
 		return mqttetl.WithHint(fmt.Errorf("query archive %s: %w", path, errors.Join(mqttetl.ErrUnavailable, errStarted)), "ask again")
 	}
 	return nil

@@ -59,9 +59,8 @@ func read(ctx context.Context, path string, f func(*sql.Conn) error) error {
 		if halfMade(path) {
 			return nil
 		}
-		rest := atRest(path)
-		err = readAs(ctx, path, rest, f)
-		if after, serr := os.Stat(path); !rest || serr == nil && atRest(path) && unchanged(before, after) {
+		rest, err := readOnce(ctx, path, f)
+		if !rest || undisturbed(path, before) {
 			return err
 		}
 	}
@@ -85,8 +84,11 @@ func halfMade(path string) bool {
 	return errors.Is(err, io.EOF) || err == nil && binary.BigEndian.Uint32(id) != applicationID
 }
 
-func unchanged(before, after os.FileInfo) bool {
-	return os.SameFile(before, after) && before.Size() == after.Size() && before.ModTime().Equal(after.ModTime())
+// undisturbed says that an archive that was at rest still is, and is the file
+// of before: nothing was written while it was read.
+func undisturbed(path string, before os.FileInfo) bool {
+	after, err := os.Stat(path)
+	return err == nil && atRest(path) && os.SameFile(before, after) && before.Size() == after.Size() && before.ModTime().Equal(after.ModTime())
 }
 
 func atRest(path string) bool {
@@ -97,26 +99,37 @@ func atRest(path string) bool {
 	return err != nil || wal.Size() == 0
 }
 
-func readAs(ctx context.Context, path string, rest bool, f func(*sql.Conn) error) (err error) {
+// connectReader makes the connections that cannot write, see read. If the
+// archive is at rest, which also an error leaves true, what is read counts if it
+// was undisturbed.
+func connectReader(ctx context.Context, path string) (db *sql.DB, c *sql.Conn, rest bool, err error) {
 	query := "mode=ro"
-	if rest {
+	if rest = atRest(path); rest {
 		query = "immutable=1&mode=ro"
 	}
-	db, c, err := connect(path, query)
+	if db, c, err = connect(path, query); err != nil {
+		return nil, nil, rest, err
+	}
+	if _, err = c.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
+		return nil, nil, rest, errors.Join(err, c.Close(), db.Close())
+	}
+	return db, c, rest, nil
+}
+
+// readOnce calls f and says whether the archive was at rest before.
+func readOnce(ctx context.Context, path string, f func(*sql.Conn) error) (rest bool, err error) {
+	db, c, rest, err := connectReader(ctx, path)
 	if err != nil {
-		return err
+		return rest, err
 	}
 	defer func() { err = errors.Join(err, c.Close(), db.Close()) }()
-	if _, err := c.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
-		return err
-	}
 	// One snapshot for all that f reads.
 	if _, err := c.ExecContext(ctx, `BEGIN`); err != nil {
-		return err
+		return rest, err
 	}
 	defer func() {
 		_, rerr := c.ExecContext(background, `ROLLBACK`)
 		err = errors.Join(err, rerr)
 	}()
-	return f(c)
+	return rest, f(c)
 }

@@ -76,14 +76,7 @@ func (r *Reader) open() (err error) {
 	if r.info, err = os.Stat(r.path); err != nil {
 		return err
 	}
-	query := "mode=ro"
-	if r.resting = atRest(r.path); r.resting {
-		query = "immutable=1&mode=ro"
-	}
-	if r.db, r.conn, err = connect(r.path, query); err != nil {
-		return err
-	}
-	if _, err = r.conn.ExecContext(background, fmt.Sprintf(`PRAGMA busy_timeout=%d`, busyTimeout.Milliseconds())); err != nil {
+	if r.db, r.conn, r.resting, err = connectReader(background, r.path); err != nil {
 		return err
 	}
 	err = r.conn.Raw(func(c any) error {
@@ -190,11 +183,10 @@ func (r *Reader) snapshot(f func() error) error {
 		if !r.resting {
 			return err
 		}
-		now, serr := os.Stat(r.path)
-		if serr == nil && atRest(r.path) && unchanged(r.info, now) {
+		if undisturbed(r.path, r.info) {
 			return err
 		}
-		if r.lost = r.reopen(now); r.lost != nil {
+		if r.lost = r.reopen(); r.lost != nil {
 			_ = r.Close() // the first error is the one that says why
 		}
 	}
@@ -205,8 +197,8 @@ func (r *Reader) snapshot(f func() error) error {
 var errReplaced = fmt.Errorf("it was replaced or removed while it was read: %w", mqttetl.ErrUnavailable)
 
 // reopen opens the file anew, which must be the same one and hold the same.
-func (r *Reader) reopen(now os.FileInfo) error {
-	if now == nil || !os.SameFile(r.info, now) {
+func (r *Reader) reopen() error {
+	if now, err := os.Stat(r.path); err != nil || !os.SameFile(r.info, now) {
 		return errReplaced
 	}
 	if err := errors.Join(r.Close(), r.open()); err != nil {
