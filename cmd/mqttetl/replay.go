@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,10 +60,10 @@ flight (package forward/replay says exactly what).
 On a terminal, space pauses and goes on, and q quits.
 
 Exit codes: 0 played, 1 records were refused, 2 flags, or a --resume file of other
-flags or of something else, 65 damaged or foreign stores, 69 a stream takes
-what core NATS was to get, or the destination cannot be reached, went away or
-refused a record, 74 an archive or a file that a flag names cannot be read, 77 the
-destination does not let us in.`,
+flags or of something else, 65 damaged or foreign stores, or a stream that holds
+records of this log already, 69 a stream takes what core NATS was to get, or the
+destination cannot be reached, went away or refused a record, 74 an archive or a
+file that a flag names cannot be read, 77 the destination does not let us in.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
   mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --subject-prefix again --speed max --resume again.pos
   mqttetl replay --to nats://127.0.0.1:4222 --subject-prefix test --topic 'factory/#' --topic-map 'factory/(.*)=line/$1'
@@ -103,7 +104,7 @@ destination does not let us in.`,
 	flags.StringArrayVar(&f.topicMaps, "topic-map", nil, "rename whole topics, 'a/(.*)=b/$1'; may be repeated, the first that matches")
 	flags.StringVar(&f.resume, "resume", "", "file that keeps the position; made if absent")
 	flags.BoolVar(&f.skipRefused, "skip-refused", false, "go on behind a record that the destination will never take")
-	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
+	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal, and no keys")
 	return cmd
 }
 
@@ -168,7 +169,11 @@ type replayRun struct {
 	cfg     replay.Config
 	plan    replay.Plan
 	player  *replay.Player
-	begun   mqttetl.Seq // behind which record this run has begun
+
+	found     mqttetl.Seq // what the destination had
+	bounds    bounds
+	first     atomic.Pointer[point] // of the pass that is read
+	countdown countdown
 }
 
 func (r *replayRun) run(ctx context.Context) error {
@@ -196,7 +201,9 @@ func (r *replayRun) run(ctx context.Context) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r.cfg.Open = r.source
+	r.cfg.Open = func(after mqttetl.Seq, played uint64) replay.Source {
+		return &beginning{Source: r.source(after, played), found: r.found, note: &r.first}
+	}
 	confirmed := func(upTo mqttetl.Seq, n int) { r.player.Confirmed(upTo, n) }
 	refused := func(x *replay.Refusal) error { return r.player.Refused(x) }
 	if resumed {
@@ -226,7 +233,7 @@ func (r *replayRun) run(ctx context.Context) error {
 	}
 	if resumed {
 		r.player.Found(found)
-		r.begun = found
+		r.found = found
 	}
 	return r.play(ctx, to, stop)
 }
@@ -245,9 +252,8 @@ func (r *replayRun) checkStream(ctx context.Context, found mqttetl.Seq) error {
 	if err != nil || len(recs) == 0 || recs[0].Seq > found {
 		return nil // an error of reading is seen again
 	}
-	return mqttetl.WithHint(fmt.Errorf("stream %s holds records of this log up to %d, the replay would begin at %d: %w",
-		r.flags.stream, found, recs[0].Seq, mqttetl.ErrForeign),
-		fmt.Sprintf("--new-ids plays them again, --seq %d.. goes on behind them, --resume FILE continues the replay that brought them", found+1))
+	return codedError{mqttetl.WithHint(fmt.Errorf("stream %s holds records of this log up to %d already, the replay would begin at %d",
+		r.flags.stream, found, recs[0].Seq), fmt.Sprintf("--new-ids plays them again, --seq %d.. goes on behind them, --resume FILE continues the replay that brought them", found+1)), exitDamaged}
 }
 
 // source reads the selection of the plan behind a record.
@@ -267,8 +273,13 @@ func (r *replayRun) source(after mqttetl.Seq, played uint64) replay.Source {
 var errQuit = errors.New("quit")
 
 // play plays to the end and prints the account.
-func (r *replayRun) play(ctx context.Context, to replay.Destination, stop context.CancelCauseFunc) error {
-	line := newProgressLine(r.std.err, r.flags.quiet)
+func (r *replayRun) play(ctx context.Context, to replay.Destination, stop context.CancelCauseFunc) (err error) {
+	line := newProgressLine(r.std.err, r.flags.quiet || r.flags.to == "-" && isTerminal(r.std.out))
+	if line.on {
+		if r.bounds, err = boundsOf(ctx, r.history, r.plan.Selection, r.cfg.Pace); err != nil {
+			return err
+		}
+	}
 	keys := readKeys(r.std.in, line.on, func(key byte) {
 		switch key {
 		case ' ':
@@ -277,10 +288,9 @@ func (r *replayRun) play(ctx context.Context, to replay.Destination, stop contex
 			stop(errQuit)
 		}
 	})
-	r.begun = max(r.begun, r.player.Position().Seq)
 	hide := line.every(r.text)
 	began := time.Now()
-	err := r.player.Run(ctx, to)
+	err = r.player.Run(ctx, to)
 	took := time.Since(began)
 	hide()
 	keys.restore()
@@ -328,33 +338,4 @@ func accountLine(a replay.Account, took time.Duration) string {
 	}
 	fmt.Fprintf(&b, ", in %v (%.0f/s)", took.Round(time.Millisecond), rate(a.Confirmed, took))
 	return b.String()
-}
-
-// text is the line of the progress. Pauses take no time in it.
-func (r *replayRun) text(time.Duration) string {
-	a := r.player.Account()
-	elapsed, paused := r.player.Elapsed()
-	from, to := max(1, r.plan.Selection.From), r.plan.Selection.To
-	text := fmt.Sprintf("%d messages  %s  %.0f/s", a.Confirmed, percent(from, a.At+1, to), rate(a.Confirmed, elapsed))
-	if paused {
-		text = "paused, space goes on  " + text
-	}
-	if a.At == 0 {
-		return text
-	}
-	text += "  playing " + time.Unix(0, a.Time).Format("2006-01-02 15:04:05")
-	if r.cfg.Loop {
-		return text + fmt.Sprintf("  pass %d", r.player.Position().Pass+1)
-	}
-	return text + timeLeft(elapsed, max(from-1, r.begun), a.At, to)
-}
-
-// timeLeft is for how long it goes on if what is left passes as what has passed
-// since the run began behind a record.
-func timeLeft(elapsed time.Duration, begun, at, to mqttetl.Seq) string {
-	if at <= begun {
-		return ""
-	}
-	left := time.Duration(float64(elapsed) * float64(to-min(to, at)) / float64(at-begun))
-	return "  ETA " + left.Round(time.Second).String()
 }

@@ -69,6 +69,7 @@ func TestReplayRefusals(t *testing.T) {
 		{"simulate --count 1 --ca " + ca + " --to " + with.URL(), exitIO, "it must be PEM"},
 		{"query --sql select -c " + filepath.Join(dir, "empty.yaml"), exitUnreachable, "nothing has been recorded"},
 		{"replay --stream a.b" + to + with.URL(), exitUsage, "without space and ."},
+		{"replay --stream HAS" + to + with.URL(), exitDamaged, "stream HAS holds records of this log up to 1 already, the replay would begin at 1\nhint: --new-ids"},
 		{"replay" + to + with.URL(), exitUnreachable, "--stream HAS plays into it"},
 		{"replay --subject-prefix mqtt.t" + to + with.URL(), exitUnreachable, "stream HAS takes subjects of mqtt.t.>"},
 		{"replay --subject-prefix other" + to + with.URL(), exitOK, "confirmed 3001"},
