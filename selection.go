@@ -17,21 +17,33 @@ type Selection struct {
 	Limit    uint64    // of the records that fulfil the rest only so many, the first; 0: all
 }
 
-// Span is the time of Since and Until in Unix nanoseconds, as a closed range.
-// Times that do not fit count as open.
+// Span is the time of Since and Until in Unix nanoseconds, as a closed range;
+// an empty one has first > last.
 func (s *Selection) Span() (first, last int64) {
 	first, last = math.MinInt64, math.MaxInt64
-	if fits(s.Since) {
-		first = s.Since.UnixNano()
+	if !s.Since.IsZero() {
+		first = nanos(s.Since)
 	}
-	if fits(s.Until) {
-		last = s.Until.UnixNano() - 1
+	if s.Until.IsZero() {
+		return first, last
 	}
-	return first, last
+	if last = nanos(s.Until); last > math.MinInt64 {
+		return first, last - 1
+	}
+	return math.MaxInt64, math.MinInt64
 }
 
-// fits: the years that Unix nanoseconds can hold are 1678 to 2261.
-func fits(t time.Time) bool { return !t.IsZero() && t.Year() > 1678 && t.Year() < 2262 }
+// nanos are the Unix nanoseconds of a time; of one beyond the years that these
+// can hold, 1677 to 2262, the nearest.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
 
 // Matches says whether the record fulfils everything but Limit, which only
 // somebody who counts can.

@@ -60,6 +60,9 @@ func (f *selectionFlags) selection(now time.Time) (s mqttetl.Selection, err erro
 	return s, errors.Join(errs...)
 }
 
+// noneMeant is said, on standard error, where a selection is empty.
+const noneMeant = "no record is meant by this selection"
+
 func named(flag string, err error) error {
 	if err == nil {
 		return nil
@@ -74,7 +77,23 @@ func (f *selectionFlags) open(cmd *cobra.Command) (*history.History, mqttetl.Sel
 		return nil, sel, usageError{err, cmd}
 	}
 	h, err := openHistory(f.config, f.archive)
-	return h, sel, err
+	if err != nil {
+		return nil, sel, err
+	}
+	if err := warnHole(cmd.ErrOrStderr(), h); err != nil {
+		_ = h.Close() // the first error is the one that says why
+		return nil, sel, err
+	}
+	return h, sel, nil
+}
+
+// warnHole tells which records are in neither archive nor log.
+func warnHole(w io.Writer, h *history.History) error {
+	first, last, err := h.Hole()
+	if err == nil && first > 0 {
+		fmt.Fprintf(w, "mqttetl: records %d to %d are missing: the archive ends before them, the log begins behind them; was the archive put back from an older copy?\n", first, last)
+	}
+	return err
 }
 
 // openHistory opens the archive alone, if one is named, or the stores of the

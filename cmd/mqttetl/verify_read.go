@@ -72,6 +72,9 @@ func readAll(ctx context.Context, cfg *config.Config, tell func(findings) error)
 	}
 	if a != nil && id != "" {
 		a.compare(logID, id, l.Last)
+		if err := a.reaches(cfg.Archive.Path, l.First); err != nil {
+			return err
+		}
 	}
 	return tell(findings{Archive: a, Log: l})
 }
@@ -84,6 +87,20 @@ func (a *archiveVerdict) compare(logID, id string, last mqttetl.Seq) {
 	case a.Cursor > last:
 		a.Damage = append(a.Damage, fmt.Sprintf("record %d: the cursor is behind the end of the log, %d", a.Cursor, last))
 	}
+}
+
+// reaches adds the gap between the archive and a log that begins behind it: it
+// was put back from an older copy. What a service archives and trims meanwhile
+// is none.
+func (a *archiveVerdict) reaches(path string, first mqttetl.Seq) error {
+	if a.Cursor == 0 || first <= a.Cursor+1 {
+		return nil
+	}
+	_, now, err := archive.ReadCursor(path)
+	if err == nil && now >= a.Cursor && first > now+1 {
+		a.Gaps = append(a.Gaps, gap{now + 1, first - 1})
+	}
+	return err
 }
 
 // readArchive returns nil where there is no archive yet.

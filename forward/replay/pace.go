@@ -49,7 +49,7 @@ func (s *score) due(recorded int64) (at time.Duration, ok bool) {
 	n := s.n
 	s.n++
 	if s.pace.Rate > 0 {
-		return time.Duration(float64(n) / s.pace.Rate * float64(time.Second)), true
+		return duration(float64(n) / s.pace.Rate * float64(time.Second)), true
 	}
 	if s.pace.Speed <= 0 {
 		return 0, false
@@ -59,7 +59,14 @@ func (s *score) due(recorded int64) (at time.Duration, ok bool) {
 		gap = min(gap, s.pace.MaxGap)
 	}
 	s.played += gap
-	return time.Duration(float64(s.played) / s.pace.Speed), true
+	return duration(float64(s.played) / s.pace.Speed), true
+}
+
+// duration is that of so many nanoseconds, or a century: a time that no
+// Duration holds would be one in the past.
+func duration(ns float64) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(ns, float64(century)))
 }
 
 // gap is the recorded time between a record and the one before it.

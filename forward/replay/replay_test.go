@@ -50,6 +50,17 @@ func TestScore(t *testing.T) {
 	}
 }
 
+// A time beyond what a Duration holds is not one in the past.
+func TestScoreOfCenturies(t *testing.T) {
+	for _, pace := range []Pace{{Speed: 1e-300}, {Speed: 1e-3}, {Rate: 1e-20}} {
+		p := score{pace: pace}
+		p.due(0)
+		if at, ok := p.due(int64(56 * 365 * 24 * time.Hour)); !ok || at < 50*365*24*time.Hour {
+			t.Errorf("%+v: %v, %v", pace, at, ok)
+		}
+	}
+}
+
 func TestPauseHoldsEverythingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBeat()

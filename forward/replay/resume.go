@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mqttetl/mqttetl"
 )
 
@@ -98,7 +100,8 @@ func notRegular(path, what string) error {
 // for the plan. Where there is one it must be of the same settings and log, or
 // the error is an OtherReplay; its own selection and ids then count, and stand
 // in Plan. What is there and no resume file is ErrNoResume, and one that is
-// broken mqttetl.ErrDamaged.
+// broken mqttetl.ErrDamaged. While another Resume is open at the path it is
+// mqttetl.ErrLocked.
 func OpenResume(path string, plan Plan) (*Resume, error) {
 	found, err := CheckResume(path)
 	if err != nil {
@@ -124,10 +127,23 @@ func OpenResume(path string, plan Plan) (*Resume, error) {
 	if r.Plan.Settings != plan.Settings || r.Plan.LogID != plan.LogID {
 		return nil, fmt.Errorf("resume file %s: %w", path, &OtherReplay{r.Plan, plan})
 	}
+	return r, r.lock(path)
+}
+
+// lock opens the file for Record. It is locked until it is closed.
+func (r *Resume) lock(path string) (err error) {
 	if r.file, err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
-		return nil, fmt.Errorf("resume file: %w", err)
+		return fmt.Errorf("resume file: %w", err)
 	}
-	return r, nil
+	err = unix.Flock(int(r.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = mqttetl.WithHint(mqttetl.ErrLocked, "another replay writes its position there: wait for its end, or give this one a file of its own")
+	}
+	if err != nil {
+		_ = r.file.Close() // nothing was written
+		return fmt.Errorf("resume file %s: %w", path, err)
+	}
+	return nil
 }
 
 // create writes a new file, which has its name only when it is whole. path is

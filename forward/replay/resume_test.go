@@ -110,3 +110,23 @@ func TestPositionIsSyncedInASilence(t *testing.T) {
 		}
 	})
 }
+
+// Two replays that write one position would each go on from the other's.
+func TestResumeFileOfOneReplay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "position")
+	one, err := OpenResume(path, Plan{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two, err := OpenResume(path, Plan{}); !errors.Is(err, mqttetl.ErrLocked) {
+		t.Errorf("a second one: %v, %v", two, err)
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	two, err := OpenResume(path, Plan{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two.Close()
+}

@@ -63,6 +63,9 @@ func Open(p Places) (h *History, err error) {
 		absent = errors.Join(absent, err)
 	}
 	if h.archive == nil && h.log == nil {
+		if errors.Is(absent, archive.ErrEmpty) { // which says so
+			return h, absent
+		}
 		return h, fmt.Errorf("nothing has been recorded: %w: %w", mqttetl.ErrUnavailable, absent)
 	}
 	if err = h.identify(p); err != nil {
@@ -92,6 +95,20 @@ func (h *History) LogID() string { return h.logID }
 
 // Last is the last record there was at the last Refresh, 0 if there was none.
 func (h *History) Last() mqttetl.Seq { return max(h.archived, h.last) }
+
+// Hole are the records between an archive and a log that begins behind it: the
+// archive was put back from an older copy, and they are in neither. first is 0
+// where there are none.
+func (h *History) Hole() (first, last mqttetl.Seq, err error) {
+	if h.log == nil || h.archived == 0 || h.first <= h.archived+1 {
+		return 0, 0, nil
+	}
+	now, err := h.archive.Cursor() // what was trimmed meanwhile has reached it
+	if err != nil || h.first <= now+1 {
+		return 0, 0, err
+	}
+	return now + 1, h.first - 1, nil
+}
 
 // Refresh looks again how far archive and log have come.
 func (h *History) Refresh() (err error) {
@@ -211,7 +228,7 @@ func (c *Cursor) missing() (err error) {
 			return err
 		}
 	}
-	if h.archived < c.next { // trimmed before there was an archive
+	if h.archived < c.next { // trimmed before there was an archive, or see Hole
 		c.next = h.first
 	}
 	return nil

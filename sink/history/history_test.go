@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -208,6 +209,14 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(h.Places); !errors.Is(err, mqttetl.ErrUnavailable) {
 		t.Errorf("nothing there: %v", err)
 	}
+	empty := filepath.Join(t.TempDir(), "empty.db")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "archive " + empty + ": open for reading: nothing has been archived yet: unavailable"
+	if _, err := Open(Places{Archive: empty}); !errors.Is(err, mqttetl.ErrUnavailable) || err.Error() != want {
+		t.Errorf("an empty archive: %v, want %s", err, want)
+	}
 	if _, err := Open(Places{}); !errors.Is(err, mqttetl.ErrUnavailable) {
 		t.Errorf("no places: %v", err)
 	}
@@ -215,5 +224,29 @@ func TestOpenRefuses(t *testing.T) {
 	h.fill("another log", 1, 3)
 	if _, err := Open(h.Places); !errors.Is(err, mqttetl.ErrForeign) {
 		t.Errorf("an archive of another log: %v", err)
+	}
+}
+
+// Between an archive that was put back from an older copy and a log that has
+// trimmed behind it records are missing, and that is told.
+func TestHole(t *testing.T) {
+	for _, c := range []struct{ archived, trimmed, first, last mqttetl.Seq }{
+		{10, 40, 11, 40}, {39, 40, 40, 40}, {40, 40, 0, 0}, {45, 40, 0, 0}, {0, 40, 0, 0},
+	} {
+		house := newHouse(t)
+		id := house.log(50, int(c.trimmed))
+		if c.archived > 0 {
+			house.fill(id, 1, c.archived)
+		}
+		h, err := Open(house.Places)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, last, err := h.Hole(); first != c.first || last != c.last || err != nil {
+			t.Errorf("%d archived, %d trimmed: %d to %d, %v; want %d to %d", c.archived, c.trimmed, first, last, err, c.first, c.last)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
