@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	dataFile = "data.mdb"     // LMDB's name
-	lockFile = "mqttetl.lock" // held while the log is open for writing
-	newDir   = "new"          // where an environment is made before it is given its name
+	dataFile    = "data.mdb"     // LMDB's name
+	readersFile = "lock.mdb"     // LMDB's name, of the table of readers
+	lockFile    = "mqttetl.lock" // held while the log is open for writing
+	newDir      = "new"          // where an environment is made before it is given its name
 
 	formatVersion = 1
 	// The default sync mode; never NoSync, NoMetaSync or WriteMap. Not NoReadahead

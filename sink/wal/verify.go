@@ -108,7 +108,7 @@ func openReader(dir string) (r *reader, err error) {
 func (r *reader) open(dir string, size int64) (err error) {
 	r.env, err = openEnv(dir, size+mapSlack, lmdb.Readonly)
 	if e := errno(err); errors.Is(e, unix.EROFS) || errors.Is(e, unix.EACCES) || errors.Is(e, unix.EPERM) {
-		err = r.openUnlocked(dir, size)
+		err = r.openUnlocked(dir, size, e)
 	}
 	if err != nil {
 		return err
@@ -144,12 +144,13 @@ func refuseOwn(dir string) error {
 	return nil
 }
 
-// openUnlocked opens a log whose lock file cannot be written, which is safe
-// only while no other process writes the log.
-func (r *reader) openUnlocked(dir string, size int64) (err error) {
+// openUnlocked opens a log whose lock file cannot be written, for the reason
+// why, which is safe only while no other process writes the log.
+func (r *reader) openUnlocked(dir string, size int64, why error) (err error) {
 	if r.lock, err = os.Open(filepath.Join(dir, lockFile)); err == nil {
 		if err := unix.Flock(int(r.lock.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
-			return mqttetl.WithHint(fmt.Errorf("read log %s: %w", dir, mqttetl.ErrLocked), "run this as the user of the service")
+			return mqttetl.WithHint(fmt.Errorf("read log %s beside the process that has it open: write %s: %w", dir, filepath.Join(dir, readersFile), why),
+				"run this as root, or as the user of the service")
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
