@@ -104,7 +104,7 @@ func (f *exportFlags) run(ctx context.Context, std streams, records *history.Cur
 	case err != nil:
 		return err
 	case n == 0:
-		fmt.Fprintln(std.err, "no record is meant by this selection")
+		fmt.Fprintln(std.err, noneMeant)
 	case f.out != "-":
 		fmt.Fprintf(std.err, "exported %d records to %s\n", n, f.out)
 	}

@@ -37,7 +37,7 @@ func newQuery(std streams) *cobra.Command {
 		Use:   "query",
 		Short: "Look at recorded messages, count them, or ask in SQL",
 		Long: `Query prints the last records that are meant, or counts all of them, in one sum
-or by topic, source or hour (UTC). It looks at the archive and at what is not
+or by topic, source or hour. Times are in UTC. It looks at the archive and at what is not
 archived yet, beside the running service. On a terminal --by hour has a line of
 the hourly rates.
 
@@ -91,6 +91,9 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 	if given("last") && (f.count || f.by != "") {
 		return errors.New("--last is for printing: --count and --by count all that is meant, or with --limit the first")
 	}
+	if given("last") && f.last > 0 && f.limit > 0 {
+		return errors.New("--last prints the last records, --limit the first: one of them")
+	}
 	if given("sql") && strings.TrimSpace(f.sql) == "" {
 		return errors.New("--sql: which statement?")
 	}
@@ -132,20 +135,20 @@ func (f *queryFlags) list(ctx context.Context, std streams, h *history.History, 
 	}
 	switch f.kind(std.out) {
 	case "ndjson":
-		_, err := format.Lines(ctx, std.out, src, func() format.Encoder { return &format.JSON{} })
-		return err
+		n, err := format.Lines(ctx, std.out, src, func() format.Encoder { return &format.JSON{} })
+		return sayNone(std.err, n, err)
 	case "csv":
 		if _, err := io.WriteString(std.out, format.CSVHeader); err != nil {
 			return err
 		}
-		_, err := format.Lines(ctx, std.out, src, func() format.Encoder { return &format.CSV{} })
-		return err
+		n, err := format.Lines(ctx, std.out, src, func() format.Encoder { return &format.CSV{} })
+		return sayNone(std.err, n, err)
 	}
 	r := report{document: []json.RawMessage{}, header: []string{"seq", "time", "source", "topic", "qos", "payload"}}
 	for {
 		recs, err := src.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return f.kind(std.out).write(std.out, r)
+			return sayNone(std.err, uint64(len(r.rows)), f.kind(std.out).write(std.out, r))
 		}
 		if err != nil {
 			return err
@@ -154,6 +157,14 @@ func (f *queryFlags) list(ctx context.Context, std streams, h *history.History, 
 			r.addRecord(&recs[i])
 		}
 	}
+}
+
+// sayNone says so if there were no records and no error, which it returns.
+func sayNone(w io.Writer, n uint64, err error) error {
+	if err == nil && n == 0 {
+		fmt.Fprintln(w, noneMeant)
+	}
+	return err
 }
 
 // lastOf returns the last n records of a selection, from windows that grow
@@ -206,6 +217,6 @@ func (r *report) addRecord(rec *mqttetl.Record) {
 	if utf8.RuneCountInString(payload) > width {
 		payload = string([]rune(payload)[:width-1]) + "…"
 	}
-	r.rows = append(r.rows, []string{strconv.FormatUint(uint64(rec.Seq), 10), rec.When().Local().Format("2006-01-02 15:04:05.000"), rec.Source,
+	r.rows = append(r.rows, []string{strconv.FormatUint(uint64(rec.Seq), 10), rec.When().Format("2006-01-02T15:04:05.000Z"), rec.Source,
 		string(visible.Visible(nil, rec.Topic)), strconv.Itoa(rec.Flags.QoS()), payload})
 }

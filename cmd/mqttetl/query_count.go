@@ -42,7 +42,8 @@ func (f *queryFlags) sum(ctx context.Context, std streams, src format.Source) er
 			count(groups, f.by, &recs[i])
 		}
 	}
-	return f.writeGroups(std.out, groups)
+	n := uint64(len(groups))
+	return sayNone(std.err, n, f.writeGroups(std.out, groups))
 }
 
 // hourLayout names an hour, in UTC.
@@ -146,5 +147,16 @@ func sparkline(hours []*group) string {
 		}
 		b.WriteRune([]rune("▁▂▃▄▅▆▇█")[int(c*7/top)])
 	}
-	return fmt.Sprintf("%s  up to %.1f/s", b.String(), float64(top)/3600)
+	return b.String() + "  up to " + hourly(top)
+}
+
+// hourly is a number in an hour as a rate, in the unit in which it is at least one.
+func hourly(n uint64) string {
+	switch {
+	case n >= 3600:
+		return fmt.Sprintf("%.1f/s", float64(n)/3600)
+	case n >= 60:
+		return fmt.Sprintf("%.1f/min", float64(n)/60)
+	}
+	return fmt.Sprintf("%d/h", n)
 }

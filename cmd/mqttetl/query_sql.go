@@ -17,7 +17,7 @@ import (
 func (f *queryFlags) ask(ctx context.Context, std streams) error {
 	path := f.archive
 	if path == "" {
-		cfg, err := loadConfig(f.config)
+		cfg, err := loadStores(f.config)
 		if err != nil {
 			return err
 		}

@@ -322,7 +322,7 @@ func (r *replayRun) because(err error) error {
 // accountLine is the account in one line. The equations hold at the end.
 func accountLine(a replay.Account, took time.Duration) string {
 	if a.Selected == 0 && a.Before == 0 {
-		return "no record is meant by this selection"
+		return noneMeant
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "selected %d = ", a.Selected)

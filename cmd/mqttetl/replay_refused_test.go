@@ -106,6 +106,8 @@ func TestReplayRefusals(t *testing.T) {
 		{"replay --speeed 1" + to + "-", exitUsage, "did you mean --speed?"},
 		{"query --sql select --topic a --archive " + path, exitUsage, "--topic means nothing with --sql"},
 		{"query --count --last 3 --archive " + path, exitUsage, "--last is for printing"},
+		{"query --last 3 --limit 2 --archive " + path, exitUsage, "--last prints the last records, --limit the first"},
+		{"query --last 0 --limit 2 --archive " + path, exitOK, ""},
 		{"import", exitUsage, "which file?"},
 		{"import --format json " + path, exitUsage, "%t"},
 		{"transform try --archive " + path, exitUsage, "--archive=" + path},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -78,6 +79,7 @@ type follower struct {
 	last    int
 	left    int // records still to be printed; negative: no end
 	out     *bufio.Writer
+	err     io.Writer // takes what cannot be printed as it is meant to
 	line    []byte
 	append  func(dst []byte, r *mqttetl.Record) ([]byte, error)
 }
@@ -86,7 +88,7 @@ func (f *tailFlags) follower(std streams) (*follower, error) {
 	if f.last < 0 || f.count < 0 {
 		return nil, errors.New("--last and --count: must not be negative")
 	}
-	t := &follower{last: f.last, left: -1, out: bufio.NewWriterSize(std.out, 64<<10)}
+	t := &follower{last: f.last, left: -1, out: bufio.NewWriterSize(std.out, 64<<10), err: std.err}
 	if f.count > 0 {
 		t.left = f.count
 	}
@@ -162,13 +164,14 @@ func (t *follower) run(ctx context.Context) error {
 	return nil
 }
 
+// print prints records. One that the format does not fit is told, as sub does.
 func (t *follower) print(recs []mqttetl.Record) (err error) {
 	for i := range recs {
 		if t.left == 0 {
 			break
 		}
-		if t.line, err = t.append(t.line[:0], &recs[i]); err != nil {
-			return err
+		if t.line, err = t.append(t.line[:0], &recs[i]); err != nil { // what could be printed is there
+			fmt.Fprintf(t.err, "mqttetl: record %d: %v\n", recs[i].Seq, err)
 		}
 		if _, err := t.out.Write(t.line); err != nil {
 			return err
