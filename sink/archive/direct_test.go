@@ -141,3 +141,38 @@ func TestReadersWait(t *testing.T) {
 		}
 	}
 }
+
+// Behind a symbolic link an archive is the same: nothing that is in its
+// write-ahead log is missed.
+func TestArchiveBehindALink(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "links"), 0o700))
+	path, link := filepath.Join(dir, "a.db"), filepath.Join(dir, "links", "b.db")
+	must(t, mustOpen(t, path).Close())
+	must(t, os.Symlink("../a.db", link))
+	a := mustOpen(t, link)
+	defer a.Close()
+	must(t, a.Append(records(1, 100)))
+	must(t, a.Commit())
+	r, err := OpenReader(link)
+	must(t, err)
+	defer r.Close()
+	if recs, err := scanAll(r, mqttetl.Selection{}); err != nil || len(recs) != 100 {
+		t.Errorf("%d records, %v", len(recs), err)
+	}
+	if _, cursor, err := ReadCursor(link); err != nil || cursor != 100 {
+		t.Errorf("cursor %d, %v", cursor, err)
+	}
+	must(t, Query(t.Context(), link, `SELECT count(*) FROM messages`, func(_ []string, v []any) error {
+		if v[0] != int64(100) {
+			t.Errorf("a query counts %v", v[0])
+		}
+		return nil
+	}))
+	if report, err := Verify(t.Context(), link, true); err != nil || report.Cursor != 100 {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(link)); err != nil || len(left) != 1 {
+		t.Errorf("beside the link: %v, %v", left, err)
+	}
+}

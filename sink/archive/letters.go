@@ -13,7 +13,7 @@ type Letters struct{ r Rebuild }
 
 // OpenLetters opens the archive at path. Errors are those of OpenRebuild.
 func OpenLetters(ctx context.Context, path string) (*Letters, error) {
-	l := &Letters{Rebuild{a: &Archive{path: path}}}
+	l := &Letters{Rebuild{a: &Archive{path: behindLinks(path)}}}
 	if err := l.r.openBeside(ctx); err != nil {
 		_ = l.Close() // the first error is the one that says why
 		return nil, failed(path, "open for its dead letters", err)

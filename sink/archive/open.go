@@ -52,6 +52,16 @@ type Options struct {
 	Births   bool            // table births, for AppendBirths
 }
 
+// behindLinks is the path of the archive itself. SQLite keeps the write-ahead log
+// and its index beside that, not beside a symbolic link to it. What is not there
+// has no other path.
+func behindLinks(path string) string {
+	if itself, err := filepath.EvalSymlinks(path); err == nil {
+		return itself
+	}
+	return path
+}
+
 // OpenWith is Open for an archive that keeps more than messages. A typed table
 // that is there with other types, or was not made for routes, is an error that
 // wraps ErrTable.
@@ -59,7 +69,7 @@ func OpenWith(path, logID string, o Options) (*Archive, error) {
 	if logID == "" {
 		return nil, fmt.Errorf("archive %s: no log id", path)
 	}
-	a := &Archive{path: path, options: o}
+	a := &Archive{path: behindLinks(path), options: o}
 	err := a.start(logID)
 	if err != nil {
 		err = a.failed("open", err)

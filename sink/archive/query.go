@@ -15,6 +15,7 @@ import (
 // are returned as they are, those of opening the archive are those of
 // ReadCursor.
 func Query(ctx context.Context, path, statement string, row func(columns []string, values []any) error) error {
+	path = behindLinks(path)
 	before, err := os.Stat(path)
 	if err != nil {
 		return failed(path, "query", err)

@@ -51,6 +51,7 @@ func ReadCursor(path string) (logID string, cursor mqttetl.Seq, err error) {
 //
 // f is not called for an archive that a crash has left half made.
 func read(ctx context.Context, path string, f func(*sql.Conn) error) error {
+	path = behindLinks(path)
 	for {
 		before, err := os.Stat(path)
 		if err != nil {

@@ -68,7 +68,7 @@ const lockTime = 30 * time.Second
 // OpenRebuild opens the archive at path, to build the table. Errors are those of
 // OpenReader, and mqttetl.ErrLocked while another Rebuild is open.
 func OpenRebuild(ctx context.Context, path string, t mqttetl.Table) (*Rebuild, error) {
-	r := &Rebuild{a: &Archive{path: path}, table: t}
+	r := &Rebuild{a: &Archive{path: behindLinks(path)}, table: t}
 	err := r.open(ctx)
 	if err != nil {
 		_ = r.Close() // the first error is the one that says why

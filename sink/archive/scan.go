@@ -58,7 +58,7 @@ var ErrEmpty = fmt.Errorf("nothing has been archived yet: %w", mqttetl.ErrUnavai
 // OpenReader opens the archive at path. Errors are those of ReadCursor, and
 // ErrEmpty.
 func OpenReader(path string) (*Reader, error) {
-	r := &Reader{path: path}
+	r := &Reader{path: behindLinks(path)}
 	err := r.open()
 	if err == nil {
 		err = r.identify()
