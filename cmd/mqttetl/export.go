@@ -48,18 +48,23 @@ NDJSON has the keys of mosquitto_sub's %J and then seq, source and time with
 nanoseconds. A payload that is not text stands as payload_base64. The same
 records give the same bytes each time; mqttetl import reads them back.
 
-A file named by --out gets its name when it is whole.
+A file named by --out gets its name when it is whole. Where --format and --compress
+do not say what it is, its name does: .ndjson, .csv and .parquet, then .gz or .zst.
 
 Exit codes: 0 written, also when no record is meant, 65 damaged or foreign stores,
 69 nothing has been recorded yet, 74 an archive that --archive names cannot be
 read or the output not be written, 78 bad configuration.`,
 		Example: `  mqttetl export --since yesterday --topic 'factory/+/temp' | jq .payload
-  mqttetl export --since 2026-01-01 --until 2026-02-01 --format parquet --out january.parquet
-  mqttetl export --compress zstd --out all.ndjson.zst
+  mqttetl export --since 2026-01-01 --until 2026-02-01 --out january.parquet
+  mqttetl export --out all.ndjson.zst
   mqttetl export --archive backup.db --seq 1..1000 --format csv`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(); err != nil {
+			err := f.check(cmd.Flags().Changed)
+			if err == nil {
+				err = f.checkTerminal(std.out)
+			}
+			if err != nil {
 				return usageError{err, cmd}
 			}
 			h, sel, err := f.open(cmd)
@@ -71,22 +76,25 @@ read or the output not be written, 78 bad configuration.`,
 		},
 	}
 	f.selectionFlags.add(cmd)
-	cmd.Flags().StringVar(&f.format, "format", "ndjson", "one of "+strings.Join(exportFormats, ", "))
-	cmd.Flags().StringVar(&f.compress, "compress", "none", "one of "+strings.Join(compressions, ", ")+"; Parquet is zstd within")
+	cmd.Flags().StringVar(&f.format, "format", "ndjson", "one of "+strings.Join(exportFormats, ", ")+"; else what the name of --out says")
+	cmd.Flags().StringVar(&f.compress, "compress", "none", "one of "+strings.Join(compressions, ", ")+"; else what the name of --out says; Parquet is zstd within")
 	cmd.Flags().StringVar(&f.out, "out", "-", "file to write; - is standard output")
 	cmd.Flags().BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
 	return cmd
 }
 
-func (f *exportFlags) check() error {
+func (f *exportFlags) check(given func(flag string) bool) error {
 	if !slices.Contains(exportFormats, f.format) {
 		return fmt.Errorf("--format %s: must be one of %s", f.format, strings.Join(exportFormats, ", "))
 	}
 	if !slices.Contains(compressions, f.compress) {
 		return fmt.Errorf("--compress %s: must be one of %s", f.compress, strings.Join(compressions, ", "))
 	}
+	if err := f.byName(given); err != nil {
+		return err
+	}
 	if f.format == "parquet" && f.compress != "none" {
-		return errors.New("--compress: Parquet is compressed within, a reader could not open it otherwise")
+		return fmt.Errorf("parquet is compressed within, a reader could not open it inside %s: leave that out", f.compress)
 	}
 	if st, err := os.Stat(f.out); err == nil && st.IsDir() {
 		return fmt.Errorf("--out %s is a directory: must be a file, or - for standard output", f.out)
@@ -119,9 +127,10 @@ func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src format.So
 	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() { // a device, a pipe: not ours to replace
 		return f.writeInto(ctx, path, src)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-")
+	const part = ".part-"
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+part)
 	if err != nil {
-		return 0, err
+		return 0, asTyped(err, path+part, f.out)
 	}
 	n, err = f.encode(ctx, file, src)
 	if err == nil {
@@ -133,7 +142,7 @@ func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src format.So
 	if err != nil {
 		os.Remove(file.Name()) // it would only look like an export
 	}
-	return n, err
+	return n, asTyped(err, path+part, f.out)
 }
 
 // behindLinks is the file that a path means, which need not be there yet.
