@@ -271,11 +271,17 @@ func fill(t testing.TB, path string, n int) (messages map[string]string) {
 
 // killed runs the command until it has been killed so many times and has then
 // come to its end. Each time it is killed when reached has moved on by some.
-func killed(t testing.TB, ctx context.Context, bin string, times int, reached func() uint64, step int, args ...string) {
+// slow is added to the command that is killed, so that it has not ended before
+// that also where the kill comes late, and fast to the last one.
+func killed(t testing.TB, ctx context.Context, bin string, times int, reached func() uint64, step int, slow, fast []string, args ...string) {
 	t.Helper()
 	for round := 0; ; round++ {
 		var out bytes.Buffer
-		cmd := exec.CommandContext(ctx, bin, args...)
+		pace := slow
+		if round == times {
+			pace = fast
+		}
+		cmd := exec.CommandContext(ctx, bin, slices.Concat(args, pace)...)
 		cmd.Stderr, cmd.Stdout = &out, &out
 		begin := reached()
 		if err := cmd.Start(); err != nil {
@@ -310,9 +316,13 @@ func killed(t testing.TB, ctx context.Context, bin string, times int, reached fu
 
 const (
 	kills   = 10
-	between = 1500 // records, about
-	played  = 25_000
+	between = 1500    // records, about
+	played  = 100_000 // of which the kills leave the most to the last run
 )
+
+// paced is slow and fast of killed: with the former, what is played takes ten
+// seconds, of which the kills need one or two.
+var paced = [2][]string{{"--rate", "10000"}, {"--speed", "max"}}
 
 func TestKilledReplaysGoOn(t *testing.T) {
 	bin, err := product()
@@ -330,8 +340,8 @@ func TestKilledReplaysGoOn(t *testing.T) {
 		}
 		defer server.Kill()
 		position := filepath.Join(t.TempDir(), "position")
-		killed(t, ctx, bin, kills, func() uint64 { return recordedPosition(position) }, between,
-			"replay", "--archive", path, "--to", server.URL(), "--stream", "S", "--rate", "20000", "--resume", position)
+		killed(t, ctx, bin, kills, func() uint64 { return recordedPosition(position) }, between, paced[0], paced[1],
+			"replay", "--archive", path, "--to", server.URL(), "--stream", "S", "--resume", position)
 		got, err := ReadStream(ctx, server.URL(), "S")
 		if err != nil || len(got) != played {
 			t.Fatalf("%d messages, %v", len(got), err)
@@ -346,8 +356,8 @@ func TestKilledReplaysGoOn(t *testing.T) {
 		w := newWorld(t, bin, Settings{QoS: 1})
 		w.start()
 		position := filepath.Join(t.TempDir(), "position")
-		killed(t, w.ctx, bin, kills, func() uint64 { return recordedPosition(position) }, between,
-			"replay", "--archive", path, "--to", w.broker.URL, "--rate", "20000", "--resume", position)
+		killed(t, w.ctx, bin, kills, func() uint64 { return recordedPosition(position) }, between, paced[0], paced[1],
+			"replay", "--archive", path, "--to", w.broker.URL, "--resume", position)
 		w.must(w.Delivered(w.ctx, messages))
 		checkPlayed(t, all(w, w.Service))
 	})
@@ -419,7 +429,7 @@ func TestKilledImportsGoOn(t *testing.T) {
 		}
 		return uint64(info.Last)
 	}
-	killed(t, ctx, bin, kills, reached, 8_000, "import", "-c", svc.Config(), "--resume", file)
+	killed(t, ctx, bin, kills, reached, 8_000, nil, nil, "import", "-c", svc.Config(), "--resume", file)
 	w := &world{Service: svc, t: t, ctx: ctx}
 	recs := all(w, svc)
 	if len(recs) != lines {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestReplayToADestinationThatVanishes(t *testing.T) {
 			position := filepath.Join(t.TempDir(), "position")
 			args := append([]string{"replay", "--archive", path, "--resume", position}, c.to...)
 			var out bytes.Buffer
-			cmd := exec.CommandContext(ctx, bin, append(args, "--rate", "10000")...)
+			cmd := exec.CommandContext(ctx, bin, slices.Concat(args, paced[0])...)
 			cmd.Stderr = &out
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -74,7 +75,7 @@ func TestReplayToADestinationThatVanishes(t *testing.T) {
 			if err := c.restart(); err != nil {
 				t.Fatal(err)
 			}
-			text, err := exec.CommandContext(ctx, bin, append(args, "--speed", "max")...).CombinedOutput()
+			text, err := exec.CommandContext(ctx, bin, slices.Concat(args, paced[1])...).CombinedOutput()
 			if err != nil || recordedPosition(position) != played {
 				t.Fatalf("position %d, %v\n%s", recordedPosition(position), err, text)
 			}
