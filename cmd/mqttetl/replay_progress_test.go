@@ -62,6 +62,7 @@ func TestReplayProgressOfSelections(t *testing.T) {
 		{"as recorded, --limit", course{bounds: pacedLimit, first: at(1), at: at(6), settled: 6}, 500 * time.Millisecond, "  60 %  ETA 0s"},
 		{"the destination is slower", course{bounds: paced, first: at(1), at: at(11), settled: 11}, 10 * time.Second, "  17 %  ETA 49s"},
 		{"clocks set back", course{bounds: bounds{last: far, speed: 10}, first: at(30), at: at(40), settled: 11}, time.Second, "  33 %  ETA 2s"},
+		{"clocks set back for a while", course{bounds: paced, first: at(30), at: point{40, 20 * second}, settled: 11}, time.Second, "  33 %  ETA 2s"},
 		{"the last one", course{bounds: paced, first: at(60), at: at(60), settled: 1}, 0, "  100 %  ETA 0s"},
 		{"resumed", course{bounds: all, first: at(51), at: at(52), before: 50, settled: 1}, time.Second, "  86 %  ETA 8s"},
 		{"resumed, nothing confirmed", course{bounds: all, first: at(51), at: at(52), before: 50}, time.Second, "  ETA 8s"},
