@@ -147,9 +147,42 @@ func (e *entry) column(field string, v []byte) (err error) {
 	return err
 }
 
-// openQuote says whether the line ends within a quoted field, which then goes
-// on in the next line.
-func openQuote(line []byte) bool { return bytes.Count(line, []byte{'"'})%2 == 1 }
+// openQuote says whether a line ends within a quoted field, which then goes on in
+// the next one; within says that it began in one. bad: there is text behind a
+// closing quote, so that one of the quotes was none.
+func openQuote(line []byte, sep byte, within bool) (open, bad bool) {
+	if bytes.IndexByte(line, '"') < 0 {
+		return within, false
+	}
+	for {
+		if !within {
+			if len(line) == 0 || line[0] != '"' { // a quote elsewhere is a character
+				at := bytes.IndexByte(line, sep)
+				if at < 0 {
+					return false, false
+				}
+				line = line[at+1:]
+				continue
+			}
+			line = line[1:]
+		}
+		at := bytes.IndexByte(line, '"')
+		if at < 0 {
+			return true, false
+		}
+		line = line[at+1:]
+		switch {
+		case len(line) == 0 || string(line) == "\r":
+			return false, false
+		case line[0] == '"':
+			line, within = line[1:], true
+		case line[0] != sep:
+			return false, true
+		default:
+			line, within = line[1:], false
+		}
+	}
+}
 
 // splitCSV appends the fields of a line (RFC 4180), which sep stands between.
 func splitCSV(dst [][]byte, line []byte, sep byte) ([][]byte, error) {

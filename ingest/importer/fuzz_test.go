@@ -36,5 +36,13 @@ func FuzzText(f *testing.F) {
 
 func FuzzCSV(f *testing.F) {
 	f.Add([]byte("a,\"b\"\"c\",\"d\ne\""))
-	f.Fuzz(func(t *testing.T, p []byte) { splitCSV(nil, p, ',') })
+	f.Add([]byte("a,\"b\nc,\"d\ne\"\nf,g"))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		splitCSV(nil, p, ',')
+		text := append([]byte("topic,payload\n"), p...)
+		_, s, err := dry(Config{}, text)
+		if err == nil && s.Bytes != int64(len(text)) {
+			t.Errorf("%d bytes of %d read", s.Bytes, len(text))
+		}
+	})
 }

@@ -95,13 +95,14 @@ type Importer struct {
 	log   Log
 	lines *lines
 	parse parser
-	csv   bool
-	row   []byte // memory for one of CSV over several lines
+	sep   byte // of CSV, 0 for anything else
 	at    position
 	known bool     // at is from the log
 	again position // without Resume: what an earlier import has read
 	bad   *rejects
 	batch *mqttetl.Batch
+
+	unclosed bool // the text has ended in a quoted field
 
 	mu     sync.Mutex
 	stats  Stats
@@ -186,7 +187,6 @@ func (m *Importer) choose(head []byte) (err error) {
 	case "ndjson":
 		m.parse = parseJSON
 	case "csv":
-		m.csv = true
 		columns, err := parseColumns(m.cfg.Columns)
 		if err != nil {
 			return err
@@ -195,7 +195,8 @@ func (m *Importer) choose(head []byte) (err error) {
 		if err != nil {
 			return err
 		}
-		m.parse, err = newCSV(bytes.TrimSuffix(header, []byte("\r")), columns, cmp.Or(m.cfg.Separator, ','))
+		m.sep = cmp.Or(m.cfg.Separator, ',')
+		m.parse, err = newCSV(bytes.TrimSuffix(header, []byte("\r")), columns, m.sep)
 		return err
 	default:
 		m.parse, err = parseTextFormat(kind)
@@ -238,7 +239,8 @@ func (m *Importer) Stats() Stats {
 
 // Run imports to the end of the file, or until ctx ends or something fails.
 // Rejected lines are no failure. When it returns, also after a failure, all that
-// was handed to the log has been answered.
+// was handed to the log has been answered; if ctx has ended and the log is full,
+// the rest is when that is closed.
 func (m *Importer) Run(ctx context.Context) (err error) {
 	if m.cfg.Dry == nil {
 		if err = m.openRejects(ctx); err != nil {
@@ -254,9 +256,12 @@ func (m *Importer) Run(ctx context.Context) (err error) {
 	}
 	if m.cfg.Dry == nil && ctx.Err() == nil {
 		m.at.Done = end
-		err = errors.Join(err, m.hand(ctx), m.drain())
+		err = errors.Join(err, m.hand(ctx), m.drain(ctx))
 	} else if m.cfg.Dry == nil {
-		err = errors.Join(context.Cause(ctx), m.drain())
+		cause := context.Cause(ctx)
+		if err = m.drain(ctx); !errors.Is(err, cause) {
+			err = errors.Join(cause, err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("import %s, behind line %d: %w", m.cfg.Name, m.at.Lines, err)
@@ -305,28 +310,37 @@ func (m *Importer) show() {
 }
 
 // line returns the next line, of CSV with those that a quoted field goes on in.
+// A quote that does not close costs its own line only: those behind it are read
+// again as lines of their own.
 func (m *Importer) line() ([]byte, error) {
 	line, err := m.lines.next()
-	if err != nil || !m.csv || !openQuote(line) {
+	if errors.Is(err, io.EOF) && m.unclosed {
+		m.at.Open = openField
+	}
+	if err != nil || m.sep == 0 {
 		return bytes.TrimSuffix(line, []byte("\r")), err
 	}
-	all := gather(m.row[:0], line)
-	defer func() { m.row = all[:0] }()
-	for open := true; open; {
+	if open, _ := openQuote(line, m.sep, false); !open {
+		return bytes.TrimSuffix(line, []byte("\r")), nil
+	}
+	m.lines.keep(line)
+	for open, bad := true, false; open; {
 		if line, err = m.lines.next(); err != nil {
 			break
 		}
-		if len(all)+len(line) >= maxLine {
-			return nil, errLong
+		if open, bad = openQuote(line, m.sep, true); bad || m.lines.kept() > maxLine {
+			return m.lines.back(), nil
 		}
-		all = gather(gather(all, []byte{'\n'}), line)
-		open = !openQuote(line)
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil // the quote that does not close is found again
-		m.lines.open = openField
+	switch {
+	case errors.Is(err, io.EOF):
+		m.unclosed = true
+		return m.lines.back(), nil
+	case err != nil:
+		m.lines.whole() // is passed over
+		return nil, err
 	}
-	return bytes.TrimSuffix(all, []byte("\r")), err
+	return bytes.TrimSuffix(m.lines.whole(), []byte("\r")), nil
 }
 
 // one imports a line or rejects it. Empty lines are passed over.

@@ -3,6 +3,7 @@ package importer
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -54,8 +55,15 @@ func (m *Importer) reserve(ctx context.Context, size int) error {
 	}
 }
 
-// drain waits until everything is answered.
-func (m *Importer) drain() error {
+// drainTime is how long what is in flight may still take when the import is
+// stopped. A log that is full answers nothing before it is closed.
+const drainTime = time.Second
+
+// drain waits until everything is answered. When ctx has ended it does not wait
+// long, and returns its cause if something is left.
+func (m *Importer) drain(ctx context.Context) error {
+	stopped := ctx.Done()
+	var late <-chan time.Time
 	for {
 		m.mu.Lock()
 		count, failed := m.count, m.failed
@@ -63,7 +71,13 @@ func (m *Importer) drain() error {
 		if count == 0 {
 			return failed
 		}
-		<-m.moved
+		select {
+		case <-m.moved:
+		case <-stopped:
+			stopped, late = nil, time.After(drainTime)
+		case <-late:
+			return context.Cause(ctx)
+		}
 	}
 }
 

@@ -136,24 +136,29 @@ func (j *jsonLine) flag(s *scanner, name string) error {
 	return j.setFlag(name, string(v))
 }
 
-// setFlag sets qos, retain or dup.
+// setFlag sets qos, retain or dup; what is given twice counts as given last.
 func (e *entry) setFlag(name, value string) error {
 	if name == "qos" {
 		q, err := parseQoS(value)
-		e.Flags |= mqttetl.Flags(q)
+		e.Flags = e.Flags&^qosFlags | mqttetl.Flags(q)
 		return err
 	}
 	on, err := parseBit(value)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if on && name == "retain" {
-		e.Flags |= mqttetl.FlagRetain
-	} else if on {
-		e.Flags |= mqttetl.FlagDup
+	flag := mqttetl.FlagDup
+	if name == "retain" {
+		flag = mqttetl.FlagRetain
+	}
+	if e.Flags &^= flag; on {
+		e.Flags |= flag
 	}
 	return nil
 }
+
+// qosFlags are the bits of the QoS.
+const qosFlags = mqttetl.Flags(3)
 
 // finish decides what the payload is. A string is its text, unless payloadlen
 // says that the payload was JSON, with its quotes; an array of as many bytes as

@@ -119,6 +119,21 @@ type lines struct {
 	number int64
 	sum    uint32 // CRC-32C of them
 	open   openEnd
+
+	again   []byte    // lines that are kept: what was read of them may be read again
+	at      int       // of that, what has been read
+	keeping bool      // whatever is read is kept
+	begun   int       // where in again the line begins that keep was called with
+	behind  lineState // that line
+}
+
+// lineState is how far lines have been read.
+type lineState struct {
+	at     int
+	offset int64
+	number int64
+	sum    uint32
+	open   openEnd
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -202,6 +217,12 @@ func (l *lines) closed(open openEnd) error {
 // that wraps errLong is about this line only. After any other error nothing
 // more can be read, and the bytes behind the last whole line are not a line.
 func (l *lines) next() ([]byte, error) {
+	if l.at < len(l.again) {
+		return l.kin(), nil
+	}
+	if !l.keeping {
+		l.again, l.at = l.again[:0], 0
+	}
 	line, err := l.r.ReadSlice('\n')
 	whole := line
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -217,12 +238,65 @@ func (l *lines) next() ([]byte, error) {
 	if errors.Is(err, errLong) {
 		return nil, err
 	}
+	if l.keeping {
+		l.again = gather(l.again, whole)
+		l.at = len(l.again)
+	}
+	return l.line(whole), nil
+}
+
+// line takes a line that has been read, and cuts off its end.
+func (l *lines) line(whole []byte) []byte {
 	l.took(whole)
-	whole, ended := bytes.CutSuffix(whole, []byte("\n"))
+	line, ended := bytes.CutSuffix(whole, []byte("\n"))
 	if !ended {
 		l.open = openLine
 	}
-	return whole, nil
+	return line
+}
+
+// kin is next for a line that is kept.
+func (l *lines) kin() []byte {
+	whole := l.again[l.at:]
+	if end := bytes.IndexByte(whole, '\n'); end >= 0 {
+		whole = whole[:end+1]
+	}
+	l.at += len(whole)
+	l.number++
+	return l.line(whole)
+}
+
+// keep begins to keep what is read, from the line on that next has returned last.
+func (l *lines) keep(line []byte) {
+	if l.at == 0 { // it came from the reader
+		l.again = gather(l.again[:0], line)
+		if l.open == 0 {
+			l.again = append(l.again, '\n')
+		}
+		l.at = len(l.again)
+	}
+	l.begun = l.at - len(line)
+	if l.open == 0 {
+		l.begun--
+	}
+	l.keeping, l.behind = true, lineState{l.at, l.offset, l.number, l.sum, l.open}
+}
+
+// kept is how many bytes have been read since keep, with its line.
+func (l *lines) kept() int { return l.at - l.begun }
+
+// whole ends keeping and returns all that was kept, without the last line's end.
+func (l *lines) whole() []byte {
+	l.keeping = false
+	return bytes.TrimSuffix(l.again[l.begun:l.at], []byte("\n"))
+}
+
+// back ends keeping and returns the line that it began with; those behind it are
+// read again.
+func (l *lines) back() []byte {
+	b := l.behind
+	l.keeping, l.at, l.offset, l.number, l.sum, l.open = false, b.at, b.offset, b.number, b.sum, b.open
+	return bytes.TrimSuffix(bytes.TrimSuffix(l.again[l.begun:l.at], []byte("\n")), []byte("\r"))
 }
 
 // long goes on with a line that is longer than the buffer. Of one that is

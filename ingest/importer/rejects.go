@@ -78,7 +78,7 @@ func (m *Importer) openRejects(ctx context.Context) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return errors.Join(m.hand(ctx), m.drain())
+	return errors.Join(m.hand(ctx), m.drain(ctx))
 }
 
 // remove takes away what an earlier import has left.
