@@ -62,10 +62,10 @@ that holds lines of files not named now: it is added to.
 How far a file has been read is kept in the log: with --resume an import that
 was interrupted, killed even, goes on behind it, and each line is in the log
 once. Without it a file is read from its beginning, and its lines are in the log
-once more, which is told. A file is known by its path: one that was moved is another one. If what
-was read of it has changed since, or a last line without an end has grown, the
-import is refused. Standard input is a file named -, and is given from its
-beginning again.
+once more, which is told. A file is known by its path: one that was moved is
+another one. If what was read of it has changed since, or a last line without an
+end has grown, the import is refused. Standard input is a file named -, and is
+given from its beginning again.
 
 The log can have one writer: stop the service while importing.
 

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -51,35 +48,6 @@ type Stats struct {
 	Bytes                     int64 // of the text
 	Done                      bool  // the earlier import had come to the end
 	Again                     int64 // without Resume: lines that an earlier import has read, and this one too
-}
-
-// position is how far a file has been read, as the log keeps it.
-type position struct {
-	Offset, Lines, Imported, Rejected int64
-	RejectedBytes                     int64  // length of the file of rejected lines
-	HeadBytes                         int    // so many bytes of the beginning
-	Head                              string // have this fingerprint: the file may have grown since
-	Done                              bool
-	Sum                               uint32  // CRC-32C of the Offset bytes
-	RejectedFile                      string  // "" if it was this file's own
-	Open                              openEnd `json:",omitempty"`
-}
-
-// openEnd is what the last line lacked that was read, at the end of the file.
-type openEnd int
-
-const (
-	openLine  openEnd = 1 + iota // its line end
-	openField                    // the closing quote of a CSV field
-)
-
-// ErrChanged: the file is another than the one of which the log keeps how far it
-// was read.
-var ErrChanged = errors.New("the file has changed since it was imported")
-
-func changed(how string) error {
-	return mqttetl.WithHint(fmt.Errorf("%w: %s", ErrChanged, how),
-		"without --resume it is imported from its beginning, also the lines that are in the log already")
 }
 
 const (
@@ -141,26 +109,7 @@ func (m *Importer) open() error {
 	if m.cfg.Dry != nil {
 		return nil
 	}
-	note, err := m.log.Note(m.note())
-	if err != nil || note == nil {
-		return err
-	}
-	var at position
-	err = json.Unmarshal(note, &at)
-	if !m.cfg.Resume {
-		m.again = at // of a note that is damaged --resume tells
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("the position in the log: %w: %w", mqttetl.ErrDamaged, err)
-	}
-	return m.resume(head, at)
-}
-
-// fingerprint is what a file is known by beside its name.
-func fingerprint(head []byte) string {
-	sum := sha256.Sum256(head)
-	return hex.EncodeToString(sum[:8])
+	return m.recall(head)
 }
 
 func firstLine(head []byte) []byte {
@@ -204,21 +153,6 @@ func (m *Importer) choose(head []byte) (err error) {
 	return err
 }
 
-// resume goes to where the log says that the file has been read.
-func (m *Importer) resume(head []byte, at position) error {
-	if at.HeadBytes > len(head) || fingerprint(head[:at.HeadBytes]) != at.Head {
-		return changed("it begins differently")
-	}
-	if at.Offset == 0 { // nothing has been read
-		at.Lines, at.Offset, at.Sum = m.at.Lines, m.at.Offset, m.at.Sum
-	} else if err := m.lines.skip(at); err != nil {
-		return err
-	}
-	m.known, m.at = true, at
-	m.stats.Before, m.stats.Done = at.Lines, at.Done
-	return nil
-}
-
 // shared is the name of the file of rejected lines, "" if it is this file's own.
 func (c *Config) shared() string {
 	if c.Shared {
@@ -226,9 +160,6 @@ func (c *Config) shared() string {
 	}
 	return ""
 }
-
-// note is the name under which the log keeps the position.
-func (m *Importer) note() string { return "import " + m.cfg.Name }
 
 // Stats is how far it has come.
 func (m *Importer) Stats() Stats {
