@@ -52,9 +52,6 @@ type Reader struct {
 	found int   // records of the Scan before
 }
 
-// ErrEmpty: a file in which no archive has been made yet.
-var ErrEmpty = fmt.Errorf("nothing has been archived yet: %w", mqttetl.ErrUnavailable)
-
 // OpenReader opens the archive at path. Errors are those of ReadCursor, and
 // ErrEmpty.
 func OpenReader(path string) (*Reader, error) {
@@ -192,9 +189,6 @@ func (r *Reader) snapshot(f func() error) error {
 	}
 	return r.lost
 }
-
-// errReplaced: what was read so far is of another archive.
-var errReplaced = fmt.Errorf("it was replaced or removed while it was read: %w", mqttetl.ErrUnavailable)
 
 // reopen opens the file anew, which must be the same one and hold the same.
 func (r *Reader) reopen() error {
