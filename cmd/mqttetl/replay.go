@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"runtime/debug"
@@ -126,14 +127,14 @@ func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err err
 	if f.speed != "max" {
 		pace.Speed, err = strconv.ParseFloat(f.speed, 64)
 		if err != nil || !(pace.Speed > 0) || pace.Speed > 1e9 {
-			errs = append(errs, fmt.Errorf("--speed %s: must be a number above 0, or max", f.speed))
+			errs = append(errs, fmt.Errorf("--speed %s: must be a number above 0 and up to 1e9, or max", f.speed))
 		}
 	}
 	if f.rate > 0 && f.given != nil && (f.given("speed") || f.given("max-gap")) {
 		errs = append(errs, errors.New("--rate is a pace of its own: --speed and --max-gap mean nothing with it"))
 	}
-	if f.rate < 0 || f.maxGap < 0 {
-		errs = append(errs, errors.New("--rate and --max-gap: must not be negative"))
+	if !(f.rate >= 0) || math.IsInf(f.rate, 1) || f.maxGap < 0 {
+		errs = append(errs, errors.New("--rate and --max-gap: must be a number, and not negative"))
 	}
 	if f.loop && f.stream != "" {
 		errs = append(errs, errors.New("--loop: a stream takes each id once; play it again without --loop but with --new-ids, which gives each run its own"))
