@@ -41,8 +41,8 @@ func boundsOf(ctx context.Context, h *history.History, sel mqttetl.Selection, pa
 	if len(recs) > 0 {
 		b.last.time = recs[0].Time
 	}
-	if !sel.Until.IsZero() && sel.Until.UnixNano() < b.last.time {
-		b.until = sel.Until.UnixNano()
+	if _, until := sel.Span(); until < b.last.time {
+		b.until = until
 	}
 	return b, nil
 }
