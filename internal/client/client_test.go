@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,13 +106,22 @@ func TestWindow(t *testing.T) {
 		"the broker's": {Version5, []byte{typeConnack << 4, 6, 0, 0, 3, receiveMaximum, 0, 3}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answered := 0
+			answered, late := 0, 0
+			published := make(chan error, 1)
+			var drained atomic.Bool
 			client, f, err := dialFake(t, Options{Version: c.version, Window: 7, CleanStart: true,
-				Acknowledged: func(uint16, error) { answered++ }}, c.connack)
+				Acknowledged: func(uint16, error) {
+					answered++
+					for range 1000 { // in which Drain must not return
+						runtime.Gosched()
+					}
+					if drained.Load() {
+						late++
+					}
+				}}, c.connack)
 			if err != nil {
 				t.Fatal(err)
 			}
-			published := make(chan error, 1)
 			go func() {
 				for range 20 {
 					if _, err := client.Publish(&Message{Topic: "t", QoS: 1}); err != nil {
@@ -118,7 +129,9 @@ func TestWindow(t *testing.T) {
 						return
 					}
 				}
-				published <- client.Drain(context.Background())
+				err := client.Drain(context.Background())
+				drained.Store(true)
+				published <- err
 			}()
 			var open [][]byte
 			for got := 0; got < 20; got++ {
@@ -139,8 +152,8 @@ func TestWindow(t *testing.T) {
 				}
 				open = nil
 			}
-			if err := <-published; err != nil || answered != 20 {
-				t.Fatalf("%v, %d acknowledged", err, answered)
+			if err := <-published; err != nil || answered != 20 || late > 0 {
+				t.Fatalf("%v, %d acknowledged, %d of them told too late", err, answered, late)
 			}
 		})
 	}

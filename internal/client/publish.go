@@ -12,7 +12,9 @@ type flight struct {
 	window int
 	count  int
 	last   uint16
-	state  [65536]byte // by packet id: 0 free, or the packet that is awaited
+	// telling: Acknowledged is being called, for a message that is out of flight.
+	telling bool
+	state   [65536]byte // by packet id: 0 free, or the packet that is awaited
 }
 
 // nextID returns a packet id that is not in use (MQTT 5 §2.2.1). The window is
@@ -89,7 +91,8 @@ func (c *Client) InFlight() int {
 	return c.flight.count
 }
 
-// Drain waits until everything has left and is acknowledged.
+// Drain waits until everything has left, is acknowledged, and Acknowledged has
+// been told of it.
 func (c *Client) Drain(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		c.mu.Lock()
@@ -99,7 +102,7 @@ func (c *Client) Drain(ctx context.Context) error {
 	defer stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil && ctx.Err() == nil && (len(c.out) > 0 || c.writing || c.flight.count > 0) {
+	for c.err == nil && ctx.Err() == nil && (len(c.out) > 0 || c.writing || c.flight.count > 0 || c.flight.telling) {
 		if len(c.out) > 0 {
 			c.flushLocked()
 		}
@@ -135,13 +138,21 @@ func (c *Client) acknowledged(kind byte, body []byte) error {
 	if c.flight.count == c.flight.window/2 || c.flight.count == 0 {
 		c.changed.Broadcast() // not for each, or a full window would cost a wake-up a message
 	}
+	if c.o.Acknowledged == nil {
+		c.mu.Unlock()
+		return nil
+	}
+	c.flight.telling = true
 	c.mu.Unlock()
-	if c.o.Acknowledged != nil {
-		if r != nil {
-			c.o.Acknowledged(id, r)
-		} else {
-			c.o.Acknowledged(id, nil)
-		}
+	if r != nil {
+		c.o.Acknowledged(id, r)
+	} else {
+		c.o.Acknowledged(id, nil)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flight.telling = false; c.flight.count == 0 {
+		c.changed.Broadcast()
 	}
 	return nil
 }

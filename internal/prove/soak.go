@@ -58,7 +58,7 @@ var gauges = []gauge{
 		return len(fds), err
 	}},
 	{"goroutines", 10, func(ctx context.Context, w *world) (int, error) { return w.metric(ctx, "go_goroutines") }},
-	{"bytes of the log's live pages", 2 << 20, func(ctx context.Context, w *world) (int, error) { return w.metric(ctx, "mqttetl_log_bytes") }},
+	{"bytes of the log's live pages", 1 << 20, func(ctx context.Context, w *world) (int, error) { return w.metric(ctx, "mqttetl_log_bytes") }},
 	{"bytes of the log's file", 8 << 20, func(_ context.Context, w *world) (int, error) {
 		return size(filepath.Join(w.LogDir(), "data.mdb")), nil
 	}},
