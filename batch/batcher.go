@@ -223,13 +223,14 @@ func (b *Batcher) gone() error {
 
 // next is the log's Next within d. No records: the time has passed, or ctx has ended.
 func (b *Batcher) next(ctx context.Context, d time.Duration, max int) ([]mqttetl.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, d)
+	brief, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	records, err := b.log.Next(ctx, max)
+	records, err := b.log.Next(brief, max)
 	if err == nil {
 		return records, nil
 	}
-	if ctx.Err() != nil {
+	// When the program stops, ctx ends a moment before brief, and the log may have closed in it.
+	if brief.Err() != nil || ctx.Err() != nil {
 		return nil, nil
 	}
 	return nil, logError{err}
