@@ -86,6 +86,21 @@ func TestQuotesOfAllKinds(t *testing.T) {
 	})
 }
 
+// However many quotes do not close, only what is behind the last is kept.
+func TestKeptLinesAreLetGo(t *testing.T) {
+	text := "topic,payload\n" + strings.Repeat("t,\"5\n"+strings.Repeat("t,0123456789\n", 50), 2000)
+	m, err := New(Config{Name: "f", In: strings.NewReader(text), Dry: func(*mqttetl.Record) error { return nil }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Run(t.Context()); err != nil || m.Stats().Rejected != 2000 || m.Stats().Imported != 100_000 {
+		t.Errorf("%+v, %v", m.Stats(), err)
+	}
+	if n := cap(m.lines.again); n > 16<<10 {
+		t.Errorf("%d bytes are kept of a text of %d, in which 700 lie between two quotes", n, len(text))
+	}
+}
+
 // Ended after each batch, again and again, it has every row once.
 func TestRowsResumedAfterEveryBatch(t *testing.T) {
 	var text strings.Builder

@@ -279,6 +279,10 @@ func (l *lines) keep(line []byte) {
 	if l.open == 0 {
 		l.begun--
 	}
+	if l.begun > len(l.again)-l.begun { // what has been read is not needed again
+		l.again = l.again[:copy(l.again, l.again[l.begun:])]
+		l.at, l.begun = l.at-l.begun, 0
+	}
 	l.keeping, l.behind = true, lineState{l.at, l.offset, l.number, l.sum, l.open}
 }
 
