@@ -218,7 +218,7 @@ func (l *lines) closed(open openEnd) error {
 // more can be read, and the bytes behind the last whole line are not a line.
 func (l *lines) next() ([]byte, error) {
 	if l.at < len(l.again) {
-		return l.kin(), nil
+		return l.nextKept(), nil
 	}
 	if !l.keeping {
 		l.again, l.at = l.again[:0], 0
@@ -255,8 +255,8 @@ func (l *lines) line(whole []byte) []byte {
 	return line
 }
 
-// kin is next for a line that is kept.
-func (l *lines) kin() []byte {
+// nextKept is next for a line that is kept.
+func (l *lines) nextKept() []byte {
 	whole := l.again[l.at:]
 	if end := bytes.IndexByte(whole, '\n'); end >= 0 {
 		whole = whole[:end+1]

@@ -83,7 +83,7 @@ func (r *Reader) open() (err error) {
 		}
 		return err
 	})
-	if err != nil || !sqlite.OFDLockingEnabled() { // which the first look at the file has found out
+	if err != nil || !sqlite.OFDLockingEnabled() { // without those locks a second descriptor takes others along, see init
 		return err
 	}
 	r.file, err = os.Open(r.path)
