@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -34,7 +35,7 @@ func StartMochi() (*Mochi, error) {
 			return nil, fmt.Errorf("start mochi: %w", err)
 		}
 	}
-	listener := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	listener := guarded{listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})}
 	if err := server.AddListener(listener); err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}
@@ -42,7 +43,7 @@ func StartMochi() (*Mochi, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}
-	if err := server.AddListener(listeners.NewWebsocket(listeners.Config{ID: "ws", Address: wsAddr})); err != nil {
+	if err := server.AddListener(guarded{listeners.NewWebsocket(listeners.Config{ID: "ws", Address: wsAddr})}); err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}
 	if err := server.Serve(); err != nil {
@@ -65,6 +66,24 @@ func (m *Mochi) Counted() (received, sent, dropped int64) {
 
 // Close ends all connections and the broker.
 func (m *Mochi) Close() error { return m.server.Close() }
+
+// guarded is a listener on which a packet that makes mochi panic ends its own
+// connection and nothing else: mochi 2.7.9 reads beyond a SUBSCRIBE without its
+// options byte. mochi holds no lock without a deferred Unlock, and puts a client
+// away in deferred calls.
+type guarded struct{ listeners.Listener }
+
+// Serve is that of the listener, with the guard around each connection.
+func (g guarded) Serve(establish listeners.EstablishFn) {
+	g.Listener.Serve(func(id string, c net.Conn) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("mochi panics: %v", p)
+			}
+		}()
+		return establish(id, c)
+	})
+}
 
 // everyone is the hook that lets every client do everything; without one mochi
 // refuses all.
