@@ -16,8 +16,9 @@ import (
 // the object. What it returns is written by AppendJSON as it was read.
 //
 // It also reads what mosquitto_sub's %J writes: user-properties as an object
-// {name: value} or as an array of such objects, and correlation-data that is
-// not base64. Unknown names and values that the wire form cannot hold are
+// {name: value} or as an array of such objects, one subscription-identifier
+// without an array, bytes that are not UTF-8 as an array of numbers, and
+// correlation-data that is not base64. Unknown names and values that the wire form cannot hold are
 // errors that wrap ErrProperties.
 func ParsePropertiesJSON(p []byte) (Properties, error) {
 	d := json.NewDecoder(bytes.NewReader(p))
@@ -75,19 +76,6 @@ func (w *propertyWriter) members(member func(name string) error) error {
 	return w.open('}')
 }
 
-// array reads an array and calls element at the front of each element.
-func (w *propertyWriter) array(element func() error) error {
-	if err := w.open('['); err != nil {
-		return err
-	}
-	for w.d.More() {
-		if err := element(); err != nil {
-			return err
-		}
-	}
-	return w.open(']')
-}
-
 func (w *propertyWriter) property(name string) error {
 	switch name {
 	case "payload-format-indicator":
@@ -97,9 +85,7 @@ func (w *propertyWriter) property(name string) error {
 	case "topic-alias":
 		return w.number(TopicAlias, name, math.MaxUint16, func(n uint64) { w.out = binary.BigEndian.AppendUint16(w.out, uint16(n)) })
 	case "subscription-identifier":
-		return w.array(func() error {
-			return w.number(SubscriptionIdentifier, name, maxVarInt, func(n uint64) { w.out = AppendVarInt(w.out, uint32(n)) })
-		})
+		return w.subscriptions(name)
 	case "content-type":
 		w.out = append(w.out, byte(ContentType))
 		return w.text(name)
@@ -113,6 +99,28 @@ func (w *propertyWriter) property(name string) error {
 		return w.users()
 	}
 	return fmt.Errorf("unknown property %q", name)
+}
+
+// subscriptions reads one number or an array of numbers.
+func (w *propertyWriter) subscriptions(name string) error {
+	var value json.RawMessage
+	if err := w.d.Decode(&value); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	var all []uint64
+	if value[0] != '[' {
+		value = append(append(json.RawMessage{'['}, value...), ']')
+	}
+	if err := json.Unmarshal(value, &all); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, n := range all {
+		if n > maxVarInt {
+			return fmt.Errorf("%s: %d exceeds %d", name, n, maxVarInt)
+		}
+		w.out = AppendVarInt(append(w.out, byte(SubscriptionIdentifier)), uint32(n))
+	}
+	return nil
 }
 
 // number reads an integer up to limit and has put write it behind the identifier.
@@ -138,16 +146,30 @@ func (w *propertyWriter) text(name string) error {
 	return w.value(name, t)
 }
 
-// value writes a string, or an object {"base64": "…"} whose brace was taken.
+// value writes a string, or an object {"base64": "…"} or an array of bytes,
+// whose bracket was taken.
 func (w *propertyWriter) value(name string, t json.Token) error {
 	switch v := t.(type) {
 	case string:
 		return w.put(name, []byte(v))
 	case json.Delim:
+		var raw []byte
+		if v == '[' {
+			for w.d.More() {
+				var b uint8
+				if err := w.d.Decode(&b); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				raw = append(raw, b)
+			}
+			if err := w.open(']'); err != nil {
+				return err
+			}
+			return w.put(name, raw)
+		}
 		if v != '{' {
 			break
 		}
-		var raw []byte
 		if err := w.members(func(key string) error {
 			if key != "base64" {
 				return fmt.Errorf("%s: an object with %q", name, key)
@@ -162,9 +184,13 @@ func (w *propertyWriter) value(name string, t json.Token) error {
 }
 
 func (w *propertyWriter) binary(name string) error {
-	var s string
-	if err := w.d.Decode(&s); err != nil {
+	t, err := w.d.Token()
+	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	s, ok := t.(string)
+	if !ok {
+		return w.value(name, t)
 	}
 	raw, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {

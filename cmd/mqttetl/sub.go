@@ -49,11 +49,12 @@ func newSub(std streams) *cobra.Command {
 payloads, one a line. It reconnects when a connection that it had is lost. On a
 terminal, control bytes are shown as \xNN.
 
--F prints what its letters ask for: %t topic, %p payload, %x %X in hexadecimal,
-%l length, %q QoS, %r retained, %m packet id, %I time (RFC 3339), %U Unix time,
-%j JSON, %J JSON with the payload as JSON, of MQTT 5 %A %C %D %E %F %P %R %S;
-flags, width and precision as in printf; @X is strftime's %X, @N nanoseconds;
-\0 \a \e \n \r \t \v \\ as in C.
+-F prints what its letters ask for: %t topic, %p payload, %x %X in hexadecimal
+(%.2:x with a colon after every 2 digits), %f %d a payload of 4 or 8 bytes as
+the number it is, %l length, %q QoS, %r retained, %m packet id, %I time (RFC
+3339), %U Unix time, %j JSON, %J JSON with the payload as JSON, of MQTT 5 %A %C
+%D %E %F %P %R %S; flags, width and precision as in printf; @X is strftime's %X,
+@N nanoseconds; \0 \a \e \n \r \t \v \\ as in C.
 
 Defaults, one option a line: $XDG_CONFIG_HOME/mqttetl/defaults.
 

@@ -296,7 +296,7 @@ var formatCases = []string{
 	`%t|%p|%q|%r|%l|%m|%%|%x|%X`,
 	`[%10l][%-10l][%010l][%-010l][%5m][%02m]`,
 	`[%5.3t][%-20t][%.3t][%30t][%.0t]`,
-	`[%6p][%-6p][%06p][%300p][%3x][%08x][%-8X][%-08X][%1x]`,
+	`[%6p][%-6p][%06p][%300p]`, // of x and X with a width see internal/format
 	`[%A][%5A][%05A][%-5A][%C][%5C][%05C][%-9C][%3.1C][%D]`,
 	`[%E][%05E][%-5E][%F][%3F][%P][%R][%8R][%-8R][%.2R][%S][%3S]`,
 	`@@|\\|\a|\e|\r|\t|\v`,
@@ -320,7 +320,7 @@ var oddMessages = [][]string{
 	{"-t", "f/ctl", "-m", "tab\there \x1b[31m\x7f"},
 	{"-t", "f/retained", "-m", "r", "-r"},
 	{"-t", "f/p", "-m", "{}", "-D", "publish", "user-property", "k", "v", "-D", "publish", "content-type", "text/é",
-		"-D", "publish", "user-property", "k", "v2", "-D", "publish", "correlation-data", "cd", "-D", "publish", "message-expiry-interval", "100",
+		"-D", "publish", "user-property", "k2", "v", "-D", "publish", "correlation-data", "cd", "-D", "publish", "message-expiry-interval", "100",
 		"-D", "publish", "payload-format-indicator", "1", "-D", "publish", "response-topic", "r/t"},
 }
 

@@ -1,16 +1,18 @@
 // Package format prints messages as mosquitto_sub prints them. Its invariant: a
 // format string that mosquitto_sub 2.0 accepts gives the same bytes here, but
-// for what would not be valid JSON or not a valid RFC 3339 time.
+// for what would not be valid JSON or not a valid RFC 3339 time. What 2.1 has
+// added is here, too.
 //
 // Known differences: times carry their offset as RFC 3339 wants it (%I, and tst
-// in JSON, where mosquitto_sub writes "Z+0000"); JSON is valid whatever the
-// message holds, see AppendJSON.
+// in JSON, where mosquitto_sub writes "Z+0000"); JSON is valid and without loss
+// whatever the message holds, see AppendJSON; hexadecimal with a width or a
+// precision is that of 2.1, for 2.0 prints half the payload.
 package format
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -77,11 +79,16 @@ type part struct {
 	left      bool
 	pad       byte
 	width     int
-	precision int // -1: none
+	precision int  // -1: none
+	separator byte // between groups of hexadecimal digits
 }
 
 // verbs are the letters that may follow %.
-const verbs = "%ACDEFIjJlmPpqRrStUxX"
+const verbs = "%ACDdEFfIjJlmPpqRrStUxX"
+
+// separators may stand between hexadecimal digits: printable ASCII but letters,
+// digits and %.
+const separators = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~ "
 
 // escapes are the characters that may follow a backslash.
 var escapes = map[byte]byte{'\\': '\\', '0': 0, 'a': 7, 'e': 27, 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v'}
@@ -138,9 +145,9 @@ func (f *Format) add(literal *[]byte, p part) {
 	}
 }
 
-// parameter parses what follows a %: flags, width, precision, letter.
+// parameter parses what follows a %: flags, width, precision, separator, letter.
 func parameter(s string) (p part, n int, err error) {
-	p = part{pad: ' ', precision: -1}
+	p = part{pad: ' ', precision: -1, separator: ' '}
 	at := func() byte {
 		if n < len(s) {
 			return s[n]
@@ -166,18 +173,22 @@ func parameter(s string) (p part, n int, err error) {
 		n++
 		p.precision = number()
 	}
+	if n < len(s) && strings.IndexByte(separators, s[n]) >= 0 {
+		p.separator = s[n]
+		n++
+	}
 	if n == len(s) {
 		return p, n, fmt.Errorf("ends within a sequence")
 	}
 	p.verb = at()
-	if bytes.IndexByte([]byte(verbs), p.verb) < 0 {
-		return p, n, fmt.Errorf("unknown letter %q behind %%", p.verb)
+	if strings.IndexByte(verbs, p.verb) < 0 {
+		return p, n, fmt.Errorf("unknown letter %q after %%", p.verb)
 	}
 	return p, n + 1, nil
 }
 
-// append appends m as f says. The error is that of a payload that is not JSON
-// although %J wants it; the rest is appended all the same.
+// append appends m as f says. The error is that of a payload that is not what
+// %J, %f or %d want; the rest is appended all the same.
 func (f *Format) append(dst []byte, m *Message, visible bool) ([]byte, error) {
 	var failed error
 	for i := range f.parts {
@@ -197,6 +208,13 @@ func (f *Format) append(dst []byte, m *Message, visible bool) ([]byte, error) {
 				out = indent(out)
 			}
 			dst = append(dst, out...)
+		case 'f', 'd':
+			v, err := float(p.verb, m)
+			if err != nil {
+				failed = err
+				continue
+			}
+			dst = p.float(dst, v)
 		default:
 			dst = p.parameter(dst, m, visible)
 		}
@@ -313,31 +331,51 @@ func (p *part) string(dst, s []byte, visible bool) []byte {
 	return text(fill(dst, ' ', p.width-len(s)), s, visible)
 }
 
-// payload prints at most width bytes of the payload if there is a width, and in
-// hexadecimal half as many, as mosquitto_sub does.
+// payload prints at most width bytes of the payload if there is a width, also
+// in hexadecimal, where a byte takes two digits.
 func (p *part) payload(dst, s []byte, visible bool) []byte {
-	size := len(s)
 	if p.width > 0 {
 		s = s[:min(len(s), p.width)]
-		size = len(s)
-		if p.verb != 'p' {
-			s = s[:len(s)/2]
-			size = 2 * len(s)
+	}
+	if p.verb != 'p' {
+		return p.hex(dst, s)
+	}
+	if p.left {
+		return fill(text(dst, s, visible), ' ', p.width-len(s))
+	}
+	return text(fill(dst, p.pad, p.width-len(s)), s, visible)
+}
+
+// hex prints two digits a byte. With a precision, a separator ends every group
+// of so many digits, padding included, but not the last digit.
+func (p *part) hex(dst, s []byte) []byte {
+	const lower, upper = "0123456789abcdef", "0123456789ABCDEF"
+	digits := lower
+	if p.verb == 'X' {
+		digits = upper
+	}
+	padding := p.width - 2*len(s)
+	at, last := 0, 2*len(s)
+	if !p.left {
+		last += max(padding, 0)
+	}
+	put := func(c byte) {
+		dst = append(dst, c)
+		if at++; p.precision > 0 && at%p.precision == 0 && (at < last || len(s) == 0) {
+			dst = append(dst, p.separator)
 		}
 	}
 	if !p.left {
-		dst = fill(dst, p.pad, p.width-size)
+		for range padding {
+			put(p.pad)
+		}
 	}
-	switch p.verb {
-	case 'p':
-		dst = text(dst, s, visible)
-	case 'x':
-		dst = fmt.Appendf(dst, "%x", s)
-	case 'X':
-		dst = fmt.Appendf(dst, "%X", s)
+	for _, b := range s {
+		put(digits[b>>4])
+		put(digits[b&15])
 	}
 	if p.left {
-		dst = fill(dst, ' ', p.width-size)
+		dst = fill(dst, ' ', padding)
 	}
 	return dst
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/mqttetl/mqttetl"
@@ -18,7 +19,8 @@ const microseconds = "2006-01-02T15:04:05.000000Z07:00"
 // mosquitto_sub uses. The payload is a string, or, with nested, the JSON value
 // that it must be; its numbers are written as mosquitto_sub writes them, as
 // doubles with 15 or 17 digits. Bytes that no JSON string can hold are an array
-// of numbers, as in mosquitto_sub since 2.0.19.
+// of numbers, as in mosquitto_sub since 2.0.19. User properties are an object
+// or, where a name is repeated, an array of objects, as in mosquitto_sub since 2.1.
 func AppendJSON(dst []byte, m *Message, nested bool) ([]byte, error) {
 	dst = append(dst, `{"tst":"`...)
 	dst = m.Time.AppendFormat(dst, microseconds)
@@ -63,20 +65,23 @@ var propertyNames = map[mqttetl.PropertyID]string{
 	mqttetl.UserProperty:           "user-properties",
 }
 
-// appendProperties keeps the order of the wire; all user properties stand, in
-// one object, where the first one was.
+// appendProperties keeps the order of the wire. What stands there several times
+// is one member, where the first one was.
 func appendProperties(dst []byte, props mqttetl.Properties) []byte {
-	sep, userDone := byte('{'), false
+	sep := byte('{')
+	var done [256]bool
 	for v := range props.All() {
-		if v.ID == mqttetl.UserProperty && userDone {
+		if done[v.ID] {
 			continue
 		}
+		done[v.ID] = true
 		dst = append(append(append(dst, sep, '"'), propertyNames[v.ID]...), '"', ':')
 		sep = ','
 		switch v.ID {
 		case mqttetl.UserProperty:
-			userDone = true
 			dst = appendUsers(dst, props)
+		case mqttetl.SubscriptionIdentifier:
+			dst = appendSubscriptions(dst, props)
 		case mqttetl.ContentType, mqttetl.ResponseTopic, mqttetl.CorrelationData:
 			dst = appendBytes(dst, v.Value)
 		default:
@@ -86,17 +91,61 @@ func appendProperties(dst []byte, props mqttetl.Properties) []byte {
 	return append(dst, '}')
 }
 
-func appendUsers(dst []byte, props mqttetl.Properties) []byte {
-	sep := byte('{')
+// appendSubscriptions appends one identifier as a number, several as an array.
+func appendSubscriptions(dst []byte, props mqttetl.Properties) []byte {
+	var all []string
 	for v := range props.All() {
-		if v.ID == mqttetl.UserProperty {
-			dst = appendString(append(dst, sep), bytes.ToValidUTF8(v.Name, []byte("\ufffd")))
-			dst = appendBytes(append(dst, ':'), v.Value)
-			sep = ','
+		if v.ID == mqttetl.SubscriptionIdentifier {
+			all = append(all, strconv.FormatUint(uint64(v.Number), 10))
 		}
 	}
-	return append(dst, '}')
+	if len(all) == 1 {
+		return append(dst, all[0]...)
+	}
+	return append(append(append(dst, '['), strings.Join(all, ",")...), ']')
 }
+
+// appendUsers appends the user properties as an object or, where a name is
+// repeated, as an array of objects.
+func appendUsers(dst []byte, props mqttetl.Properties) []byte {
+	open, next, end := "{", ",", "}"
+	if repeatsName(props) {
+		open, next, end = "[{", "},{", "}]"
+	}
+	for v := range props.All() {
+		if v.ID != mqttetl.UserProperty {
+			continue
+		}
+		dst = appendString(append(dst, open...), validName(v.Name))
+		dst = appendBytes(append(dst, ':'), v.Value)
+		open = next
+	}
+	return append(dst, end...)
+}
+
+// repeatsName says whether two user properties would have the same name in an
+// object.
+func repeatsName(props mqttetl.Properties) bool {
+	var names map[string]bool
+	var first []byte
+	for v := range props.All() {
+		switch name := validName(v.Name); {
+		case v.ID != mqttetl.UserProperty:
+		case first == nil:
+			first = append([]byte{}, name...)
+		case names == nil && !bytes.Equal(first, name):
+			names = map[string]bool{string(first): true, string(name): true}
+		case names == nil || names[string(name)]:
+			return true
+		default:
+			names[string(name)] = true
+		}
+	}
+	return false
+}
+
+// validName is a name that a JSON object can have.
+func validName(name []byte) []byte { return bytes.ToValidUTF8(name, []byte("\ufffd")) }
 
 // appendBytes appends s as a string or, if it is not valid UTF-8, as an array.
 func appendBytes(dst, s []byte) []byte {
