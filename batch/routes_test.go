@@ -110,6 +110,28 @@ func (r *running) labelled(name string) float64 {
 
 // An endless program keeps neither the cursor nor the other route from moving,
 // and everything it fails for is a dead letter.
+// A bad row of a message is one dead letter in the transaction of the good ones.
+func TestOneBadRow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	b := startRoutes(t, path, log, transform.Route{Name: "r", Topic: "t", Decode: "csv", Table: "x",
+		Columns: []transform.Column{{Name: "n", Type: mqttetl.Integer, Path: ".n"}}})
+	log.send("t", "n\n1\nx\n3\ny\n", "t", "n\n4\n")
+	log.archived(t)
+	b.stop()
+	if got := shell(t, path, "select seq, n from x"); got != "1|1\n1|3\n2|4" {
+		t.Errorf("rows\n%s", got)
+	}
+	if got := shell(t, path, "select seq, substr(reason, 1, 16) from dead_letters"); got != "1|rows [1,3] of 4:" {
+		t.Errorf("dead letters\n%s", got)
+	}
+	for name, want := range map[string]float64{`mqttetl_route_rows_total{r}`: 3, `mqttetl_route_errors_total{r}`: 1, `mqttetl_dead_letters_total{transform}`: 1} {
+		if got := b.labelled(name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestEndlessRoute(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()

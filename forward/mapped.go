@@ -233,7 +233,7 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 // publish sends what is made of one record.
 func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) error {
 	objects, letters := p.mapper.Map(rec)
-	b.letters = append(b.letters, letters...)
+	b.unmade = append(b.unmade, letters...)
 	for i := range objects {
 		o := &objects[i]
 		if len(b.sent) == burstMessages { // one record may make more than that
@@ -268,6 +268,7 @@ func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	if err := p.await(ctx, b); err != nil {
 		return err
 	}
+	b.letters, b.unmade = append(b.letters, b.unmade...), b.unmade[:0]
 	slices.SortStableFunc(b.letters, func(a, b mqttetl.DeadLetter) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, l := range b.letters {
 		p.commit(l.Seq - 1) // a dead letter is kept together with a position behind it

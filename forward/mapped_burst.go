@@ -31,6 +31,7 @@ type burst struct {
 	buried  int
 	refused []sent // no stream has taken them
 	letters []mqttetl.DeadLetter
+	unmade  []mqttetl.DeadLetter // of the mapper; of two of a record the one in letters counts, which speaks for all of it
 }
 
 type sent struct {

@@ -41,6 +41,10 @@ type Decoder interface {
 	Decode(topic string, payload []byte, emit func(doc any) error) error
 }
 
+// Failed is emitted in the place of a document that cannot be had while the
+// others of its payload can.
+type Failed struct{ Err error }
+
 // Bytes is a value without a text: a byte string of CBOR, the payload of raw.
 // A BLOB column stores it byte for byte, jq sees base64 (ForJQ), as does JSON.
 type Bytes []byte

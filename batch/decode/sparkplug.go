@@ -20,9 +20,10 @@ func init() { formats["sparkplug_b"] = newSparkplug }
 //	properties           {key: value} or null
 //
 // STATE has the host's id in host, and one metric: online. A message without
-// metrics, as a DDEATH is, gives no object.
+// metrics, as a DDEATH is, gives no object. A metric that cannot be read, or
+// whose alias nobody has declared, is Failed; the others are not concerned.
 func newSparkplug(o Options) (Decoder, error) {
-	d := &sparkplug{births: o.Births, retry: o.Retry, depth: o.MaxDepth}
+	d := &sparkplug{births: o.Births, retry: o.Retry, depth: o.MaxDepth, max: o.MaxBytes}
 	if d.births == nil {
 		d.births = newMemory()
 	}
@@ -33,6 +34,20 @@ type sparkplug struct {
 	births Births
 	retry  bool
 	depth  int
+	max    int // bytes of a payload once it is inflated
+}
+
+// UnbornError says that metrics cannot be named because no birth certificate
+// declares them. The edge node sends one when it is asked to.
+type UnbornError struct {
+	Group, Node string
+	Text        string
+}
+
+func (e *UnbornError) Error() string { return e.Text }
+
+func (t sparkplugTopic) unborn(format string, a ...any) error {
+	return &UnbornError{t.group, t.node, fmt.Sprintf(format, a...)}
 }
 
 // sparkplugTopic is spBv1.0/group/message/node[/device].
@@ -89,7 +104,7 @@ func (d *sparkplug) Decode(topic string, payload []byte, emit func(any) error) e
 	docs, err := d.message(t, payload)
 	if err != nil {
 		if t.verb() == "BIRTH" && !d.retry {
-			err = errors.Join(err, d.unborn(t))
+			err = errors.Join(err, d.forget(t))
 		}
 		return fmt.Errorf("%s of %s: %w", t.message, t.owner(), err)
 	}
@@ -101,9 +116,9 @@ func (d *sparkplug) Decode(topic string, payload []byte, emit func(any) error) e
 	return nil
 }
 
-// unborn ends what a birth that cannot be read would have replaced: its aliases
+// forget ends what a birth that cannot be read would have replaced: its aliases
 // may mean something else from now on.
-func (d *sparkplug) unborn(t sparkplugTopic) error {
+func (d *sparkplug) forget(t sparkplugTopic) error {
 	if t.device != "" {
 		return d.bury(t)
 	}
@@ -118,12 +133,9 @@ func (d *sparkplug) unborn(t sparkplugTopic) error {
 // message changes the memory and returns the metrics. A message that cannot be
 // resolved still counts for seq.
 func (d *sparkplug) message(t sparkplugTopic, payload []byte) ([]any, error) {
-	p, err := parsePayload(payload)
+	p, err := parsePayload(payload, d.max)
 	if err != nil {
 		return nil, fmt.Errorf("payload is not of Sparkplug B: %w", err)
-	}
-	if strings.HasPrefix(p.uuid, "SPBV1.0_COMPRESSED") {
-		return nil, errors.New("compressed payloads are not supported")
 	}
 	s, err := d.births.Session(t.nodeName())
 	if err != nil {
@@ -137,7 +149,7 @@ func (d *sparkplug) message(t sparkplugTopic, payload []byte) ([]any, error) {
 	case "NCMD", "DCMD":
 	default:
 		if !s.Online && !d.retry {
-			return nil, fmt.Errorf("no NBIRTH of %s before it", t.nodeName())
+			return nil, t.unborn("no NBIRTH of %s before it", t.nodeName())
 		}
 		if err := d.follow(t, &p, s); err != nil {
 			return nil, err
@@ -151,13 +163,12 @@ func (d *sparkplug) message(t sparkplugTopic, payload []byte) ([]any, error) {
 		return nil, err
 	}
 	if t.verb() == "DATA" && (b == nil || b.Dead && !d.retry) {
-		return nil, fmt.Errorf("no %cBIRTH of %s before it", t.message[0], t.owner())
+		return nil, t.unborn("no %cBIRTH of %s before it", t.message[0], t.owner())
 	}
-	docs, err := d.documents(t, &p, b)
-	if err == nil && t.message == "DDEATH" && !d.retry {
+	if t.message == "DDEATH" && !d.retry {
 		err = d.bury(t)
 	}
-	return docs, err
+	return d.documents(t, &p, b), err
 }
 
 // follow checks that seq is the next one of the node, and remembers it.
@@ -173,9 +184,9 @@ func (d *sparkplug) follow(t sparkplugTopic, p *wirePayload, s Session) error {
 }
 
 func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) ([]any, error) {
-	b, docs, err := d.birth(t, p)
-	if err != nil || d.retry {
-		return docs, err
+	b, docs := d.birth(t, p)
+	if d.retry {
+		return docs, nil
 	}
 	s = Session{Online: true, Gaps: s.Gaps}
 	if p.seq != nil {
@@ -192,28 +203,23 @@ func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) ([]an
 }
 
 func (d *sparkplug) deviceBirth(t sparkplugTopic, p *wirePayload) ([]any, error) {
-	b, docs, err := d.birth(t, p)
-	if err != nil || d.retry {
-		return docs, err
+	b, docs := d.birth(t, p)
+	if d.retry {
+		return docs, nil
 	}
 	return docs, d.births.SetBirth(t.owner(), b)
 }
 
-func (d *sparkplug) birth(t sparkplugTopic, p *wirePayload) (*Birth, []any, error) {
-	metrics, err := birthMetrics(p.metrics, d.depth)
-	if err != nil {
-		return nil, nil, err
-	}
-	b := NewBirth(metrics)
-	docs, err := d.documents(t, p, b)
-	return b, docs, err
+func (d *sparkplug) birth(t sparkplugTopic, p *wirePayload) (*Birth, []any) {
+	b := NewBirth(birthMetrics(p.metrics, d.depth))
+	return b, d.documents(t, p, b)
 }
 
 // nodeDeath ends a session, unless the NDEATH is that of an earlier one.
 func (d *sparkplug) nodeDeath(t sparkplugTopic, p *wirePayload, s Session) ([]any, error) {
-	docs, err := d.documents(t, p, nil)
-	if n, ok := bdSeq(p); err != nil || d.retry || ok && n != s.BdSeq {
-		return docs, err
+	docs := d.documents(t, p, nil)
+	if n, ok := bdSeq(p); d.retry || ok && n != s.BdSeq {
+		return docs, nil
 	}
 	s.Online = false
 	return docs, d.births.SetSession(t.nodeName(), s)
@@ -241,41 +247,52 @@ func bdSeq(p *wirePayload) (uint64, bool) {
 	return 0, false
 }
 
-// documents returns the metrics of a payload, their names and types from b.
-func (d *sparkplug) documents(t sparkplugTopic, p *wirePayload, b *Birth) ([]any, error) {
+// documents returns the metrics of a payload, their names and types from b,
+// and Failed in the place of each that cannot be read.
+func (d *sparkplug) documents(t sparkplugTopic, p *wirePayload, b *Birth) []any {
 	docs := make([]any, len(p.metrics))
-	var device any
+	for i := range p.metrics {
+		doc, err := d.document(t, p, i, b)
+		if err != nil {
+			doc = Failed{fmt.Errorf("%s of %s: %w", t.message, t.owner(), err)}
+		}
+		docs[i] = doc
+	}
+	return docs
+}
+
+func (d *sparkplug) document(t sparkplugTopic, p *wirePayload, i int, b *Birth) (any, error) {
+	m := &p.metrics[i]
+	born := b.find(m)
+	name, datatype, err := m.identity(born)
+	if err != nil {
+		if m.alias != nil && m.err == nil && t.verb() == "DATA" {
+			err = t.unborn("%v", err)
+		}
+		return nil, fmt.Errorf("metric %d: %w", i, err)
+	}
+	var members []BirthMetric
+	if born != nil {
+		members = born.Members
+	}
+	value, err := metricValue(m, datatype, members, d.depth)
+	if err != nil {
+		return nil, fmt.Errorf("metric %s: %w", name, err)
+	}
+	var device, properties any
 	if t.device != "" {
 		device = t.device
 	}
-	for i := range p.metrics {
-		m := &p.metrics[i]
-		born := b.find(m)
-		name, datatype, err := m.identity(born)
-		if err != nil {
-			return nil, fmt.Errorf("metric %d: %w", i, err)
-		}
-		var members []BirthMetric
-		if born != nil {
-			members = born.Members
-		}
-		value, err := metricValue(m, datatype, members, d.depth)
-		if err != nil {
+	if m.properties != nil {
+		if properties, err = propertySet(m.properties, d.depth); err != nil {
 			return nil, fmt.Errorf("metric %s: %w", name, err)
 		}
-		var properties any
-		if m.properties != nil {
-			if properties, err = propertySet(m.properties, d.depth); err != nil {
-				return nil, fmt.Errorf("metric %s: %w", name, err)
-			}
-		}
-		docs[i] = map[string]any{
-			"group": t.group, "node": t.node, "device": device, "message": t.message,
-			"metric": name, "type": typeName(datatype), "value": value, "timestamp": when(m.timestamp, p.timestamp),
-			"is_null": m.null, "is_historical": m.historical, "is_transient": m.transient, "properties": properties,
-		}
 	}
-	return docs, nil
+	return map[string]any{
+		"group": t.group, "node": t.node, "device": device, "message": t.message,
+		"metric": name, "type": typeName(datatype), "value": value, "timestamp": when(m.timestamp, p.timestamp),
+		"is_null": m.null, "is_historical": m.historical, "is_transient": m.transient, "properties": properties,
+	}, nil
 }
 
 // find returns what a birth says of a metric, nil if nothing.

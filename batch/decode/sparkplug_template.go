@@ -101,6 +101,9 @@ func findMember(members []BirthMetric, m *wireMetric) *BirthMetric {
 
 // identity returns a metric's name and type, from itself before its birth.
 func (m *wireMetric) identity(born *BirthMetric) (name string, datatype uint32, err error) {
+	if m.err != nil {
+		return "", 0, m.err
+	}
 	if born != nil {
 		name, datatype = born.Name, born.DataType
 	}
@@ -118,33 +121,26 @@ func (m *wireMetric) identity(born *BirthMetric) (name string, datatype uint32, 
 	return name, datatype, nil
 }
 
-// birthMetrics returns what a birth declares.
-func birthMetrics(metrics []wireMetric, depth int) ([]BirthMetric, error) {
-	if depth < 0 {
-		return nil, errTooDeep
-	}
-	var out []BirthMetric
+// birthMetrics returns what a birth declares: every metric that has a name. The
+// members of a template that cannot be read are not known; its value says why.
+func birthMetrics(metrics []wireMetric, depth int) (out []BirthMetric) {
 	for i := range metrics {
 		m := &metrics[i]
-		if m.name == nil {
-			return nil, fmt.Errorf("metric %d of a birth has no name", i)
+		if m.name == nil || m.err != nil {
+			continue
 		}
 		b := BirthMetric{Name: *m.name, Alias: m.alias}
 		if m.datatype != nil {
 			b.DataType = *m.datatype
 		}
-		if m.value.kind == templateValue {
-			t, err := parseTemplate(m.value.raw)
-			if err != nil {
-				return nil, err
-			}
-			if b.Members, err = birthMetrics(t.metrics, depth-1); err != nil {
-				return nil, err
+		if m.value.kind == templateValue && depth > 0 {
+			if t, err := parseTemplate(m.value.raw); err == nil {
+				b.Members = birthMetrics(t.metrics, depth-1)
 			}
 		}
 		out = append(out, b)
 	}
-	return out, nil
+	return out
 }
 
 // propertySet returns {key: value}.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -14,11 +15,13 @@ type wirePayload struct {
 	timestamp *uint64
 	seq       *uint64
 	uuid      string
+	body      []byte
 	metrics   []wireMetric
 }
 
-// wireMetric is a Metric.
+// wireMetric is a Metric. Its name is never empty.
 type wireMetric struct {
+	err        error // it cannot be read; the rest may be missing
 	name       *string
 	alias      *uint64
 	timestamp  *uint64
@@ -144,7 +147,33 @@ func eachField(b []byte, take func(f field) error) error {
 // maxMetrics bounds what empty metrics of two bytes grow to.
 const maxMetrics = 100_000
 
-func parsePayload(b []byte) (p wirePayload, err error) {
+// parsePayload reads a payload, or the one that it holds compressed, of at most
+// max bytes.
+func parsePayload(b []byte, max int) (p wirePayload, err error) {
+	if p, err = parsePlain(b); err != nil || !strings.HasPrefix(p.uuid, compressedUUID) {
+		return p, err
+	}
+	inner, err := p.inflated(max)
+	if err != nil {
+		return p, fmt.Errorf("compressed: %w", err)
+	}
+	outer := p
+	if p, err = parsePlain(inner); err != nil {
+		return p, fmt.Errorf("compressed: %w", err)
+	}
+	if strings.HasPrefix(p.uuid, compressedUUID) {
+		return p, errors.New("compressed twice")
+	}
+	if p.seq == nil {
+		p.seq = outer.seq
+	}
+	if p.timestamp == nil {
+		p.timestamp = outer.timestamp
+	}
+	return p, nil
+}
+
+func parsePlain(b []byte) (p wirePayload, err error) {
 	err = eachField(b, func(f field) (err error) {
 		switch {
 		case f.varint(1):
@@ -154,26 +183,30 @@ func parsePayload(b []byte) (p wirePayload, err error) {
 				return fmt.Errorf("more than %d metrics", maxMetrics)
 			}
 			m, err := parseMetric(f.raw)
-			if err != nil {
-				return fmt.Errorf("metric %d: %w", len(p.metrics), err)
-			}
+			m.err = err
 			p.metrics = append(p.metrics, m)
 		case f.varint(3):
 			p.seq = &f.n
 		case f.bytes(4):
 			p.uuid, err = f.text()
+		case f.bytes(5):
+			p.body = f.raw
 		}
 		return err
 	})
 	return p, err
 }
 
+// parseMetric reads a metric. An empty name is none, and so is a data type of
+// 0: protobuf's defaults, which some encoders write beside an alias.
 func parseMetric(b []byte) (m wireMetric, err error) {
 	err = eachField(b, func(f field) error {
 		switch {
 		case f.bytes(1):
 			s, err := f.text()
-			m.name = &s
+			if m.name = &s; s == "" {
+				m.name = nil
+			}
 			return err
 		case f.varint(2):
 			m.alias = &f.n
@@ -181,7 +214,9 @@ func parseMetric(b []byte) (m wireMetric, err error) {
 			m.timestamp = &f.n
 		case f.varint(4):
 			t := uint32(f.n)
-			m.datatype = &t
+			if m.datatype = &t; t == 0 {
+				m.datatype = nil
+			}
 		case f.varint(5):
 			m.historical = f.n != 0
 		case f.varint(6):
@@ -240,8 +275,12 @@ func integer(n uint64, bits int, datatype uint32) any {
 	if bits == 32 {
 		v = int64(int32(n))
 	}
-	if v >= 1<<(width-1) && v < 1<<width {
-		v -= 1 << width
+	half := int64(1) << (width - 1)
+	switch narrow := int64(int32(n)); {
+	case v >= half && v < 2*half:
+		v -= 2 * half
+	case n <= math.MaxUint32 && narrow < 0 && narrow >= -half: // 32 bits in a field of 64
+		v = narrow
 	}
 	return int(v)
 }

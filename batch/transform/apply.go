@@ -46,6 +46,7 @@ type Applier struct {
 	known  int // bytes of topics
 	load   int // bytes gathered, about
 	limit  *deadline
+	only   *Part // during ApplyPart
 	walk   walker
 	job    job
 }
@@ -66,11 +67,16 @@ type Failure struct {
 	Seq   mqttetl.Seq
 	Err   error
 	Nulls bool
+	Part  string // the documents that it is about, see Part; "": all of the record
 }
 
-// DeadLetter is the failure as the archive keeps it.
+// DeadLetter is the failure as the archive keeps it: one for a record and route.
 func (f *Failure) DeadLetter() mqttetl.DeadLetter {
-	return mqttetl.DeadLetter{Seq: f.Seq, Stage: Stage(f.Route), Reason: oneLine(f.Err), Time: time.Now().UnixNano()}
+	reason := oneLine(f.Err)
+	if f.Part != "" {
+		reason = f.Part + ": " + reason
+	}
+	return mqttetl.DeadLetter{Seq: f.Seq, Stage: Stage(f.Route), Reason: reason, Time: time.Now().UnixNano()}
 }
 
 // Stage is the stage of a route's dead letters.
@@ -235,6 +241,13 @@ func (a *Applier) Apply(rec *mqttetl.Record) {
 	}
 }
 
+// ApplyPart adds what the routes make of some documents of the record.
+func (a *Applier) ApplyPart(rec *mqttetl.Record, p Part) {
+	a.only = &p
+	a.Apply(rec)
+	a.only = nil
+}
+
 func (a *Applier) match(topic string) []match {
 	var list []match
 	for i := range a.routes {
@@ -281,7 +294,7 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	w := m.w
 	rows, objects := w.rows.Len(), len(a.Objects)
 	j := &a.job // one of its own would be an allocation a record
-	*j = job{a: a, match: m, rec: rec, row0: rows}
+	*j = job{a: a, match: m, rec: rec, row0: rows, only: a.only}
 	err := j.run()
 	a.load += j.size + 32*w.rows.Width()*(w.rows.Len()-rows)
 	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop, no strike to forget
@@ -302,12 +315,16 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	}
 	w.stats.Rows += uint64(w.rows.Len() - rows)
 	j.finish(objects)
+	part := ""
+	if err == nil {
+		part, err = j.partly()
+	}
 	if err == nil {
 		err = j.bad
 	}
 	if err != nil {
 		w.stats.Errors++
-		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull})
+		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull, part})
 	}
 }
 

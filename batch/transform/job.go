@@ -1,9 +1,12 @@
 package transform
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
@@ -19,6 +22,13 @@ type job struct {
 	undecided bool  // whether the condition holds was not known when it failed
 	size      int   // text in the results
 	outputs   []any // of the map, for what is published
+
+	only  *Part // nil: all documents
+	docs  int   // that the decoder has made
+	taken int   // of them
+	lost  Part  // of those taken, what could not be used
+	why   []error
+	of    []int // with only: the document of each row
 }
 
 // recovered turns a panic, of a decoder or of jq, into an error of the record:
@@ -46,24 +56,106 @@ func (j *job) run() (err error) {
 		}
 		// The decoder says why it is no JSON, or reads it as something else.
 	}
-	j.undecided = w.when != nil
 	topic := sharedString(j.rec.Topic)
 	if w.Decode != "sparkplug_b" {
-		return w.decoder.Decode(topic, j.rec.Payload, j.document)
+		j.undecided = w.when != nil
+		err = w.decoder.Decode(topic, j.rec.Payload, j.each)
+		return cmp.Or(err, j.ended())
 	}
 	// A birth counts although its rows could not be made, or all that follows
 	// would fail too.
 	var failed error
+	j.undecided = w.when != nil
 	err = w.decoder.Decode(topic, j.rec.Payload, func(doc any) error {
 		if failed == nil {
-			failed = j.document(doc)
+			failed = j.each(doc)
 		}
 		return nil
 	})
-	if err == nil {
-		err = failed
+	return cmp.Or(err, failed, j.ended())
+}
+
+// each makes what the route makes of one document, of perhaps several. What is
+// wrong with it costs the others nothing.
+func (j *job) each(doc any) error {
+	n := j.docs
+	j.docs++
+	if j.only != nil && !j.only.has(n) {
+		return nil
 	}
-	return err
+	j.taken++
+	rows, outputs := j.w.rows.Len(), len(j.outputs)
+	f, failed := doc.(decode.Failed)
+	err := f.Err
+	if j.undecided = j.w.when != nil; !failed {
+		err = j.document(doc)
+	}
+	if errors.Is(err, errTime) || errors.Is(err, errOutputs) || errors.Is(err, errSize) {
+		return err
+	}
+	if err != nil {
+		j.w.rows.Truncate(rows)
+		j.outputs = j.outputs[:outputs]
+		j.lose(n, err)
+	}
+	for j.only != nil && len(j.of) < j.w.rows.Len()-j.row0 {
+		j.of = append(j.of, n)
+	}
+	return nil
+}
+
+// maxWhy is how many reasons a dead letter gives.
+const maxWhy = 3
+
+// lose notes that a document cannot be used. With OnErrorNull it has a row all the same.
+func (j *job) lose(n int, err error) {
+	j.lost.add(n)
+	if len(j.why) < maxWhy {
+		j.why = append(j.why, err)
+	}
+	if j.w.OnError != OnErrorNull || j.undecided {
+		return
+	}
+	j.nulls()
+	if j.w.mapper != nil && j.a.o.Objects {
+		j.outputs = append(j.outputs, j.columns(j.w.rows.Row(j.w.rows.Len()-1)))
+	}
+}
+
+// ended is the error of a record of which no document could be used.
+func (j *job) ended() error {
+	switch {
+	case j.lost.n == 0:
+		return nil
+	case j.lost.n == j.taken && j.only == nil:
+		return j.why[0]
+	}
+	if _, ok := j.lost.text(j.w.format(), j.docs); !ok {
+		return fmt.Errorf("%d of %d %s, too scattered to be named: %w", j.lost.n, j.docs, documentsOf(j.w.format()), j.why[0])
+	}
+	return nil
+}
+
+// reasons are errors on one line.
+type reasons []error
+
+func (r reasons) Error() string {
+	var list []string
+	for _, err := range r {
+		list = append(list, err.Error())
+	}
+	return strings.Join(list, "; ")
+}
+
+func (r reasons) Unwrap() []error { return r }
+
+// partly is the failure of a record of which some documents could not be used.
+func (j *job) partly() (text string, err error) {
+	if j.lost.n == 0 {
+		return "", nil
+	}
+	text, _ = j.lost.text(j.w.format(), j.docs)
+	return text, reasons(slices.Clone(j.why))
 }
 
 // plain makes the row of a JSON document of which only paths are wanted.
@@ -105,10 +197,12 @@ func (j *job) plain() error {
 // count adds to the size of the results.
 func (j *job) count(v mqttetl.Value) error {
 	if j.size += len(v.Text()); j.size > SizeLimit {
-		return fmt.Errorf("the results are larger than %d bytes", SizeLimit)
+		return errSize
 	}
 	return nil
 }
+
+var errSize = fmt.Errorf("the results are larger than %d bytes", SizeLimit)
 
 // row adds one with the topic's names in it.
 func (j *job) row() []mqttetl.Value {
@@ -255,7 +349,11 @@ func (j *job) finish(objects int) {
 			} else {
 				body = j.object(j.columns(w.rows.Row(j.row0 + i)))
 			}
-			j.a.Objects = append(j.a.Objects, Object{w.Name, j.rec.Seq, i, j.subject, body})
+			n := i
+			if j.only != nil { // not the number of an object that was published already
+				n = OutputLimit*(1+j.of[i]) + i - slices.Index(j.of, j.of[i])
+			}
+			j.a.Objects = append(j.a.Objects, Object{w.Name, j.rec.Seq, n, j.subject, body})
 		}
 		w.rows.Truncate(j.row0)
 	case w.table < 0:

@@ -48,7 +48,7 @@ func (a *Applier) readings(rec *mqttetl.Record) {
 	if err := a.numbers(rec, before); err != nil {
 		a.Readings = a.Readings[:before]
 		a.walk.paths = a.walk.paths[:a.walk.start]
-		a.Failures = append(a.Failures, Failure{ReadingsRoute, rec.Seq, err, false})
+		a.Failures = append(a.Failures, Failure{ReadingsRoute, rec.Seq, err, false, ""})
 	}
 }
 

@@ -70,8 +70,14 @@ func (m *mapper) begin() (err error) {
 }
 
 func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
+	return m.mapLetter(rec, "")
+}
+
+// mapLetter maps what of a record the reason of its dead letter is about; all of
+// it if that is "".
+func (m *mapper) mapLetter(rec *mqttetl.Record, reason string) ([]forward.Object, []mqttetl.DeadLetter) {
 	m.applier.Reset()
-	m.applier.Apply(rec)
+	applyLetter(m.applier, rec, reason)
 	m.objects, m.letters = m.objects[:0], m.letters[:0]
 	for _, o := range m.applier.Objects {
 		m.objects = append(m.objects, forward.Object{Subject: o.Subject, Route: o.Route, N: o.N, Body: o.Body})

@@ -91,7 +91,10 @@ type again struct {
 }
 
 // attempt is what has come of a dead letter.
-type attempt struct{ mapped, failed bool }
+type attempt struct {
+	reason         string
+	mapped, failed bool
+}
 
 // Bounds of what is read at a time.
 const (
@@ -127,13 +130,13 @@ func (a *again) run(cfg forward.MappedConfig) error {
 
 // Map makes objects of the records that are meant. Of the others it learns.
 func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
-	objects, letters := a.mapper.Map(rec)
 	t := a.page[rec.Seq]
 	if t == nil {
+		a.mapper.Map(rec)
 		return nil, nil
 	}
 	t.mapped = true
-	return objects, letters
+	return a.mapper.mapLetter(rec, t.reason)
 }
 
 func (a *again) Settled()                 {}
@@ -197,7 +200,7 @@ func (a *again) Next(ctx context.Context, _ int) ([]mqttetl.Record, error) {
 		}
 		a.page = map[mqttetl.Seq]*attempt{}
 		for _, l := range a.list {
-			a.page[l.Seq] = &attempt{}
+			a.page[l.Seq] = &attempt{reason: l.Reason}
 		}
 		a.next = a.list[len(a.list)-1].Seq + 1
 	}

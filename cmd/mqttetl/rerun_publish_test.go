@@ -151,6 +151,39 @@ func TestRerunPublishesSparkplug(t *testing.T) {
 	}
 }
 
+// The object of a metric that could not be named is published by the names of a
+// later birth, under an id of its own; the others of its message are not again.
+func TestRerunPublishesMetrics(t *testing.T) {
+	w := newWorld(t)
+	w.metrics(t)
+	w.routed(t, strings.Replace(sparkplugRoute, "value: ANY", "value: REAL", 1))
+	service := w.publishes(t)
+	letters := `SELECT seq, reason FROM dead_letters WHERE stage = 'publish:metrics'`
+	eventually(t, "the dead letter is in the archive", func() bool {
+		return slices.Equal(w.ask(t, letters), []string{"2|metrics [1-2] of 3: NDATA of plant/press4: metric 1: alias 2 is not in its birth; column value: NaN is no number that a column holds"})
+	})
+	service.terminate(t)
+	before := w.objects(t, "TELEMETRY_MAPPED")
+	if len(before) != 6 {
+		t.Errorf("published %q", before)
+	}
+	if r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics", "--publish"); r.code != exitFailed || !strings.Contains(r.err, "1 stay: ") {
+		t.Errorf("%+v", r)
+	}
+	want := append(before, `2-metrics-20000 sp.press4 {"message":"NDATA","metric":"b","value":3}`)
+	if got := w.objects(t, "TELEMETRY_MAPPED"); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	w.routed(t, strings.Replace(sparkplugRoute, "value: ANY", "value: 'REAL if .value | isnormal then .value else null end'", 1))
+	if r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics", "--publish"); r.code != 0 || r.err != "route metrics: 1 dead letter published\n" {
+		t.Errorf("%+v", r)
+	}
+	want = append(want, `2-metrics-30000 sp.press4 {"message":"NDATA","metric":"a","value":null}`)
+	if got := w.objects(t, "TELEMETRY_MAPPED"); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // brief ends when it has been looked at so often.
 type brief struct {
 	context.Context

@@ -53,19 +53,34 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 			if err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
-			applier.Reset()
-			for i := range recs {
-				applier.Apply(&recs[i])
-			}
-			if len(recs) == 0 || len(applier.Failures) > 0 {
+			if len(recs) == 0 {
 				continue
 			}
-			if err := r.rebuild.Redeem(ctx, &applier.Rows[0], l); err != nil {
+			applier.Reset()
+			applyLetter(applier, &recs[0], l.Reason)
+			left := ""
+			if fs := applier.Failures; len(fs) > 0 {
+				if fs[0].Part == "" || applier.Rows[0].Len() == 0 {
+					continue
+				}
+				left = fs[0].DeadLetter().Reason
+			}
+			if err := r.rebuild.Redeem(ctx, &applier.Rows[0], l, left); err != nil {
 				return err
 			}
 			r.rows += uint64(applier.Rows[0].Len())
 		}
 	}
+}
+
+// applyLetter applies routes to what of a record the reason of its dead letter
+// is about: rows of the rest are in the table.
+func applyLetter(a *transform.Applier, rec *mqttetl.Record, reason string) {
+	if p, ok := transform.ParsePart(reason); ok {
+		a.ApplyPart(rec, p)
+		return
+	}
+	a.Apply(rec)
 }
 
 // memory is all that the routes remember.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/sink/archive"
@@ -285,6 +289,68 @@ func TestRerunFindsBirths(t *testing.T) {
 	if births := w.ask(t, `SELECT count(*) FROM births WHERE route = 'metrics'`); births[0] != "2" {
 		t.Errorf("%s births", births)
 	}
+}
+
+// Metrics of an alias that only a later birth declares cost nothing but
+// themselves: rows of the rest, and one dead letter. A rerun adds their rows, and
+// no other a second time; what stays bad keeps its dead letter.
+func TestRerunFindsMetrics(t *testing.T) {
+	w := newWorld(t)
+	w.metrics(t)
+	w.archived(t)
+	w.routed(t, "routes:\n  - {name: metrics, topic: 'spBv1.0/#', decode: sparkplug_b, table: metrics, columns: {message: TEXT, metric: TEXT, value: REAL}}\n")
+	for range 2 {
+		r := call(t, "transform", "rerun", "-c", w.config, "--route", "metrics")
+		if r.code != 0 || !strings.HasPrefix(r.err, "table metrics: 7 rows of 4 messages, records 1 to 4; dead letters: 1, before ") {
+			t.Fatalf("%+v", r)
+		}
+		got := strings.Join(w.ask(t, `SELECT seq, message, metric, value FROM metrics ORDER BY seq, metric`), "\n")
+		if want := "1|NBIRTH|a|1\n2|NDATA|a|2\n2|NDATA|b|3\n3|NBIRTH|a|5\n3|NBIRTH|b|6\n3|NBIRTH|c|7\n4|NDATA|a|8"; got != want {
+			t.Errorf("metrics:\n%s\nwant\n%s", got, want)
+		}
+		if got := w.ask(t, `SELECT seq, stage, reason FROM dead_letters`); !slices.Equal(got, []string{"2|transform:metrics|metrics [2] of 3: column value: NaN is no number that a column holds"}) {
+			t.Errorf("dead letters %q", got)
+		}
+	}
+}
+
+// metrics writes four messages of Sparkplug into the log: a birth, data of which
+// one metric is declared later and one is NaN, the later birth, data.
+func (s site) metrics(t *testing.T) {
+	t.Helper()
+	lines := "ts,t,value\n"
+	for i, m := range []struct{ message, payload string }{
+		{"NBIRTH", payloadB("a", 1, 1)}, {"NDATA", payloadB("", 1, 2, "", 2, 3, "", 1, math.NaN())},
+		{"NBIRTH", payloadB("a", 1, 5, "b", 2, 6, "c", 3, 7)}, {"NDATA", payloadB("", 1, 8)},
+	} {
+		lines += fmt.Sprintf("%d,spBv1.0/plant/%s/press4,%s\n", 1_767_642_776+i, m.message, base64.StdEncoding.EncodeToString([]byte(m.payload)))
+	}
+	path := filepath.Join(s.dir, "metrics.csv")
+	writeFile(t, path, lines)
+	if r := call(t, "import", "-c", s.config, "--columns", "time=ts,topic=t,payload_base64=value", path); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// payloadB is a payload of Sparkplug B: of each metric its name, "" for none, its
+// alias and its value.
+func payloadB(metrics ...any) string {
+	var p []byte
+	for i := 0; i < len(metrics); i += 3 {
+		var m []byte
+		if name := metrics[i].(string); name != "" {
+			m = protowire.AppendString(protowire.AppendTag(m, 1, protowire.BytesType), name)
+			m = protowire.AppendVarint(protowire.AppendTag(m, 4, protowire.VarintType), 10)
+		}
+		m = protowire.AppendVarint(protowire.AppendTag(m, 2, protowire.VarintType), uint64(metrics[i+1].(int)))
+		value, ok := metrics[i+2].(float64)
+		if !ok {
+			value = float64(metrics[i+2].(int))
+		}
+		m = protowire.AppendFixed64(protowire.AppendTag(m, 13, protowire.Fixed64Type), math.Float64bits(value))
+		p = protowire.AppendBytes(protowire.AppendTag(p, 2, protowire.BytesType), m)
+	}
+	return string(p)
 }
 
 // sensorArchive is an archive of n messages of 128 bytes.

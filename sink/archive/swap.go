@@ -33,11 +33,15 @@ func scanLetters(rows *sql.Rows) (list []mqttetl.DeadLetter, err error) {
 	return list, err
 }
 
-// Redeem adds the rows of a dead letter, which goes.
-func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.DeadLetter) error {
+// Redeem adds the rows of a dead letter, which is deleted, or gets the reason
+// for what of it has no rows yet.
+func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.DeadLetter, left string) error {
 	err := r.transaction(ctx, func() error {
 		if err := r.a.insertRows(r.rows, rows); err != nil {
 			return err
+		}
+		if left != "" {
+			return r.exec(`UPDATE mqttetl_rerun_letters SET reason = ? WHERE name = ? AND seq = ? AND stage = ?`, left, lower(r.table.Name), int64(l.Seq), l.Stage)
 		}
 		return r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ? AND seq = ? AND stage = ?`, lower(r.table.Name), int64(l.Seq), l.Stage)
 	})
