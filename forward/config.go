@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // Config says where and how to forward.
@@ -48,17 +48,17 @@ func (c *Config) check() error {
 
 func (c *Config) checkURL() error {
 	for s := range strings.SplitSeq(c.URL, ",") {
-		u, err := url.Parse(strings.TrimSpace(s))
+		u, err := secret.ParseURL(strings.TrimSpace(s))
 		if err != nil {
 			return fmt.Errorf("url: %w", err)
 		}
 		switch u.Scheme {
 		case "nats", "tls", "ws", "wss":
 		default:
-			return fmt.Errorf("url %q: the scheme must be nats, tls, ws or wss", u.Redacted())
+			return fmt.Errorf("url %q: the scheme must be nats, tls, ws or wss", secret.URL(s))
 		}
 		if u.Hostname() == "" {
-			return fmt.Errorf("url %q: no host", u.Redacted())
+			return fmt.Errorf("url %q: no host", secret.URL(s))
 		}
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 const (
@@ -209,5 +211,5 @@ func (p *natsPublisher) fill(m *wireMessage) {
 
 // server names the server and its version for a log line, without a password.
 func (c *conn) server() string {
-	return c.ConnectedUrlRedacted() + " " + c.ConnectedServerVersion()
+	return secret.URL(c.ConnectedUrl()) + " " + c.ConnectedServerVersion()
 }

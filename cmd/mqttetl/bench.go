@@ -18,6 +18,7 @@ import (
 	"github.com/mqttetl/mqttetl/bench/compare"
 	benchreport "github.com/mqttetl/mqttetl/bench/report"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // benchFlags say what is compared and how it is told.
@@ -202,7 +203,7 @@ func (f *benchFlags) checkServers(flags *pflag.FlagSet) error {
 	if c.NATS != "" {
 		u, err := url.Parse(c.NATS)
 		if err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Hostname() == "" {
-			return fmt.Errorf("--nats %s: must be nats://host or tls://host", redacted(c.NATS))
+			return fmt.Errorf("--nats %s: must be nats://host or tls://host", secret.URL(c.NATS))
 		}
 	}
 	return nil
@@ -331,8 +332,8 @@ var plain = regexp.MustCompile(`^[-A-Za-z0-9_./:,=@%+]+$`)
 func commandLine(args []string) string {
 	words := []string{"mqttetl"}
 	for _, a := range args {
-		if u, err := url.Parse(a); err == nil && u.User != nil {
-			a = u.Redacted()
+		if strings.Contains(a, "://") {
+			a = secret.URL(a)
 		}
 		if !plain.MatchString(a) {
 			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"

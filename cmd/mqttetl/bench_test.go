@@ -85,7 +85,7 @@ func TestBenchRefuses(t *testing.T) {
 		{"--nats tls://h --nats-key x.pem", exitUsage, "--nats-cert and --nats-key belong together"},
 		{"--creds x.creds", exitUsage, "--creds is for a given server: which one says --nats"},
 		{"--insecure", exitUsage, "--insecure is for a given server: which one says --mqtt"},
-		{"--nats mqtt://me:secret@h", exitUsage, "--nats mqtt://me:xxxxx@h: must be nats://host or tls://host"},
+		{"--nats mqtt://me:secret@h", exitUsage, "--nats mqtt://***@h: must be nats://host or tls://host"},
 		{"--nats nats://127.0.0.1:1 --creds " + dir + "/none.creds --case ^nats/core$", exitIO, "none.creds"},
 		{"--throughput -1", exitUsage, "--throughput must be"},
 		{"-o xml", exitUsage, "--output must be one of table, json, csv"},
@@ -168,7 +168,7 @@ func TestBenchOfServersWithTLS(t *testing.T) {
 
 func TestBenchCommandLine(t *testing.T) {
 	got := commandLine([]string{"bench", "--case", "mqtt|nats", "--mqtt", "mqtt://me:secret@h:1883", "it's"})
-	if want := `mqttetl bench --case 'mqtt|nats' --mqtt mqtt://me:xxxxx@h:1883 'it'\''s'`; got != want {
+	if want := `mqttetl bench --case 'mqtt|nats' --mqtt 'mqtt://***@h:1883' 'it'\''s'`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // destinationFlags say where messages go.
@@ -61,10 +62,10 @@ func (f *destinationFlags) check() error {
 		return fmt.Errorf("--mqtt-version %s: must be 5 or 3.1.1", f.version)
 	}
 	if f.stream != "" && f.kind() != "nats" {
-		return fmt.Errorf("--stream needs --to nats://…, or nats+ws://… through WebSocket, not %s", redacted(f.to))
+		return fmt.Errorf("--stream needs --to nats://…, or nats+ws://… through WebSocket, not %s", secret.URL(f.to))
 	}
 	if f.kind() == "" {
-		return fmt.Errorf("--to %s: must be nats://…, mqtt://… or -", redacted(f.to))
+		return fmt.Errorf("--to %s: must be nats://…, mqtt://… or -", secret.URL(f.to))
 	}
 	if f.kind() == "nats" {
 		if err := f.nats("id").Check(); err != nil {
@@ -86,17 +87,17 @@ func (f *destinationFlags) checkGiven() error {
 	} {
 		for _, flag := range c.flags {
 			if f.given != nil && f.given(flag) && !strings.Contains(c.kinds, f.kind()) {
-				return fmt.Errorf("--%s means nothing with --to %s: leave it out", flag, redacted(f.to))
+				return fmt.Errorf("--%s means nothing with --to %s: leave it out", flag, secret.URL(f.to))
 			}
 		}
 	}
 	if (f.ca != "" || f.cert != "" || f.key != "") && strings.HasPrefix(f.to, "nats+ws://") {
-		return fmt.Errorf("--ca, --cert and --key: %s is without TLS: with it the URL is nats+wss://", redacted(f.to))
+		return fmt.Errorf("--ca, --cert and --key: %s is without TLS: with it the URL is nats+wss://", secret.URL(f.to))
 	}
 	if u, err := dial.URL(f.to); f.kind() == "mqtt" && err == nil { // else opening it tells
 		if u.Path != "" && u.Path != "/" && !dial.WebSocket(u.Scheme) {
 			return fmt.Errorf("--to %s: %s has no path, only ws and wss have; for topics below %s there is --topic-prefix",
-				u.Redacted(), u.Scheme, strings.Trim(u.Path, "/"))
+				secret.URL(u.String()), u.Scheme, strings.Trim(u.Path, "/"))
 		}
 		return (&dial.TLS{CA: f.ca, Cert: f.cert}).Fits(u)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // clockSlack is by how much two clocks may differ before it is worth a warning.
@@ -39,7 +40,7 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	defer nc.Close()
 	rtt, _ := nc.RTT() // the server has just answered
 	d.add("nats", "reachable", levelOK, "", "%s, version %s, round trip %s, payloads up to %s",
-		nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion(), rtt.Round(10*time.Microsecond), mqttetl.FormatSize(nc.MaxPayload()))
+		secret.URL(nc.ConnectedUrl()), nc.ConnectedServerVersion(), rtt.Round(10*time.Microsecond), mqttetl.FormatSize(nc.MaxPayload()))
 	ctx, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
 	js, err := jetstream.New(nc)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -150,15 +149,6 @@ func (f *replayFlags) check() (pace replay.Pace, rewrite replay.Rewrite, err err
 		rewrite.Maps = append(rewrite.Maps, m)
 	}
 	return pace, rewrite, errors.Join(errs...)
-}
-
-// redacted is a URL without its password.
-func redacted(to string) string {
-	u, err := url.Parse(to)
-	if err != nil {
-		return to
-	}
-	return u.Redacted()
 }
 
 // replayRun is one replay from the first look at its resume file to its account.

@@ -10,13 +10,14 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/replay"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // settings is all that decides what is sent where, as flags with their values in
 // JSON. It stands in the resume file.
 func (f *replayFlags) settings() string {
 	text, _ := json.Marshal([]setting{ // of strings, which cannot fail
-		{"to", redacted(f.to)}, {"stream", f.stream}, {"subject-prefix", f.subjectPrefix}, {"qos", fmt.Sprint(f.qos)},
+		{"to", secret.URL(f.to)}, {"stream", f.stream}, {"subject-prefix", f.subjectPrefix}, {"qos", fmt.Sprint(f.qos)},
 		{"no-retain", fmt.Sprint(f.noRetain)}, {"new-ids", fmt.Sprint(f.newIDs)}, {"since", f.since}, {"until", f.until}, {"seq", f.seq},
 		{"topic", fmt.Sprintf("%q", f.topics)}, {"source", fmt.Sprintf("%q", f.sources)}, {"limit", fmt.Sprint(f.limit)},
 		{"topic-prefix", f.topicPrefix}, {"topic-map", fmt.Sprintf("%q", f.topicMaps)},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 	"github.com/mqttetl/mqttetl/internal/simulate"
 )
 
@@ -131,13 +132,13 @@ func (f *simulateFlags) add(flags *pflag.FlagSet) {
 func (f *simulateFlags) mismatch(flags *pflag.FlagSet) error {
 	mqtt := f.kind() == "mqtt"
 	if f.kind() == "" {
-		return fmt.Errorf("--to %q: must be mqtt://… or nats://…", redacted(f.to))
+		return fmt.Errorf("--to %q: must be mqtt://… or nats://…", secret.URL(f.to))
 	}
 	for name, ofMQTT := range map[string]bool{
 		"qos": true, "connections": true, "mqtt-version": true, "stream": false, "subject-prefix": false, "creds": false,
 	} {
 		if flags.Changed(name) && mqtt != ofMQTT {
-			return fmt.Errorf("--%s is for %s, --to is %s", name, choose(ofMQTT, "MQTT", "NATS"), redacted(f.to))
+			return fmt.Errorf("--%s is for %s, --to is %s", name, choose(ofMQTT, "MQTT", "NATS"), secret.URL(f.to))
 		}
 	}
 	for _, name := range []string{"profile", "devices", "rate", "jitter", "burst"} {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 var units = []struct {
@@ -57,7 +58,7 @@ func checkBrokerURL(s string) error {
 	case u.User != nil:
 		return errors.New("user and password do not belong in the URL; use username and password_file")
 	case u.Fragment != "" || !dial.WebSocket(u.Scheme) && (strings.Trim(u.Path, "/") != "" || u.RawQuery != ""):
-		return fmt.Errorf("%q must end after the port; a topic belongs in subscribe", s)
+		return fmt.Errorf("%q must end after the port; a topic belongs in subscribe", secret.URL(s))
 	}
 	return nil
 }
@@ -65,11 +66,8 @@ func checkBrokerURL(s string) error {
 // checkHost wants a host and, where there is a port, a possible one. The URL is
 // quoted as it was written, but for a password.
 func checkHost(u *url.URL, written string) error {
-	if u.User != nil {
-		written = u.Redacted()
-	}
 	if u.Hostname() == "" {
-		return fmt.Errorf("%q names no host", written)
+		return fmt.Errorf("%q names no host", secret.URL(written))
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
@@ -90,14 +88,14 @@ func broker(rawURL string) string {
 
 func checkNATSURL(s string) error {
 	for part := range strings.SplitSeq(s, ",") {
-		u, err := url.Parse(strings.TrimSpace(part))
+		u, err := secret.ParseURL(strings.TrimSpace(part))
 		if err != nil {
-			return fmt.Errorf("%q is not a URL such as nats://127.0.0.1:4222", s)
+			return fmt.Errorf("want a URL such as nats://127.0.0.1:4222: %w", err)
 		}
 		switch u.Scheme {
 		case "nats", "tls", "ws", "wss":
 		default:
-			return fmt.Errorf("%q must begin with nats://, tls://, ws:// or wss://", u.Redacted())
+			return fmt.Errorf("%q must begin with nats://, tls://, ws:// or wss://", secret.URL(part))
 		}
 		if err := checkHost(u, part); err != nil {
 			return err

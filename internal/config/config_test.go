@@ -253,6 +253,28 @@ http: {listen: nowhere}
 	}
 }
 
+func TestNoProblemHoldsAPassword(t *testing.T) {
+	for _, password := range []string{
+		`47114711`, `4711.5`, `"47114711`, `{47114711`, `[47114711]`, `47114711: x`, `*47114711`, `&a *47114711`, `|47114711`, `'47114711`,
+		`${47114711`, `${X:-47114711`, `@47114711`, `{a: 47114711}`, `${UNSET}47114711`,
+	} {
+		_, err := Parse("x.yaml", []byte(source("username: u", "password: "+password)), environment())
+		if err == nil {
+			t.Errorf("password: %s: want a problem, got none", password)
+		} else if strings.Contains(err.Error(), "4711") {
+			t.Errorf("password: %s: %v", password, err)
+		}
+	}
+	for _, url := range []string{"nats://u:4711%zz@h", "nats://4711@", "http://u:4711@h", "nats://u:4711@h:99999", "nats://a:4711@h,nats://b:4711@"} {
+		if _, err := Parse("x.yaml", []byte(source()+"nats: {url: '"+url+"'}\n"), environment()); err == nil || strings.Contains(err.Error(), "4711") {
+			t.Errorf("nats.url %s: %v", url, err)
+		}
+	}
+	if _, err := Parse("x.yaml", []byte("sources:\n  - {url: 'mqtt://u:47/11@h', subscribe: [a]}\n"), environment()); err == nil || strings.Contains(err.Error(), "47") {
+		t.Errorf("sources.url: %v", err)
+	}
+}
+
 func TestExpand(t *testing.T) {
 	env := environment("A", "1", "EMPTY", "", "NESTED", "${A}")
 	for in, want := range map[string]string{

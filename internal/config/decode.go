@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,9 @@ func (d *decoder) parse(src []byte) ast.Node {
 	return file.Docs[0].Body
 }
 
+// quotedEnd is what the parser quotes of the file, which may be a password.
+var quotedEnd = regexp.MustCompile(`: ".*"$`)
+
 // syntax reports an error of the YAML parser, which stops at the first.
 func (d *decoder) syntax(err error, src []byte) {
 	var s *yaml.SyntaxError
@@ -56,7 +60,8 @@ func (d *decoder) syntax(err error, src []byte) {
 		d.problems = append(d.problems, Problem{d.file, 1, 1, err.Error()})
 		return
 	}
-	p := Problem{d.file, s.Token.Position.Line, max(1, s.Token.Position.Column), s.Message}
+	message := quotedEnd.ReplaceAllString(s.Message, "")
+	p := Problem{d.file, s.Token.Position.Line, max(1, s.Token.Position.Column), message}
 	lines := strings.Split(string(src), "\n")
 	if p.Line <= len(lines) && strings.Contains(lines[p.Line-1], "${") {
 		p.Message += `; between { } or [ ] a ${VAR} must stand in quotes`
@@ -91,7 +96,7 @@ func (d *decoder) resolve(n ast.Node) ast.Node {
 		case *ast.AliasNode:
 			target, ok := d.anchors[v.Value.String()]
 			if !ok {
-				d.report(n, "alias *%s: there is no anchor of this name before it", v.Value)
+				d.report(n, "%s: there is no anchor of this name before it; a text that begins with * stands in quotes", d.alias(v))
 				return nil
 			}
 			n = target
@@ -128,7 +133,7 @@ func (d *decoder) pairs(n ast.Node, what string) []*ast.MappingValueNode {
 	case *ast.NullNode:
 		d.report(v, "%s is empty: remove the key, or write {} for the defaults", what)
 	default:
-		d.report(v, "%s must be a mapping of keys to values, not %s", what, describe(v))
+		d.report(v, "%s must be a mapping of keys to values, not %s", what, d.describe(v))
 	}
 	return nil
 }
@@ -167,7 +172,7 @@ func (d *decoder) list(n ast.Node, what string, each func(ast.Node)) {
 	}
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.report(n, "%s must be a list, not %s", what, describe(n))
+		d.report(n, "%s must be a list, not %s", what, d.describe(n))
 		return
 	}
 	if len(seq.Values) == 0 {
@@ -200,7 +205,7 @@ func (d *decoder) scalar(n ast.Node, what string) (s scalar, ok bool) {
 		s.text = n.GetToken().Value
 		return s, true
 	default:
-		d.report(n, "%s must be a single value, not %s", what, describe(n))
+		d.report(n, "%s must be a single value, not %s", what, d.describe(n))
 		return s, false
 	}
 	text, expanded, err := expand(s.text, d.env)
@@ -235,8 +240,26 @@ func sourceOffset(t *token.Token, value string, offset int) int {
 	return len([]rune(origin[:at+offset]))
 }
 
-// describe names what stands where something else was wanted.
-func describe(n ast.Node) string {
+func (d *decoder) alias(n *ast.AliasNode) string {
+	if d.inSecret {
+		return "an alias"
+	}
+	return "alias *" + n.Value.String()
+}
+
+// describe names what stands where something else was wanted; of a secret it
+// says the kind alone.
+func (d *decoder) describe(n ast.Node) string {
+	if d.inSecret {
+		switch n.(type) {
+		case *ast.StringNode, *ast.LiteralNode:
+			return "a text"
+		case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+			return "a number"
+		case *ast.BoolNode:
+			return "true or false"
+		}
+	}
 	switch v := n.(type) {
 	case *ast.NullNode:
 		return "nothing"
@@ -266,7 +289,7 @@ func (d *decoder) text(dst *string, what string, check func(string) error) func(
 		switch s.node.(type) {
 		case *ast.StringNode, *ast.LiteralNode:
 		default:
-			d.report(s.node, "%s must be text, not %s; put it in quotes if it is meant", what, describe(s.node))
+			d.report(s.node, "%s must be text, not %s: put it in quotes", what, d.describe(s.node))
 			return
 		}
 		if check != nil {
@@ -377,7 +400,7 @@ func (d *decoder) found(s scalar) string {
 	if s.expanded {
 		return strconv.Quote(s.text)
 	}
-	return describe(s.node)
+	return d.describe(s.node)
 }
 
 // firstToken is where a node begins for the eye: a block mapping's own token

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // Timeout bounds everything up to the first byte of MQTT.
@@ -38,7 +39,7 @@ var ports = map[string]string{
 // URL parses the URL of a broker and completes it with the default port of its
 // scheme: mqtt, mqtts, ws, wss, or an alias: tcp, ssl, tls.
 func URL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
+	u, err := secret.ParseURL(text)
 	if err != nil {
 		return nil, fmt.Errorf("broker URL: %w", err)
 	}

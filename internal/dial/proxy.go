@@ -8,12 +8,14 @@ import (
 	"net/url"
 
 	"golang.org/x/net/proxy"
+
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // Proxy parses the URL of a SOCKS5 proxy, socks5h://[user[:password]@]host[:port],
 // and completes it with the default port.
 func Proxy(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
+	u, err := secret.ParseURL(text)
 	if err != nil {
 		return nil, fmt.Errorf("proxy URL: %w", err)
 	}

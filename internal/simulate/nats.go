@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // NATSConfig says where to publish to NATS.
@@ -74,7 +74,7 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 			return nil, err
 		}
 		lost := errors.Is(err, nats.ErrNoServers)
-		if err = fmt.Errorf("connect to NATS at %s: %w (%w)", redacted(cfg.URL), err, mqttetl.ErrUnavailable); lost {
+		if err = fmt.Errorf("connect to NATS at %s: %w (%w)", secret.URL(cfg.URL), err, mqttetl.ErrUnavailable); lost {
 			err = mqttetl.WithHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
 		}
 		return nil, err
@@ -117,14 +117,6 @@ func (t *NATS) openStream(ctx context.Context, cfg NATSConfig) (err error) {
 		return mqttetl.WithHint(fmt.Errorf("%w (%w)", err, mqttetl.ErrUnavailable), fmt.Sprintf("another stream takes subjects of %s.>: name that one as --stream, or set another --subject-prefix", cfg.Prefix))
 	}
 	return err
-}
-
-func redacted(to string) string {
-	u, err := url.Parse(to)
-	if err != nil {
-		return "a URL that cannot be read"
-	}
-	return u.Redacted()
 }
 
 func (t *NATS) fail(err error) {
