@@ -39,6 +39,8 @@ type conn struct {
 	connected bool      // CONNACK with success has come
 	handed    int       // messages of the last batch
 	lulled    *time.Timer
+	answer    *time.Timer // ends the connection when CONNACK has not come within patience
+	patience  time.Duration
 	ids       packetIDs
 
 	mu      sync.Mutex // Lock: one packet of the control plane, or one run of acks
@@ -72,6 +74,8 @@ func newConn(nc net.Conn, l *link, v5 bool) *conn {
 
 		lulled: time.NewTimer(lull),
 	}
+	c.answer = time.AfterFunc(time.Hour, c.unanswered)
+	c.answer.Stop()
 	l.tasks.Go(c.writeAcks)
 	return c
 }
@@ -296,6 +300,7 @@ func (c *conn) fail(err error) {
 	c.once.Do(func() {
 		c.reason = err
 		close(c.closed)
+		c.answer.Stop()
 		_ = c.nc.Close() // nothing was promised for what had not left
 	})
 }

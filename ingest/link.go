@@ -22,13 +22,10 @@ type plane interface {
 	// run keeps l connected until ctx ends. It calls l.dial for each connection,
 	// l.up when the broker has accepted it, l.down when it has ended after that,
 	// l.failed when it could not be made, and waits l.delay before each attempt.
-	// It returns errVersion when the broker does not speak this version and l
-	// may try another, nil when ctx has ended.
+	// It returns errVersion when l is to go on with the other version, nil when
+	// ctx has ended.
 	run(ctx context.Context, l *link) error
 }
-
-// errVersion: the broker does not speak the plane's version of MQTT.
-var errVersion = errors.New("broker does not speak this version of MQTT")
 
 // A link is one of a source's connections to its broker, kept up over any
 // number of conns: one client id, one session.
@@ -47,11 +44,11 @@ type link struct {
 	pace     pace
 	window   window
 
-	watches    atomic.Bool // this link subscribes to droppedTopic
-	hadSession atomic.Bool // the broker has confirmed a session in this process
-	toldQuota  atomic.Bool // that the broker exceeds the receive maximum
-	stop       context.CancelCauseFunc
-	tasks      sync.WaitGroup // ack writers, and goroutines that subscribe
+	watches   atomic.Bool // this link subscribes to droppedTopic
+	toldQuota atomic.Bool // that the broker exceeds the receive maximum
+	versions  choice      // of the goroutine that makes connections
+	stop      context.CancelCauseFunc
+	tasks     sync.WaitGroup // ack writers, and goroutines that subscribe
 
 	mu             sync.Mutex
 	conn           *conn
@@ -62,6 +59,7 @@ type link struct {
 	undialed       error       // why the stream of the present attempt could not be opened
 	since          time.Time   // of the present connection
 	lasting        *time.Timer // until the present connection counts as one that lasts
+	past           *past       // what is known of the session, nil before the log was asked
 	outage
 }
 
@@ -101,10 +99,7 @@ func (l *link) run(ctx context.Context) error {
 	})
 	defer unhook()
 
-	err := l.plane().run(inner, l)
-	if errors.Is(err, errVersion) {
-		l.logger.Info("the broker does not speak MQTT 5; going on with 3.1.1")
-		_ = version311{}.run(inner, l)
+	for v5 := l.cfg.Version != Version311; errors.Is(planeOf(v5).run(inner, l), errVersion); v5 = !v5 {
 	}
 	if c := l.current(); c != nil {
 		_ = c.Close()
@@ -116,11 +111,11 @@ func (l *link) run(ctx context.Context) error {
 	return nil
 }
 
-func (l *link) plane() plane {
-	if l.cfg.Version == Version311 {
-		return version311{}
+func planeOf(v5 bool) plane {
+	if v5 {
+		return version5{}
 	}
-	return version5{}
+	return version311{}
 }
 
 // logFailed ends the link: the log will not take what it was given. It may be
@@ -144,6 +139,7 @@ func (l *link) dial(ctx context.Context, v5 bool) (*conn, error) {
 		return nil, err
 	}
 	c := newConn(stream, l, v5)
+	c.expect(l.patience())
 	l.setCurrent(c)
 	return c, nil
 }
@@ -159,7 +155,7 @@ func (l *link) setCurrent(c *conn) {
 func (l *link) up(ctx context.Context, ask subscribeFunc) {
 	l.mu.Lock()
 	c, again := l.conn, l.everUp
-	l.isUp, l.everUp, l.since, l.trouble = true, true, time.Now(), ""
+	l.isUp, l.everUp, l.since, l.trouble, l.silent = true, true, time.Now(), "", 0
 	l.lasting = time.AfterFunc(l.pace.lasting(l.slowly), func() { l.lasts(c) })
 	l.mu.Unlock()
 	l.counters.connection(+1)
@@ -245,13 +241,6 @@ func (l *link) delay() time.Duration {
 		return l.pace.delay(l.slow, true)
 	}
 	return l.pace.delay(l.failures, false)
-}
-
-// sessionLost is called when the broker has no session where there was one.
-func (l *link) sessionLost() {
-	l.counters.sessionLost.Inc()
-	l.logger.Warn("the broker has lost our session and every message it had queued for it; " +
-		"give it persistence, and a session expiry that outlasts an outage")
 }
 
 func versionName(v5 bool) string {

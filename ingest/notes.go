@@ -23,20 +23,6 @@ func (c *conn) note(name string, value []byte) {
 	c.batch().Note = mqttetl.Note{Name: name, Value: value}
 }
 
-// remembered says whether the broker has confirmed this session before, in this
-// process or in an earlier one, and notes that it has now.
-func (c *conn) remembered() (bool, error) {
-	name := noteName("session", c.link.session)
-	note, err := c.link.log.Note(name)
-	if err != nil {
-		return false, err
-	}
-	if note == nil {
-		c.note(name, []byte{1})
-	}
-	return note != nil || c.link.hadSession.Swap(true), nil
-}
-
 // recallDropped tells the watch of the source what the broker's count was when
 // it was last seen, also by an earlier process.
 func (c *conn) recallDropped() error {

@@ -24,6 +24,7 @@ type outage struct {
 	slow     int       // of them, those that will not pass until someone acts
 	slowly   bool      // the last one will not
 	brief    int       // connections in a row that were accepted and did not last
+	silent   int       // attempts in a row in which CONNECT was not answered in time
 	told     string    // the failure that was last logged, without its digits
 	toldAt   time.Time //
 	trouble  string    // why the link is not connected or not subscribed, for Stats
@@ -115,10 +116,6 @@ var errClosedAgain = fmt.Errorf("%w again, soon after accepting it", errClosedBy
 // errClosedOften: the same has gone on for a long time.
 var errClosedOften = fmt.Errorf("%w, for a long time", errClosedAgain)
 
-// errUnanswered: the broker has closed the connection before it had answered
-// CONNECT.
-var errUnanswered = fmt.Errorf("%w without an answer", errClosedByBroker)
-
 // judge says how a failure is to be told. Slowly means that it will not pass
 // until someone acts, so that trying often has no use.
 func judge(err error) (level slog.Level, message, hint string, slowly bool) {
@@ -128,7 +125,7 @@ func judge(err error) (level slog.Level, message, hint string, slowly bool) {
 	case errors.As(err, &r) && r.login():
 		return slog.LevelError, "the broker refused the login",
 			"check username, password and certificate of this source, and the broker's access rules", true
-	case errors.As(err, &r) && r.version():
+	case errors.As(err, &r) && r.version(), errors.Is(err, errAnswered311):
 		return slog.LevelError, "the broker does not speak this version of MQTT",
 			"set version to auto or to the one it speaks", true
 	case errors.As(err, &r) && r.takenOver():
@@ -155,6 +152,8 @@ func hintOf(err error) string {
 		return "the broker refuses this TLS: it may want a client certificate, tls.cert and tls.key, from an authority that it trusts"
 	case errors.Is(err, errUnanswered):
 		return "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
+	case errors.Is(err, errSilent):
+		return "something takes connections there and does not answer: is the broker overloaded, and does this port speak MQTT, without TLS?"
 	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return "no answer within " + dial.Timeout.String() + ": is the address right, and does every firewall let it through?"
 	}
@@ -185,11 +184,22 @@ func (l *link) notAccepted(err error) error {
 	}
 	c.fail(err)
 	l.setCurrent(nil)
-	if c.Err() == errClosedByBroker {
+	known := c.Err()
+	var r *refusal
+	var fault *protocolError
+	var alert tls.AlertError
+	switch {
+	case errors.As(known, &r), errors.As(known, &fault), errors.As(known, &alert):
+		return known
+	case errors.Is(known, errSilent):
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.silent++
+		return known
+	case errors.Is(known, net.ErrClosed), errors.Is(known, context.Canceled):
+		return err
+	case known == errClosedByBroker:
 		return errUnanswered
 	}
-	if known := c.Err(); !errors.Is(known, net.ErrClosed) {
-		return known
-	}
-	return err
+	return fmt.Errorf("%w: %w", errUnanswered, known)
 }

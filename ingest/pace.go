@@ -11,12 +11,15 @@ type pace struct {
 	first, most   time.Duration // after a broken or refused connection
 	slow, slowest time.Duration // after a refused login or a session taken over
 	stable        time.Duration // a connection that lasted so long ends an outage
+
+	answer, answerMost time.Duration // what CONNECT waits for its CONNACK, at first and after silence
 }
 
 var defaultPace = pace{
 	first: 100 * time.Millisecond, most: 2 * time.Second, // at a broker that comes back, within 2 s
 	slow: 10 * time.Second, slowest: time.Minute,
 	stable: 10 * time.Second,
+	answer: 10 * time.Second, answerMost: 45 * time.Second, // below subackTime
 }
 
 // lasting is how long a connection must last to end an outage. Behind a slow

@@ -274,35 +274,14 @@ func (c *conn) connack(body []byte) error {
 		return nil
 	}
 	if c.v5 && len(body) < 3 {
-		return malformed("a CONNACK that ends before its properties")
+		return errAnswered311
 	}
 	c.connected = true
+	c.answer.Stop()
 	if err := c.recallDropped(); err != nil {
 		return err
 	}
-	again, err := c.remembered()
-	if err != nil || body[0]&1 != 0 {
-		return err
-	}
-	return c.newSession(again)
-}
-
-// newSession takes note that the broker has started a new session. If it is not
-// the first one, what the broker had queued in the one before is lost. Packet
-// ids mean new messages either way.
-func (c *conn) newSession(again bool) error {
-	known, err := c.link.log.PacketIDs(c.link.session)
-	if err != nil {
-		return err
-	}
-	c.ids.load(nil)
-	if !again && len(known) == 0 {
-		return nil
-	}
-	c.link.sessionLost()
-	d := c.batch()
-	d.IDs = append(d.IDs, mqttetl.IDChange{Op: mqttetl.IDsCleared})
-	return nil
+	return c.session(body[0]&1 != 0)
 }
 
 // publishFlags turns the low bits of a PUBLISH's first byte into Flags.

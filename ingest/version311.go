@@ -23,17 +23,20 @@ func (version311) run(ctx context.Context, l *link) error {
 			return nil
 		case <-time.After(l.delay()):
 		}
-		l.connection311(ctx)
+		if change := l.connection311(ctx); change && ctx.Err() == nil {
+			return errVersion
+		}
 	}
 }
 
-// connection311 makes one connection and returns when it has ended.
-func (l *link) connection311(ctx context.Context) {
+// connection311 makes one connection and returns when it has ended; change says
+// that the next one is to be of MQTT 5.
+func (l *link) connection311(ctx context.Context) (change bool) {
 	var conn *conn
 	user, password, err := l.cfg.login(l.url)
 	if err != nil {
 		l.failed(err)
-		return
+		return false
 	}
 	o := l.options311(user, password)
 	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
@@ -46,8 +49,7 @@ func (l *link) connection311(ctx context.Context) {
 	t := client.Connect().(*mqtt.ConnectToken)
 	<-t.Done() // the dialer and SetConnectTimeout bound it
 	if err := t.Error(); err != nil {
-		l.failed(l.notAccepted(err))
-		return
+		return l.failed311(l.notAccepted(err))
 	}
 	l.up(ctx, l.ask311(client, t.SessionPresent()))
 	select {
@@ -58,6 +60,7 @@ func (l *link) connection311(ctx context.Context) {
 	client.Disconnect(uint(windDown.Milliseconds()))
 	_ = conn.Close()
 	l.down()
+	return l.ended311()
 }
 
 func (l *link) options311(user, password string) *mqtt.ClientOptions {
@@ -70,7 +73,7 @@ func (l *link) options311(user, password string) *mqtt.ClientOptions {
 		SetCleanSession(false).
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
-		SetConnectTimeout(connackTime).
+		SetConnectTimeout(connectTime).
 		SetWriteTimeout(askTime).
 		SetKeepAlive(time.Duration(l.cfg.keepAliveSeconds()) * time.Second).
 		SetPingTimeout(l.cfg.KeepAlive)

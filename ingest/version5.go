@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"math"
 	"net"
 	"net/url"
@@ -12,10 +11,11 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 )
 
-// How long the answers to CONNECT and SUBSCRIBE may take. A SUBACK comes behind
-// the messages that the broker had queued.
+// How long a control plane waits for the answers to CONNECT, which the conn
+// bounds itself (patience), and SUBSCRIBE. A SUBACK comes after the messages that
+// the broker had queued.
 const (
-	connackTime = 10 * time.Second
+	connectTime = 2 * time.Minute
 	subackTime  = time.Minute
 )
 
@@ -26,12 +26,12 @@ type version5 struct{}
 func (version5) run(ctx context.Context, l *link) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	refused := false
+	change := false
 	cm, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
 		ServerUrls:            []*url.URL{l.url},
 		KeepAlive:             l.cfg.keepAliveSeconds(),
 		SessionExpiryInterval: math.MaxUint32, // never
-		ConnectTimeout:        connackTime,
+		ConnectTimeout:        connectTime,
 		ReconnectBackoff:      func(int) time.Duration { return l.delay() },
 		ConnectPacketBuilder:  func(p *paho.Connect, _ *url.URL) (*paho.Connect, error) { return l.connect5(p) },
 		AttemptConnection: func(ctx context.Context, _ autopaho.ClientConfig, _ *url.URL) (net.Conn, error) {
@@ -45,12 +45,12 @@ func (version5) run(ctx context.Context, l *link) error {
 		OnConnectionDown: func() bool { l.down(); return true },
 		OnConnectError: func(err error) {
 			err = l.notAccepted(err)
-			if r := (*refusal)(nil); errors.As(err, &r) && r.version() && l.cfg.Version == VersionAuto {
-				refused = true
+			if l.changeFrom5(err) {
+				change = true
 				cancel()
 				return
 			}
-			l.failed(err)
+			l.failed(l.tried(err, true))
 		},
 		ClientConfig: paho.ClientConfig{
 			ClientID:      l.clientID,
@@ -62,7 +62,7 @@ func (version5) run(ctx context.Context, l *link) error {
 		return err // no URL; cannot happen
 	}
 	<-cm.Done()
-	if refused {
+	if change {
 		return errVersion
 	}
 	return nil

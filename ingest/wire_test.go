@@ -23,7 +23,11 @@ func newWire(t testing.TB, log *fakeLog, v5, present bool, change func(*link)) *
 	t.Helper()
 	l := newTestLink(t, log, change)
 	if present { // then it has been noted as well
-		log.notes[noteName("session", l.session)] = []byte{1}
+		level := byte(4)
+		if v5 {
+			level = 5
+		}
+		log.notes[noteName("session", l.session)] = (&past{confirmed: true, level: level, kept: true}).note()
 	}
 	w := attach(t, l, log, v5)
 	w.connack(t, v5, present)

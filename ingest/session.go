@@ -1,0 +1,120 @@
+package ingest
+
+import (
+	"bytes"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+// past is what a link knows of its session from earlier connections, also those
+// of earlier processes.
+type past struct {
+	confirmed bool // the broker has accepted the session before
+	level     byte // protocol level of MQTT with which it did so last, 5 or 4; 0: not known
+	kept      bool // it has said at least once that it had kept the session
+	toldNever bool // that it never says so; of this process
+	absent    int  // connects at which it had not kept it, while it never had
+}
+
+// note is how the log keeps p.
+func (p *past) note() []byte {
+	if !p.confirmed {
+		return nil
+	}
+	note := []byte{p.level, 0, byte(min(p.absent, 2))}
+	if p.kept {
+		note[1] = 1
+	}
+	return note
+}
+
+// readPast is the inverse of note.
+func readPast(note []byte) *past {
+	p := &past{confirmed: note != nil}
+	if len(note) == 3 {
+		p.level, p.kept, p.absent = note[0], note[1] == 1, int(note[2])
+	}
+	return p
+}
+
+// remembers returns what is known of the session. Only one goroutine at a time
+// changes it: the one that reads the present connection.
+func (l *link) remembers() (*past, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.past == nil {
+		note, err := l.log.Note(noteName("session", l.session))
+		if err != nil {
+			return nil, err
+		}
+		l.past = readPast(note)
+	}
+	return l.past, nil
+}
+
+// spoke5 says whether the broker has accepted MQTT 5 when it accepted a
+// connection last.
+func (l *link) spoke5() bool {
+	p, err := l.remembers()
+	return err == nil && p.level == 5
+}
+
+// session takes what CONNACK says of the session (MQTT 5 §3.2.2.1.1). If it is
+// new and not the first one, what the broker had queued in the one before is
+// lost. Packet ids mean new messages either way.
+func (c *conn) session(kept bool) error {
+	p, err := c.link.remembers()
+	if err != nil {
+		return err
+	}
+	before, lost := p.note(), false
+	if kept {
+		p.kept, p.absent = true, 0
+	} else if lost, err = c.newSession(p.confirmed); err != nil {
+		return err
+	}
+	if lost {
+		c.link.sessionLost(p)
+	}
+	p.confirmed, p.level = true, 4
+	if c.v5 {
+		p.level = 5
+	}
+	if after := p.note(); !bytes.Equal(before, after) {
+		c.note(noteName("session", c.link.session), after)
+	}
+	return nil
+}
+
+// newSession forgets the packet ids of the session before, if there was one.
+func (c *conn) newSession(again bool) (lost bool, err error) {
+	known, err := c.link.log.PacketIDs(c.link.session)
+	if err != nil {
+		return false, err
+	}
+	c.ids.load(nil)
+	if !again && len(known) == 0 {
+		return false, nil
+	}
+	d := c.batch()
+	d.IDs = append(d.IDs, mqttetl.IDChange{Op: mqttetl.IDsCleared})
+	return true, nil
+}
+
+// sessionLost is called when the broker has no session where there was one. A
+// broker that never has one is told of once, not at each connect.
+func (l *link) sessionLost(p *past) {
+	l.counters.sessionLost.Inc()
+	if !p.kept {
+		p.absent++
+	}
+	switch {
+	case p.kept || p.absent == 1:
+		l.logger.Warn("the broker has lost our session and every message it had queued for it; " +
+			"give it persistence, and a session expiry that outlasts an outage")
+	case !p.toldNever:
+		p.toldNever = true
+		l.logger.Warn("the broker has never said that it kept our session (session present); what is published while we are " +
+			"not connected may be lost at each reconnect, which mqttetl_session_lost_total counts from now on without a log line")
+	}
+}
