@@ -139,7 +139,7 @@ func (r *Rebuild) takeLock(ctx context.Context) error {
 	}
 	path := r.a.path + rebuildSuffix
 	for until := time.Now().Add(time.Second); ; {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/PowerDNS/lmdb-go/lmdb"
 	"golang.org/x/sys/unix"
@@ -45,10 +47,15 @@ func (d *dbs) names() map[string]*lmdb.DBI {
 	}
 }
 
-// lockDir takes the write lock of the log in dir.
+// lockDir takes the write lock of the log in dir. A file of that name that no
+// log has made is left as it is: who may write the directory could put a link
+// to another file there.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, lockFile)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+		return nil, foreignLock(dir, path)
+	}
 	if err != nil {
 		return nil, mqttetl.WithHint(fmt.Errorf("open log %s: %w", dir, err), "log.dir must be a directory that this user may write")
 	}
@@ -61,12 +68,35 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, mqttetl.WithHint(fmt.Errorf("open log %s: %w (pid %s)", dir, mqttetl.ErrLocked, pid),
 			"stop that process, or give this one a log.dir of its own")
 	}
+	if !isLock(f) {
+		f.Close()
+		return nil, foreignLock(dir, path)
+	}
 	if err := f.Truncate(0); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	fmt.Fprintf(f, "%d", os.Getpid()) // only for the message above; a full disk must not keep the log closed
+	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0) // only for the message above; a full disk must not keep the log closed
 	return f, nil
+}
+
+// isLock reports whether f is what lockDir makes: a regular file
+// that holds nothing or the number of a process.
+func isLock(f *os.File) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 20 {
+		return false
+	}
+	text := make([]byte, st.Size)
+	if _, err := f.ReadAt(text, 0); err != nil && err != io.EOF {
+		return false
+	}
+	return len(bytes.Trim(text, "0123456789")) == 0
+}
+
+func foreignLock(dir, path string) error {
+	return mqttetl.WithHint(fmt.Errorf("open log %s: %s is no lock of a log", dir, path),
+		"it was left as it is; find out who put it there, and remove it")
 }
 
 // openEnv opens the environment in dir, whose map may grow to mapSize bytes.
