@@ -104,9 +104,10 @@ type Stats struct {
 
 // match is a route that takes a topic, with the texts of the topic's names.
 type match struct {
-	w       *working
-	names   []string
-	subject string
+	w         *working
+	names     []string
+	subject   string
+	variables []any // for jq
 }
 
 // working is a route with what one Applier needs for it.
@@ -230,9 +231,11 @@ func (a *Applier) Apply(rec *mqttetl.Record) {
 		matches = a.match(string(rec.Topic))
 	}
 	for i := range matches {
-		if m := &matches[i]; !a.o.Objects || m.w.Publish != "" {
-			a.timed(m, rec)
+		m := &matches[i]
+		if a.o.Objects && m.w.Publish == "" || len(rec.Payload) == 0 && !m.w.takesEmpty(rec) {
+			continue
 		}
+		a.timed(m, rec)
 	}
 	if a.o.Readings {
 		before := len(a.Readings)
@@ -248,15 +251,39 @@ func (a *Applier) ApplyPart(rec *mqttetl.Record, p Part) {
 	a.only = nil
 }
 
+// takesEmpty says whether the route looks at an empty payload. It clears a
+// retained message, or says nothing, but for Protobuf, where it is a message
+// whose fields are all 0.
+func (r *route) takesEmpty(rec *mqttetl.Record) bool {
+	return r.Empty || r.Decode == "protobuf" && !rec.Flags.Retain()
+}
+
+// emptyIsNull: the document of an empty payload is null, since its format has
+// no word for it.
+func (r *route) emptyIsNull() bool {
+	switch r.format() {
+	case "text", "raw", "protobuf":
+		return false
+	}
+	return true
+}
+
 func (a *Applier) match(topic string) []match {
 	var list []match
 	for i := range a.routes {
 		w := &a.routes[i]
 		names, ok := w.pattern.match(topic)
-		if !ok || slices.ContainsFunc(w.exclude, func(f mqttetl.Filter) bool { return f.Matches([]byte(topic)) }) {
+		if !ok || slices.ContainsFunc(w.exclude, func(p pattern) bool { _, ok := p.match(topic); return ok }) {
 			continue
 		}
-		list = append(list, match{w, names, w.subject.fill(names, a.o.Escape)})
+		m := match{w: w, names: names, subject: w.subject.fill(names, a.o.Escape)}
+		if !w.plain {
+			m.variables = append(m.variables, topic)
+			for _, n := range names {
+				m.variables = append(m.variables, n)
+			}
+		}
+		list = append(list, m)
 	}
 	if a.known += len(topic); len(a.topics) >= maxTopics || a.known > maxTopicBytes {
 		clear(a.topics)

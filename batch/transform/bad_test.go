@@ -38,7 +38,7 @@ func TestBadInput(t *testing.T) {
 		column, payload, want string
 	}{
 		"broken JSON":            {"REAL .a", `{"a":1`, "r: payload is not JSON: it ends too early, at byte 6"},
-		"nothing":                {"REAL .a", ``, "r: payload is not JSON: it is empty"},
+		"blanks":                 {"REAL .a", ` `, "r: payload is not JSON: it ends too early, at byte 1"},
 		"duplicate keys":         {"REAL .a", `{"a":1,"a":2}`, "x: 7 received 2.0"},
 		"NaN":                    {"REAL .a", `{"a":NaN}`, "r: payload is not JSON: unexpected 'N' at byte 5"},
 		"1e400":                  {"REAL .a", `{"a":1e400}`, "r: column c0: the number 1e400 is beyond REAL"},

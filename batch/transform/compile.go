@@ -44,7 +44,7 @@ func (s *Set) HasJQ() bool {
 type route struct {
 	Route
 	pattern pattern
-	exclude []mqttetl.Filter
+	exclude []pattern
 	when    *condition // nil: always
 	mapper  *program   // nil: the document
 	columns []column
@@ -133,9 +133,9 @@ func compile(in Route) (r *route, problems []Problem) {
 	r.pattern, err = parsePattern(in.Topic)
 	report("topic", err)
 	for _, s := range in.Exclude {
-		f, err := mqttetl.ParseFilter(s)
+		p, err := parsePattern(s)
 		report("exclude", err)
-		r.exclude = append(r.exclude, f)
+		r.exclude = append(r.exclude, p)
 	}
 	if in.Table == "" && in.Publish == "" {
 		problems = append(problems, Problem{"name", -1, "a route needs a table, or publish"})
@@ -149,12 +149,12 @@ func compile(in Route) (r *route, problems []Problem) {
 	problems = append(problems, r.checkDecoder()...)
 	if in.When != "" {
 		var p *Problem
-		r.when, p = newCondition(in.When)
+		r.when, p = newCondition(in.When, r.pattern.variables())
 		add("when", p)
 	}
 	if in.Map != "" {
 		var p *Problem
-		r.mapper, p = compileJQ(in.Map)
+		r.mapper, p = compileJQ(in.Map, r.pattern.variables()...)
 		add("map", p)
 	}
 	problems = append(problems, r.compileColumns()...)
@@ -246,7 +246,7 @@ func (r *route) compileColumns() (problems []Problem) {
 			problems = append(problems, Problem{key, -1, fmt.Sprintf("%s a column %s already", who, c.Name)})
 		}
 		taken[strings.ToLower(c.Name)] = "the route has"
-		compiled, p := newColumn(c)
+		compiled, p := newColumn(c, r.pattern.variables())
 		if p == nil {
 			p = r.nowhere(compiled)
 		}
@@ -260,7 +260,7 @@ func (r *route) compileColumns() (problems []Problem) {
 }
 
 // newColumn compiles the path of a column; the problem has no key.
-func newColumn(in Column) (c column, problem *Problem) {
+func newColumn(in Column, variables []string) (c column, problem *Problem) {
 	c = column{Column: in, slot: -1}
 	if c.Path == "" {
 		c.Path = "." + c.Name
@@ -269,7 +269,7 @@ func newColumn(in Column) (c column, problem *Problem) {
 	if c.path, ok = decode.ParsePath(c.Path); ok {
 		return c, nil
 	}
-	c.jq, problem = compileJQ(c.Path)
+	c.jq, problem = compileJQ(c.Path, variables...)
 	return c, problem
 }
 
@@ -305,7 +305,7 @@ func (r *route) compileTime() (problems []Problem) {
 		r.atField = r.mapper != nil
 		return problems
 	}
-	c, p := newColumn(Column{Name: "time", Path: r.Time.Path})
+	c, p := newColumn(Column{Name: "time", Path: r.Time.Path}, r.pattern.variables())
 	if p != nil {
 		return append(problems, Problem{"time.path", p.Offset, p.Text})
 	}

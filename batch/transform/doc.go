@@ -35,8 +35,9 @@ import "github.com/mqttetl/mqttetl"
 // Route says which messages become what.
 type Route struct {
 	Name    string
-	Topic   string   // levels: text, {name}, {name...} for one or more, +, #
-	Exclude []string // topic filters
+	Topic   string   // levels: text, {name}, {name...} for one or more, + and ... without a name, #
+	Exclude []string // as Topic; what its names stand for does not matter
+	Empty   bool     `json:",omitempty"` // empty payloads too: "" of text and raw, else null
 
 	Decode     string   // format of package decode; "": auto
 	Descriptor string   // protobuf: file that protoc -o has written
@@ -44,8 +45,8 @@ type Route struct {
 	Header     []string // csv: names of the columns; none: the first line of each payload has them
 	Comma      string   // csv: one character, "": a comma
 
-	When    string   // jq; "": always
-	Map     string   // jq; "": the document as it is
+	When    string   // jq, which knows $topic and the names of Topic, $name; "": always
+	Map     string   // jq, as When; "": the document as it is
 	Table   string   // "": none
 	Columns []Column // in their order
 	Time    Time

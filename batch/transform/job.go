@@ -50,6 +50,9 @@ func (j *job) run() (err error) {
 		j.undecided = w.when != nil
 		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.rec.Payload), decode.DefaultMaxBytes)
 	}
+	if len(j.rec.Payload) == 0 && w.emptyIsNull() {
+		return cmp.Or(j.each(nil), j.ended())
+	}
 	if w.plain {
 		if err := w.extractor.Extract(j.rec.Payload, w.found); err == nil {
 			return j.plain()
@@ -248,7 +251,7 @@ func (j *job) document(doc any) error {
 	w := j.w
 	if w.when != nil {
 		j.undecided = true
-		ok, err := w.when.holds(j.a.limit, doc)
+		ok, err := w.when.holds(j.a.limit, doc, j.variables)
 		if err != nil {
 			return fmt.Errorf("when: %w", err)
 		}
@@ -260,7 +263,7 @@ func (j *job) document(doc any) error {
 	if w.mapper == nil {
 		return j.item(doc, doc)
 	}
-	err := w.mapper.run(j.a.limit.begin(), forJQ(doc), func(v any) error {
+	err := w.mapper.run(j.a.limit.begin(), forJQ(doc), j.variables, func(v any) error {
 		if v == nil {
 			return nil
 		}
@@ -325,7 +328,7 @@ func (j *job) get(c *column, doc any) (v any, ok bool, err error) {
 	if c.jq == nil {
 		return c.path.Find(doc)
 	}
-	v, err = c.jq.first(j.a.limit.begin(), forJQ(doc))
+	v, err = c.jq.first(j.a.limit.begin(), forJQ(doc), j.variables)
 	return v, true, err
 }
 

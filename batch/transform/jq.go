@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +39,25 @@ var banned = map[string]string{
 type program struct {
 	text string
 	code *gojq.Code
+	vars []int    // places of the variables that it uses, among those of variables
 	keys []string // where the result is always an object with these keys; nil: not known
 }
 
-// compileJQ compiles text. The problem has no key.
-func compileJQ(text string) (*program, *Problem) {
+// variables are what jq programs of a route know beside the document: the topic,
+// and the names in it, one of which may be topic.
+func (p *pattern) variables() []string {
+	list := []string{"$topic"}
+	for _, n := range p.names {
+		if n == "topic" {
+			list[0] = ""
+		}
+		list = append(list, "$"+n)
+	}
+	return list
+}
+
+// compileJQ compiles text, which may use the variables. The problem has no key.
+func compileJQ(text string, variables ...string) (*program, *Problem) {
 	q, err := gojq.Parse(text)
 	if err != nil {
 		p := &Problem{Offset: -1, Text: err.Error()}
@@ -55,7 +70,12 @@ func compileJQ(text string) (*program, *Problem) {
 		return nil, &Problem{Offset: 0, Text: "modules are not available"}
 	}
 	var used string
+	var vars []int
+	var names []string
 	functions(reflect.ValueOf(q), func(name string) {
+		if i := slices.Index(variables, name); i >= 0 && !slices.Contains(vars, i) {
+			vars, names = append(vars, i), append(names, name)
+		}
 		if _, ok := banned[name]; ok && used == "" {
 			used = name
 		}
@@ -64,7 +84,7 @@ func compileJQ(text string) (*program, *Problem) {
 		return nil, &Problem{Offset: strings.Index(text, used), Text: fmt.Sprintf(
 			"%s depends on %s: a route must make the same of a message whenever it runs", used, banned[used])}
 	}
-	code, err := gojq.Compile(q, gojq.WithEnvironLoader(func() []string { return nil }))
+	code, err := gojq.Compile(q, gojq.WithEnvironLoader(func() []string { return nil }), gojq.WithVariables(names))
 	if err != nil {
 		p := &Problem{Offset: -1, Text: err.Error()}
 		if _, name, ok := strings.Cut(err.Error(), ": "); ok { // function not defined: foo/0
@@ -73,13 +93,21 @@ func compileJQ(text string) (*program, *Problem) {
 			if arguments == "0" && !strings.HasPrefix(name, "$") {
 				p.Text += fmt.Sprintf(": did you mean .%s?", name)
 			}
+			if known := named(variables); strings.HasPrefix(name, "$") && len(known) > 0 {
+				p.Text += ", only " + strings.Join(known, ", ")
+			}
 		}
 		return nil, p
 	}
-	return &program{text: text, code: code, keys: objectKeys(q)}, nil
+	return &program{text, code, vars, objectKeys(q)}, nil
 }
 
-// functions calls f with the name of every function that the query calls.
+func named(variables []string) []string {
+	return slices.DeleteFunc(slices.Clone(variables), func(s string) bool { return s == "" })
+}
+
+// functions calls f with the name of every function that the query calls, and
+// of every variable that it reads.
 func functions(v reflect.Value, f func(string)) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -93,6 +121,9 @@ func functions(v reflect.Value, f func(string)) {
 	case reflect.Struct:
 		if fn, ok := v.Interface().(gojq.Func); ok {
 			f(fn.Name)
+		}
+		if kv, ok := v.Interface().(gojq.ObjectKeyVal); ok { // {$name}
+			f(kv.Key)
 		}
 		for i := range v.NumField() {
 			functions(v.Field(i), f)
@@ -115,10 +146,10 @@ func objectKeys(q *gojq.Query) []string {
 		if kv.KeyString != nil && len(kv.KeyString.Queries) == 0 {
 			key = kv.KeyString.Str
 		}
-		if key == "" || strings.HasPrefix(key, "$") {
+		if key == "" {
 			return nil
 		}
-		keys = append(keys, key)
+		keys = append(keys, strings.TrimPrefix(key, "$"))
 	}
 	return keys
 }
@@ -130,9 +161,14 @@ var (
 	errTree    = fmt.Errorf("jq: the results have more than %d values and bytes of text", treeLimit)
 )
 
-// run calls emit with each result. The input is not changed.
-func (p *program) run(ctx context.Context, input any, emit func(any) error) error {
-	iter := p.code.RunWithContext(ctx, input)
+// run calls emit with each result. The input is not changed; variables are the
+// values of those that the program was compiled with.
+func (p *program) run(ctx context.Context, input any, variables []any, emit func(any) error) error {
+	var values []any
+	for _, i := range p.vars {
+		values = append(values, variables[i])
+	}
+	iter := p.code.RunWithContext(ctx, input, values...)
 	left := treeLimit
 	for n := 0; ; n++ {
 		v, ok := iter.Next()
@@ -199,9 +235,9 @@ func (p *program) failed(ctx context.Context, err error) error {
 }
 
 // first is the first result, nil if there is none.
-func (p *program) first(ctx context.Context, input any) (v any, err error) {
+func (p *program) first(ctx context.Context, input any, variables []any) (v any, err error) {
 	done := errors.New("first")
-	err = p.run(ctx, input, func(result any) error {
+	err = p.run(ctx, input, variables, func(result any) error {
 		v = result
 		return done
 	})

@@ -19,7 +19,9 @@ func TestTopics(t *testing.T) {
 		{"a/{x}", "a/b", "[b]"}, {"a/{x}", "a/", "[]"}, {"a/{x}", "a/b/c", "no"}, {"{x}/{y}", "a/b", "[a b]"},
 		{"+/{y}", "a/b", "[b]"}, {"a/#", "a", "[]"}, {"a/#", "a/b/c", "[]"}, {"#", "a", "[]"}, {"{x}/#", "a/b", "[a]"},
 		{"a/{x...}", "a/b/c", "[b/c]"}, {"a/{x...}", "a/b", "[b]"}, {"a/{x...}", "a", "no"},
-		{"{x...}/state", "a/b/state", "[a/b]"}, {"{x...}/state", "state", "no"}, {"a/{x...}/{y}", "a/b/c/d", "[b/c d]"},
+		{"{x...}/state", "a/b/state", "[a/b]"}, {"{x...}/state", "state", "no"},
+		{"a/...", "a/b/c", "[]"}, {"a/...", "a", "no"}, {".../set", "a/b/set", "[]"}, {".../set", "set", "no"}, {"a/.../{y}", "a/b/c/d", "[d]"}, {".../set", "$SYS/set", "no"},
+		{"a/....", "a/b", "no"}, {"a/....", "a/....", "[]"}, {"a/{x...}/{y}", "a/b/c/d", "[b/c d]"},
 		{"{x}", "$SYS", "no"}, {"#", "$SYS/a", "no"}, {"$SYS/{x}", "$SYS/a", "[a]"},
 	} {
 		p, err := parsePattern(c.pattern)
@@ -32,7 +34,7 @@ func TestTopics(t *testing.T) {
 			t.Errorf("%s, %s: got %s, want %s", c.pattern, c.topic, got, c.want)
 		}
 	}
-	for _, bad := range []string{"", "a+", "a/#/b", "{a}{b}", "{}", "{1}", "{a}/{a}", "{a...}/{b...}", "{a...}/#", "a/{b"} {
+	for _, bad := range []string{"", "a+", "a/#/b", "{a}{b}", "{}", "{1}", "{a}/{a}", "{a...}/{b...}", "{a...}/#", ".../...", ".../#", ".../{a...}", "a/{b"} {
 		if _, err := parsePattern(bad); err == nil {
 			t.Errorf("%q is a pattern", bad)
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // pattern is a topic pattern: literal levels, names for one level or for one
-// or more, +, and # at the end.
+// or more, + and ... for the same without a name, and # at the end.
 type pattern struct {
 	levels []level
 	names  []string // in the order of the levels
@@ -27,9 +27,15 @@ type levelKind uint8
 const (
 	literal levelKind = iota
 	one               // + or {name}
-	several           // {name...}
+	several           // ... or {name...}
 	rest              // #: none or more
 )
+
+// CheckPattern says why s is no pattern of topics.
+func CheckPattern(s string) error {
+	_, err := parsePattern(s)
+	return err
+}
 
 func parsePattern(s string) (p pattern, err error) {
 	if s == "" {
@@ -43,7 +49,7 @@ func parsePattern(s string) (p pattern, err error) {
 			return p, fmt.Errorf("%q: %w", s, err)
 		}
 		if l.kind == rest && i < len(parts)-1 {
-			return p, fmt.Errorf("%q: # stands only at the end", s)
+			return p, fmt.Errorf("%q: # stands only at the end; ... is one or more levels anywhere", s)
 		}
 		if l.kind == several || l.kind == rest {
 			if p.wide >= 0 {
@@ -68,6 +74,8 @@ func parseLevel(s string) (l level, name string, err error) {
 	switch {
 	case s == "+":
 		return level{kind: one}, "", nil
+	case s == "...":
+		return level{kind: several}, "", nil
 	case s == "#":
 		return level{kind: rest}, "", nil
 	case strings.HasPrefix(s, "{") && strings.HasSuffix(s, "}"):

@@ -24,8 +24,8 @@ type condition struct {
 var comparison = regexp.MustCompile(`^(\S+|\S.*\S)\s*(==|!=)\s*(null|true|false|-?[0-9.]+|"[^"\\]*")$`)
 
 // newCondition compiles text; the problem has no key.
-func newCondition(text string) (*condition, *Problem) {
-	jq, problem := compileJQ(text)
+func newCondition(text string, variables []string) (*condition, *Problem) {
+	jq, problem := compileJQ(text, variables...)
 	if problem != nil {
 		return nil, problem
 	}
@@ -41,7 +41,7 @@ func newCondition(text string) (*condition, *Problem) {
 		if problem != nil {
 			return c, nil
 		}
-		if c.to, _ = to.first(context.Background(), nil); c.to == nil && m[3] != "null" {
+		if c.to, _ = to.first(context.Background(), nil, nil); c.to == nil && m[3] != "null" {
 			return c, nil
 		}
 	}
@@ -50,12 +50,12 @@ func newCondition(text string) (*condition, *Problem) {
 }
 
 // holds says whether the document fulfils the condition.
-func (c *condition) holds(d *deadline, doc any) (bool, error) {
+func (c *condition) holds(d *deadline, doc any, variables []any) (bool, error) {
 	if c.plain {
 		v, err := c.path.Get(doc)
 		return c.judge(v), err
 	}
-	v, err := c.jq.first(d.begin(), forJQ(doc))
+	v, err := c.jq.first(d.begin(), forJQ(doc), variables)
 	return truth(v), err
 }
 

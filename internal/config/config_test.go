@@ -56,7 +56,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		"name", "url", "version", "client_id", "username", "password", "password_file", "tls", "ca", "cert", "key",
 		"server_name", "insecure", "subscribe", "qos", "share", "connections", "receive_maximum", "keepalive", "retained",
 		"dir", "max_size", "path", "batch", "count", "period", "stream", "subject_prefix", "creds_file", "listen",
-		"readings", "latest", "routes", "topic", "exclude", "decode", "descriptor", "message", "header", "comma", "when", "map", "table", "columns",
+		"readings", "latest", "routes", "topic", "exclude", "empty", "decode", "descriptor", "message", "header", "comma", "when", "map", "table", "columns",
 		"time", "format", "timezone", "fallback", "publish", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
 	} {
 		if !strings.Contains(uncommented, key+":") {

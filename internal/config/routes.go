@@ -37,7 +37,8 @@ func (d *decoder) route(n ast.Node) routeNode {
 	seen := d.mapping(n, "the route", []field{
 		{"name", d.text(&r.Name, "name", checkRouteName)},
 		{"topic", d.text(&r.Topic, "topic", checkUTF8)},
-		{"exclude", func(n ast.Node) { d.texts(n, "exclude", &r.Exclude, checkFilter) }},
+		{"exclude", func(n ast.Node) { d.texts(n, "exclude", &r.Exclude, checkExclude) }},
+		{"empty", d.boolean(&r.Empty, "empty")},
 		{"decode", d.text(&r.Decode, "decode", nil)},
 		{"descriptor", d.text(&r.Descriptor, "descriptor", checkPath)},
 		{"message", d.text(&r.Message, "message", checkUTF8)},
@@ -64,6 +65,13 @@ func (d *decoder) route(n ast.Node) routeNode {
 		r.Name = "" // it is not compiled: what it would be told follows from these
 	}
 	return r
+}
+
+func checkExclude(s string) error {
+	if err := checkUTF8(s); err != nil {
+		return err
+	}
+	return transform.CheckPattern(s)
 }
 
 // onError reads a word. Without quotes YAML takes null for nothing: it is meant

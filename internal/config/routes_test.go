@@ -23,7 +23,8 @@ func TestRoutesArrive(t *testing.T) {
 	c := parse(t, withRoutes(`routes:
   - name: climate
     topic: zigbee2mqtt/{device}
-    exclude: ["zigbee2mqtt/bridge/#"]
+    exclude: ["zigbee2mqtt/bridge/#", .../set]
+    empty: true
     decode: json
     when: .temperature != null
     table: climate
@@ -38,7 +39,7 @@ tests:
   - {topic: t, payload: '{"y":1}', received: 2026-01-05T20:52:56Z, expect: {climate: [{n: 1, t: 2.5, s: x, z: null, b: true}], p: []}}
   - {topic: t, payload_base64: AQI=, error: no}
 `))
-	want := []transform.Route{{Name: "climate", Topic: "zigbee2mqtt/{device}", Exclude: []string{"zigbee2mqtt/bridge/#"}, Decode: "json",
+	want := []transform.Route{{Name: "climate", Topic: "zigbee2mqtt/{device}", Exclude: []string{"zigbee2mqtt/bridge/#", ".../set"}, Empty: true, Decode: "json",
 		When: ".temperature != null", Table: "climate", OnError: "null",
 		Time:    transform.Time{Path: ".last_seen", Format: "auto", Timezone: "Europe/Berlin", Fallback: "none"},
 		Columns: []transform.Column{{Name: "temperature", Type: mqttetl.Real, Path: ".temperature"}, {Name: "battery", Type: mqttetl.Integer, Path: ".battery?"}, {Name: "n", Type: mqttetl.Any}},
@@ -46,9 +47,9 @@ tests:
 	if !reflect.DeepEqual(c.Routes, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c.Routes, want)
 	}
-	tests := []Test{{Line: 16, Topic: "t", Payload: []byte(`{"y":1}`), Received: time.Date(2026, 1, 5, 20, 52, 56, 0, time.UTC),
+	tests := []Test{{Line: 17, Topic: "t", Payload: []byte(`{"y":1}`), Received: time.Date(2026, 1, 5, 20, 52, 56, 0, time.UTC),
 		Expect: map[string][]map[string]any{"climate": {{"n": int64(1), "t": 2.5, "s": "x", "z": nil, "b": true}}, "p": {}}},
-		{Line: 17, Topic: "t", Payload: []byte{1, 2}, Error: "no"}}
+		{Line: 18, Topic: "t", Payload: []byte{1, 2}, Error: "no"}}
 	if !reflect.DeepEqual(c.Tests, tests) {
 		t.Errorf("got\n%+v\nwant\n%+v", c.Tests, tests)
 	}
@@ -75,6 +76,10 @@ func TestRouteProblems(t *testing.T) {
 		"no topic":             {oneRoute("table: a", "columns: {a: REAL}"), "2:5: topic is missing in the route"},
 		"nothing to do":        {oneRoute("topic: t"), "2:5: the route needs table, publish, or both"},
 		"wildcard in a level":  {oneRoute("topic: a/b+/c", "table: a", "columns: {a: REAL}"), `3:12: topic: "a/b+/c": level "b+"`},
+		"exclude":              {oneRoute("topic: t", "exclude: [a, a/#/set]", "table: a", "columns: {a: REAL}"), `4:18: exclude: "a/#/set": # stands only at the end; ...`},
+		"exclude twice wide":   {oneRoute("topic: t", "exclude: ['.../{x...}']", "table: a", "columns: {a: REAL}"), `4:16: exclude: ".../{x...}": only one level may stand for several`},
+		"empty":                {oneRoute("topic: t", "empty: null_row", "table: a", "columns: {a: REAL}"), "4:12: empty must be true or false"},
+		"jq variable":          {oneRoute("topic: t/{a}", "table: a", "when: $b == 1", "columns: {b: REAL}"), "5:11: when: variable not defined: $b, only $topic, $a"},
 		"name twice":           {oneRoute("topic: '{a}/{A}'", "table: a", "columns: {b: REAL}"), `3:13: topic: "{a}/{A}": {A} stands twice`},
 		"name of ours":         {oneRoute("topic: '{time}'", "table: a", "columns: {b: REAL}"), `3:13: topic: {time}: every table has a column of this name`},
 		"jq syntax":            {oneRoute("topic: t", "table: a", "when: .a >", "columns: {b: REAL}"), "5:15: when: unexpected EOF"},
@@ -82,7 +87,7 @@ func TestRouteProblems(t *testing.T) {
 		"jq syntax in a block": {oneRoute("topic: t", "table: a", "map: |", "  .a |", "    {b: ]}", "columns: {b: REAL}"), `7:13: map: unexpected token "]"`},
 		"jq unknown function":  {oneRoute("topic: t", "table: a", "when: .a | nope", "columns: {b: REAL}"), "5:16: when: function not defined: nope/0"},
 		"dot forgotten":        {oneRoute("topic: t", "table: a", "columns: {b: REAL temperature}"), "5:23: columns.b: function not defined: temperature/0: did you mean .temperature?"},
-		"not forgotten":        {oneRoute("topic: t", "table: a", "columns: {b: REAL $x}"), "5:23: columns.b: variable not defined: $x"},
+		"not forgotten":        {oneRoute("topic: t", "table: a", "columns: {b: REAL $x}"), "5:23: columns.b: variable not defined: $x, only $topic"},
 		"jq environment":       {oneRoute("topic: t", "table: a", "when: $ENV.HOME", "columns: {b: REAL}"), "5:11: when: $ENV depends on the environment"},
 		"jq clock":             {oneRoute("topic: t", "table: a", "when: .t < now", "columns: {b: REAL}"), "5:16: when: now depends on the time"},
 		"jq input":             {oneRoute("topic: t", "table: a", "map: '[inputs]'", "columns: {b: REAL}"), "5:12: map: inputs depends on input"},
