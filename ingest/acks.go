@@ -72,7 +72,7 @@ func (c *conn) flushAcks() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ackBuf, c.ackCame = c.acks.take(c.ackBuf, c.ackCame)
-	if len(c.ackBuf) == 0 || c.isClosed() {
+	if len(c.ackBuf) == 0 || c.goodbye || c.isClosed() {
 		return
 	}
 	_, err := c.nc.Write(c.ackBuf)
@@ -87,7 +87,7 @@ func (c *conn) ackNow() bool {
 		return false
 	}
 	c.ackBuf, c.ackCame = c.acks.take(c.ackBuf, c.ackCame)
-	if len(c.ackBuf) == 0 || c.isClosed() {
+	if len(c.ackBuf) == 0 || c.goodbye || c.isClosed() {
 		c.mu.Unlock()
 		return true
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -48,6 +47,7 @@ type conn struct {
 	ackBuf  []byte
 	ackCame []int64
 	socket  *socket // of nc, nil if there is something between: TLS, WebSocket
+	goodbye bool    // DISCONNECT has been sent, and nothing may follow (MQTT 5 §3.14.4)
 
 	acks  ackQueue
 	pings pings
@@ -155,13 +155,18 @@ func (c *conn) awaitRoom() (pinged bool, err error) {
 }
 
 func (c *conn) fill() error {
+	c.quiet.reading.Store(true)
+	if c.quiet.wanted.Load() {
+		return nil
+	}
 	err := c.in.fill(c.nc)
+	c.quiet.reading.Store(false)
 	c.acks.writtenSince(c.ids.release)
 	switch {
+	case c.quiet.wanted.Load():
+		return nil // whatever it was, the link stops
 	case errors.Is(err, io.EOF):
 		return errClosedByBroker
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.quiet.wanted.Load():
-		return nil
 	case errors.Is(err, dial.ErrText):
 		return malformed("%v", err)
 	}
@@ -264,6 +269,7 @@ func (c *conn) sendDisconnect(code ...byte) {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.goodbye = true
 	_, _ = c.nc.Write(append([]byte{typeDisconnect << 4, byte(len(code))}, code...)) // the connection ends either way
 }
 
@@ -283,7 +289,8 @@ func (c *conn) Write(p []byte) (int, error) {
 // plane learns from its next Read or Write.
 func (c *conn) Unlock() {
 	defer c.mu.Unlock()
-	if len(c.out) == 0 {
+	if len(c.out) == 0 || c.goodbye {
+		c.out = c.out[:0]
 		return
 	}
 	if c.out[0]>>4 == typePingreq {

@@ -13,8 +13,9 @@ import (
 )
 
 // windDown is how long a link that is told to stop waits for the commit of what
-// it has handed over, so that a planned stop causes no redeliveries.
-const windDown = 300 * time.Millisecond
+// it has handed over and for the broker to take its goodbye, so that a planned
+// stop causes no redeliveries.
+const windDown = 600 * time.Millisecond
 
 // A plane is the control plane of one version of MQTT: it makes connections,
 // speaks CONNECT, SUBSCRIBE and keepalive on them, and makes new ones.
@@ -52,6 +53,7 @@ type link struct {
 
 	mu             sync.Mutex
 	conn           *conn
+	stopping       bool // no further conn is made
 	isUp           bool
 	subscribed     bool
 	everUp         bool
@@ -87,17 +89,7 @@ func (l *link) run(ctx context.Context) error {
 	l.stop = stop
 	defer stop(nil)
 	defer l.tasks.Wait()
-	unhook := context.AfterFunc(ctx, func() {
-		c := l.current()
-		if c != nil {
-			c.quiesce(windDown)
-		}
-		stop(nil)
-		if c != nil {
-			time.AfterFunc(windDown, func() { _ = c.Close() }) // if the control plane cannot
-		}
-	})
-	defer unhook()
+	defer context.AfterFunc(ctx, func() { l.windDown(stop) })()
 
 	for v5 := l.cfg.Version != Version311; errors.Is(planeOf(v5).run(inner, l), errVersion); v5 = !v5 {
 	}
@@ -109,6 +101,22 @@ func (l *link) run(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// windDown brings the present connection to rest, then ends the control plane.
+func (l *link) windDown(stop context.CancelCauseFunc) {
+	l.mu.Lock()
+	l.stopping = true
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.quiesce(windDown)
+		defer c.Close()
+	}
+	stop(nil)
+	if !l.window.empty() {
+		l.logger.Warn("stopped before the log had stored everything; the broker will send it again", "waited", windDown)
+	}
 }
 
 func planeOf(v5 bool) plane {
@@ -140,8 +148,21 @@ func (l *link) dial(ctx context.Context, v5 bool) (*conn, error) {
 	}
 	c := newConn(stream, l, v5)
 	c.expect(l.patience())
-	l.setCurrent(c)
+	if !l.begin(c) {
+		_ = c.Close()
+		return nil, context.Canceled
+	}
 	return c, nil
+}
+
+// begin makes c the present conn, unless the link stops.
+func (l *link) begin(c *conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stopping {
+		l.conn = c
+	}
+	return !l.stopping
 }
 
 func (l *link) setCurrent(c *conn) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
@@ -275,23 +274,12 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 		return err
 	}
 	defer p.log.Close()
-	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // the log outlives what is handed to it
-	defer stop()
-	actors, running := errgroup.WithContext(running)
-	start := func(actor func(context.Context) error) { actors.Go(func() error { return actor(running) }) }
-	start(p.log.Run)
-	if p.batcher != nil {
-		start(p.batcher.Run)
-	}
-	if p.forwarder != nil {
-		start(p.forwarder.Run)
-	}
-	reading, cancel := context.WithCancelCause(ctx)
-	context.AfterFunc(running, func() { cancel(context.Cause(running)) })
+	reading, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	log, consumers := p.startStores(ctx, fail)
 	err = f.files(reading, std, line, p, paths)
 	err = errors.Join(err, p.archived(reading))
-	stop()
-	return errors.Join(actors.Wait(), err)
+	return errors.Join(consumers.stop(), log.stop(), err)
 }
 
 // files imports one file after the other and prints the account.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mqttetl/mqttetl/internal/config"
 )
@@ -74,54 +73,25 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 // run runs all actors until one fails or ctx ends, the sources last: they are
 // the first that need the others. It closes the log.
 func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prometheus.Gatherer) error {
-	asked := ctx // ends when a signal asks the process to stop
-	actors, ctx := errgroup.WithContext(ctx)
-	start := func(actor func(context.Context) error) { actors.Go(func() error { return actor(ctx) }) }
-	start(p.log.Run)
-	if p.batcher != nil {
-		start(p.batcher.Run)
-	}
-	if p.forwarder != nil {
-		start(p.forwarder.Run)
-	}
-	if p.mapped != nil {
-		start(p.mapped.Run)
-	}
+	running, fail := context.WithCancelCause(ctx) // ends when the process is asked to stop, or when a part fails
+	defer fail(nil)
+	log, consumers := p.startStores(ctx, fail)
+	reporters, sources := newCrew(ctx, fail), newCrew(ctx, fail)
 	if listener != nil {
 		p.logger.Info("listening", "address", listener.Addr().String())
-		start(func(ctx context.Context) error { return serveHTTP(ctx, listener, endpoints(p, metrics), p.logger) })
+		reporters.start(func(ctx context.Context) error { return serveHTTP(ctx, listener, endpoints(p, metrics), p.logger) })
 	}
-	start((&notifier{pipeline: p, logger: p.logger}).Run)
+	reporters.start((&notifier{pipeline: p, logger: p.logger}).Run)
 	for _, s := range p.sources {
-		start(s.Run)
+		sources.start(s.Run)
 	}
-	<-ctx.Done()
-	err := p.stop(actors)
-	if asked.Err() == nil {
-		return context.Cause(ctx)
+	<-running.Done()
+	err := p.stop(reporters, sources, consumers, log)
+	if ctx.Err() == nil {
+		return context.Cause(running)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		p.logger.Warn("a part failed while stopping", "error", err)
 	}
 	return nil
-}
-
-// stopTime is how long the actors may take to stop. Stopping is no work that
-// matters, so an actor that hangs in a system call is not waited for.
-const stopTime = 800 * time.Millisecond
-
-// stop waits, not for long, until the actors have stopped, and returns the first
-// error of theirs.
-func (p *pipeline) stop(actors *errgroup.Group) error {
-	done := make(chan error, 1)
-	go func() { done <- actors.Wait() }()
-	select {
-	case err := <-done:
-		p.logger.Info("stopped")
-		p.log.Close() // all that counts is on disk since its commit
-		return err
-	case <-time.After(stopTime):
-		p.logger.Warn("stopped without waiting for all parts", "waited", stopTime)
-		return nil
-	}
 }
