@@ -110,13 +110,12 @@ func (l *link) windDown(stop context.CancelCauseFunc) {
 	c := l.conn
 	l.mu.Unlock()
 	if c != nil {
-		c.quiesce(windDown)
 		defer c.Close()
+		if !c.quiesce(windDown) && !l.window.empty() {
+			l.logger.Warn("stopped before the log had stored everything; the broker will send it again", "waited", windDown)
+		}
 	}
 	stop(nil)
-	if !l.window.empty() {
-		l.logger.Warn("stopped before the log had stored everything; the broker will send it again", "waited", windDown)
-	}
 }
 
 func planeOf(v5 bool) plane {

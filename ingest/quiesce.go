@@ -36,9 +36,10 @@ func (c *conn) park() {
 	<-c.closed
 }
 
-// quiesce brings the connection to rest, within the given time. What does not
-// come to rest by then is cut off; it will be delivered again.
-func (c *conn) quiesce(most time.Duration) {
+// quiesce brings the connection to rest, within the given time, and reports
+// whether it did. What does not come to rest by then is cut off; it will be
+// delivered again.
+func (c *conn) quiesce(most time.Duration) bool {
 	timeout := time.NewTimer(most)
 	defer timeout.Stop()
 	cut := time.AfterFunc(most, func() { _ = c.Close() }) // writes too, if the broker does not read
@@ -54,14 +55,14 @@ func (c *conn) quiesce(most time.Duration) {
 	}
 	c.quiet.wanted.Store(true)
 	if !c.quiet.reading.Load() && !wait(c.quiet.parked) {
-		return
+		return false
 	}
 	for changed := c.link.window.next(); !c.link.window.empty(); changed = c.link.window.next() {
 		if !wait(changed) {
-			return
+			return false
 		}
 	}
 	c.flushAcks()
 	c.sendDisconnect()
-	wait(c.quiet.drained)
+	return wait(c.quiet.drained)
 }

@@ -15,6 +15,7 @@ import (
 // Campaigns are all campaigns, in the order of the report.
 var Campaigns = []*Campaign{
 	killCampaign(),
+	stopCampaign(),
 	faultCampaign(),
 	fullCampaign(),
 	networkCampaign(),

@@ -167,18 +167,13 @@ func certificateTrial(ctx context.Context, e Env, dir, where string, t *Tally) e
 		return err
 	}
 	s := setup{dir: dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}}
-	ca := filepath.Join(certs, "ca.pem")
 	if where == "NATS" {
-		s.settings.NATSCA = ca
+		s.settings.NATSCA = filepath.Join(certs, "ca.pem")
 		s.nats = fmt.Sprintf("tls { cert_file: '%s/server.pem', key_file: '%[1]s/server.key' }\nallow_non_tls: true\n", certs)
 	} else {
-		addr, err := freePort()
-		if err != nil {
+		if err := s.listen("mqtts", certs); err != nil {
 			return err
 		}
-		host, port, _ := net.SplitHostPort(addr)
-		s.tls, s.settings.CA = addr, ca
-		s.broker = queueConf + fmt.Sprintf("listener %s %s\nallow_anonymous true\ncafile %s/ca.pem\ncertfile %[3]s/server.pem\nkeyfile %[3]s/server.key\n", port, host, certs)
 	}
 	w, err := newWorld(e.Bin, s)
 	if err != nil {
@@ -226,6 +221,28 @@ func certificateTrial(ctx context.Context, e Env, dir, where string, t *Tally) e
 	}
 	stop()
 	return w.account(ctx, t, trial, false)
+}
+
+// listen gives the broker a listener of the scheme, with the certificates in
+// certs where it is one of TLS, for the service to connect to.
+func (s *setup) listen(scheme, certs string) (err error) {
+	if s.scheme = scheme; scheme == "mqtt" {
+		s.scheme = ""
+		return nil
+	}
+	if s.listener, err = freePort(); err != nil {
+		return err
+	}
+	host, port, _ := net.SplitHostPort(s.listener)
+	s.broker = queueConf + fmt.Sprintf("listener %s %s\nallow_anonymous true\n", port, host)
+	if scheme != "mqtts" {
+		s.broker += "protocol websockets\n"
+	}
+	if scheme != "ws" {
+		s.broker += fmt.Sprintf("cafile %s/ca.pem\ncertfile %[1]s/server.pem\nkeyfile %[1]s/server.key\n", certs)
+		s.settings.CA = filepath.Join(certs, "ca.pem")
+	}
+	return nil
 }
 
 // newCertificates replaces everything in dir by a new authority and what it signs.

@@ -42,7 +42,8 @@ type setup struct {
 	files    string // of the service; "": in dir
 	broker   string // configuration in place of queueConf
 	nats     string // added to the configuration of nats-server
-	tls      string // address of the broker's TLS listener, when it has one for the service
+	scheme   string // of the broker's URL; "": mqtt
+	listener string // address of the broker's listener for that scheme
 	settings e2e.Settings
 }
 
@@ -71,13 +72,13 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 		return nil, err
 	}
 	target, scheme := w.broker.Addr, "mqtt"
-	if s.tls != "" {
-		target, scheme = s.tls, "mqtts"
+	if s.scheme != "" {
+		target, scheme = s.listener, s.scheme
 	}
 	if w.in, err = servers.StartProxy(target); err != nil {
 		return nil, err
 	}
-	if s.tls == "" { // else there is nothing to read
+	if scheme == "mqtt" { // else there is nothing to read
 		w.in.SetTap(w.tap.piece)
 	}
 	if w.out, err = servers.StartProxy(w.nats.Addr()); err != nil {
