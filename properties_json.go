@@ -115,8 +115,8 @@ func (w *propertyWriter) subscriptions(name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, n := range all {
-		if n > maxVarInt {
-			return fmt.Errorf("%s: %d exceeds %d", name, n, maxVarInt)
+		if n > MaxVarInt {
+			return fmt.Errorf("%s: %d exceeds %d", name, n, MaxVarInt)
 		}
 		w.out = AppendVarInt(append(w.out, byte(SubscriptionIdentifier)), uint32(n))
 	}
@@ -261,8 +261,8 @@ func (w *propertyWriter) userPair() error {
 	return w.open(']')
 }
 
-// maxVarInt is the largest variable byte integer (MQTT 5 §1.5.5).
-const maxVarInt = 268_435_455
+// MaxVarInt is the largest variable byte integer (MQTT 5 §1.5.5).
+const MaxVarInt = 268_435_455
 
 // AppendVarInt appends n, at most 268,435,455, as a variable byte integer (MQTT
 // 5 §1.5.5); VarInt is the inverse.

@@ -25,7 +25,7 @@ func drawProperties(t *rapid.T) Properties {
 		case TopicAlias:
 			p = append(p, rapid.SliceOfN(rapid.Byte(), 2, 2).Draw(t, "n")...)
 		case SubscriptionIdentifier:
-			p = AppendVarInt(p, rapid.Uint32Range(0, maxVarInt).Draw(t, "n"))
+			p = AppendVarInt(p, rapid.Uint32Range(0, MaxVarInt).Draw(t, "n"))
 		case UserProperty:
 			p = append(p, prefixed(text.Draw(t, "name"))...)
 			p = append(p, prefixed(text.Draw(t, "value"))...)

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"errors"
+	"github.com/mqttetl/mqttetl/internal/wire"
 	"strings"
 	"testing"
 )
@@ -15,33 +16,33 @@ func TestBrokenFrames(t *testing.T) {
 		code  byte
 		says  string
 	}{
-		"remaining length too long": {[]byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, reasonMalformed, "256 MiB"},
-		"QoS 3":                     {publish(6, 1, "a", nil), reasonMalformed, "QoS 3"},
-		"packet id 0":               {publish(2, 0, "a", nil), reasonMalformed, "packet id 0"},
-		"topic beyond the frame":    {[]byte{0x30, 4, 0xff, 0xff, 'a', 0}, reasonMalformed, "topic of 65535 bytes"},
-		"no topic length":           {[]byte{0x30, 1, 0}, reasonMalformed, "PUBLISH of 1 bytes"},
-		"empty topic":               {publish(0, 0, "", nil), reasonTopicNameBroken, "empty topic"},
-		"topic alias":               {publish(0, 0, "", []byte{0x23, 0, 1}), reasonTopicAlias, "topic alias"},
-		"unknown property":          {publish(0, 0, "a", []byte{0x7f, 0}), reasonMalformed, "properties"},
-		"properties beyond frame":   {[]byte{0x30, 5, 0, 1, 'a', 9, 1}, reasonMalformed, "properties of 9 bytes"},
-		"no property length":        {[]byte{0x30, 3, 0, 1, 'a'}, reasonMalformed, "property length"},
-		"reserved flags":            {[]byte{typePingresp<<4 | 1, 0}, reasonMalformed, "reserved flags"},
-		"PUBREL flags":              {[]byte{typePubrel << 4, 2, 0, 1}, reasonMalformed, "reserved flags"},
-		"PUBREL short":              {[]byte{typePubrel<<4 | 2, 1, 0}, reasonMalformed, "PUBREL of 1 bytes"},
-		"type 0":                    {[]byte{0, 0}, reasonMalformed, "type 0"},
-		"SUBSCRIBE from a server":   {[]byte{0x82, 0}, reasonMalformed, "type 8"},
-		"PUBACK":                    {[]byte{typePuback << 4, 2, 0, 1}, reasonProtocolError, "never published"},
-		"AUTH":                      {[]byte{typeAuth << 4, 0}, reasonProtocolError, "AUTH"},
-		"second CONNACK":            {[]byte{typeConnack << 4, 3, 0, 0, 0}, reasonProtocolError, "second CONNACK"},
-		"endless control packet":    {[]byte{typeSuback << 4, 0xff, 0xff, 0xff, 0x7f}, reasonMalformed, "type 9"},
+		"remaining length too long": {[]byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, wire.CodeMalformed, "256 MiB"},
+		"QoS 3":                     {publish(6, 1, "a", nil), wire.CodeMalformed, "QoS 3"},
+		"packet id 0":               {publish(2, 0, "a", nil), wire.CodeMalformed, "packet id 0"},
+		"topic beyond the frame":    {[]byte{0x30, 4, 0xff, 0xff, 'a', 0}, wire.CodeMalformed, "topic of 65535 bytes"},
+		"no topic length":           {[]byte{0x30, 1, 0}, wire.CodeMalformed, "PUBLISH of 1 bytes"},
+		"empty topic":               {publish(0, 0, "", nil), wire.CodeTopicName, "empty topic"},
+		"topic alias":               {publish(0, 0, "", []byte{0x23, 0, 1}), wire.CodeTopicAlias, "topic alias"},
+		"unknown property":          {publish(0, 0, "a", []byte{0x7f, 0}), wire.CodeMalformed, "unknown property 0x7f"},
+		"properties beyond frame":   {[]byte{0x30, 5, 0, 1, 'a', 9, 1}, wire.CodeMalformed, "properties of 9 bytes"},
+		"no property length":        {[]byte{0x30, 3, 0, 1, 'a'}, wire.CodeMalformed, "property length"},
+		"reserved flags":            {[]byte{typePingresp<<4 | 1, 0}, wire.CodeMalformed, "reserved flags"},
+		"PUBREL flags":              {[]byte{typePubrel << 4, 2, 0, 1}, wire.CodeMalformed, "reserved flags"},
+		"PUBREL short":              {[]byte{typePubrel<<4 | 2, 1, 0}, wire.CodeMalformed, "PUBREL of 1 bytes"},
+		"type 0":                    {[]byte{0, 0}, wire.CodeMalformed, "type 0"},
+		"SUBSCRIBE from a server":   {[]byte{0x82, 0}, wire.CodeMalformed, "type 8"},
+		"PUBACK":                    {[]byte{typePuback << 4, 2, 0, 1}, wire.CodeProtocol, "never published"},
+		"AUTH":                      {[]byte{typeAuth << 4, 0}, wire.CodeProtocol, "AUTH"},
+		"second CONNACK":            {[]byte{typeConnack << 4, 3, 0, 0, 0}, wire.CodeProtocol, "second CONNACK"},
+		"endless control packet":    {[]byte{typeSuback << 4, 0xff, 0xff, 0xff, 0x7f}, wire.CodeMalformed, "type 9"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := newWire(t, newFakeLog(t), true, true, nil)
 			w.send(t, append(publish(2, 77, "before", nil), c.frame...))
 			err := w.end(t)
-			var fault *protocolError
-			if !errors.As(err, &fault) || fault.code != c.code || !strings.Contains(err.Error(), c.says) {
+			var fault *wire.Error
+			if !errors.As(err, &fault) || fault.Code != c.code || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("ended with %v, want 0x%02x and %q", err, c.code, c.says)
 			}
 			// What came before is stored and acknowledged; then the reason.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // errClosedByBroker is the reason of a connection whose stream just ended.
@@ -168,7 +169,7 @@ func (c *conn) fill() error {
 	case errors.Is(err, io.EOF):
 		return errClosedByBroker
 	case errors.Is(err, dial.ErrText):
-		return malformed("%v", err)
+		return wire.Malformed("%v", err)
 	}
 	return err
 }
@@ -243,7 +244,7 @@ func (c *conn) discard() {
 // committed and acknowledged first, so that the same fault, sent again, does
 // not repeat it; then MQTT 5 tells the broker why (§4.13.1).
 func (c *conn) endFor(err error) {
-	var fault *protocolError
+	var fault *wire.Error
 	if !errors.As(err, &fault) {
 		return
 	}
@@ -260,7 +261,7 @@ func (c *conn) endFor(err error) {
 	}
 	c.flushAcks()
 	if c.v5 && c.connected {
-		c.sendDisconnect(fault.code)
+		c.sendDisconnect(fault.Code)
 	}
 }
 

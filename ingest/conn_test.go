@@ -193,7 +193,7 @@ func TestPausedLog(t *testing.T) {
 }
 
 // ping sends a PINGREQ as the control plane does: in two Writes.
-func (w *wire) ping(t testing.TB) {
+func (w *line) ping(t testing.TB) {
 	t.Helper()
 	w.conn.Lock()
 	_, err := w.conn.Write([]byte{typePingreq << 4})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // toldEvery is how often the same failure is logged again while it lasts.
@@ -120,7 +121,7 @@ var errClosedOften = fmt.Errorf("%w, for a long time", errClosedAgain)
 // until someone acts, so that trying often has no use.
 func judge(err error) (level slog.Level, message, hint string, slowly bool) {
 	var r *refusal
-	var fault *protocolError
+	var fault *wire.Error
 	switch {
 	case errors.As(err, &r) && r.login():
 		return slog.LevelError, "the broker refused the login",
@@ -186,7 +187,7 @@ func (l *link) notAccepted(err error) error {
 	l.setCurrent(nil)
 	known := c.Err()
 	var r *refusal
-	var fault *protocolError
+	var fault *wire.Error
 	var alert tls.AlertError
 	switch {
 	case errors.As(known, &r), errors.As(known, &fault), errors.As(known, &alert):

@@ -5,6 +5,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // longFrame is the frame size, in bytes, from which a PUBLISH that is not
@@ -24,7 +25,7 @@ func (c *conn) parse() error {
 		}
 		c.takePlain()
 		p := c.in.bytes()
-		first, size, remaining, err := fixedHeader(p)
+		first, size, remaining, err := wire.FixedHeader(p)
 		if err != nil || size == 0 {
 			return err
 		}
@@ -65,9 +66,9 @@ func (c *conn) admit(first byte) error {
 	kind := first >> 4
 	if c.connected == (kind == typeConnack) && kind != typeDisconnect {
 		if c.connected {
-			return violation("a second CONNACK")
+			return wire.Violation("a second CONNACK")
 		}
-		return c.maybeNoBroker(first, violation("a packet of type %d before the CONNACK", kind))
+		return c.maybeNoBroker(first, wire.Violation("a packet of type %d before the CONNACK", kind))
 	}
 	if !c.ids.loaded && (kind == typePubrel || kind == typePublish && first&6 == 4) {
 		return errNeedIDs
@@ -92,7 +93,7 @@ func (c *conn) frame(first byte, whole, body []byte) error {
 		}
 	case typeSuback:
 		if !c.v5 && len(body) != 3 {
-			return malformed("a SUBACK of %d bytes for one filter", len(body))
+			return wire.Malformed("a SUBACK of %d bytes for one filter", len(body))
 		}
 	case typeDisconnect:
 		c.setRefusal(refusalOf(packetDisconnect, true, body))
@@ -107,12 +108,12 @@ func (c *conn) unfinished(first byte, size, remaining int) (more bool, err error
 	end := size + remaining
 	if first>>4 != typePublish {
 		if end > maxControlFrame {
-			return false, malformed("a packet of type %d with %d bytes", first>>4, end)
+			return false, wire.Malformed("a packet of type %d with %d bytes", first>>4, end)
 		}
 		return false, nil
 	}
 	body := c.in.bytes()[size:]
-	h, need, err := publishHead(first, remaining, body, c.v5)
+	h, need, err := wire.PublishHead(first, remaining, body, c.limits())
 	if err != nil || need > 0 || end < longFrame {
 		return false, err
 	}
@@ -121,11 +122,11 @@ func (c *conn) unfinished(first byte, size, remaining int) (more bool, err error
 	if err != nil {
 		return false, err
 	}
-	c.rest, c.skipRest = remaining-h.size, !store
+	c.rest, c.skipRest = remaining-h.Size, !store
 	if store {
-		c.batch().Open(c.in.now, publishFlags(first), h.topic, h.props, c.rest)
+		c.batch().Open(c.in.now, publishFlags(first), h.Topic, h.Props, c.rest)
 	}
-	c.in.skip(size + h.size)
+	c.in.skip(size + h.Size)
 	return true, nil
 }
 
@@ -152,21 +153,21 @@ func (c *conn) batch() *delivery {
 
 // publish takes one whole PUBLISH.
 func (c *conn) publish(first byte, whole, body []byte) error {
-	h, _, err := publishHead(first, len(body), body, c.v5)
+	h, _, err := wire.PublishHead(first, len(body), body, c.limits())
 	if err != nil {
 		return err
 	}
-	payload := body[h.size:]
-	if isDroppedTopic(h.topic) {
+	payload := body[h.Size:]
+	if isDroppedTopic(h.Topic) {
 		c.observeDropped(payload)
 	}
 	if store, err := c.receive(first, len(whole), &h); !store || err != nil {
 		return err
 	}
 	m := mqttetl.Message{
-		Topic:      h.topic,
+		Topic:      h.Topic,
 		Payload:    payload,
-		Properties: h.props,
+		Properties: h.Props,
 		Flags:      publishFlags(first),
 	}
 	c.batch().Append(c.in.now, m)
@@ -175,16 +176,16 @@ func (c *conn) publish(first byte, whole, body []byte) error {
 
 // receive does what the QoS of a PUBLISH of size bytes asks for and says
 // whether the message is to be stored.
-func (c *conn) receive(first byte, size int, h *head) (store bool, err error) {
+func (c *conn) receive(first byte, size int, h *wire.Head) (store bool, err error) {
 	flags := publishFlags(first)
 	d := c.batch()
 	switch flags.QoS() {
 	case 0:
-		store = c.link.dropped.wanted || !isDroppedTopic(h.topic)
+		store = c.link.dropped.wanted || !isDroppedTopic(h.Topic)
 	case 1:
-		store, err = c.receiveQoS1(d, h.id, flags.Dup())
+		store, err = c.receiveQoS1(d, h.ID, flags.Dup())
 	case 2:
-		store = c.receiveQoS2(d, h.id, flags.Dup())
+		store = c.receiveQoS2(d, h.ID, flags.Dup())
 	}
 	if err != nil {
 		return false, err
@@ -209,7 +210,7 @@ func (c *conn) receiveQoS1(d *delivery, id uint16, dup bool) (store bool, err er
 		if !c.v5 && dup {
 			return false, nil
 		}
-		return false, violation("packet id %d is used again before its PUBACK", id)
+		return false, wire.Violation("packet id %d is used again before its PUBACK", id)
 	}
 	c.ids.qos1.add(id)
 	c.checkQuota()
@@ -245,13 +246,11 @@ func (c *conn) checkQuota() {
 
 // pubrel ends a QoS 2 exchange: PUBCOMP follows the commit that removes the id.
 func (c *conn) pubrel(body []byte) error {
-	if len(body) < 2 || !c.v5 && len(body) != 2 {
-		return malformed("a PUBREL of %d bytes", len(body))
+	a, err := wire.ReadAck(typePubrel, body, c.v5)
+	if err != nil {
+		return err
 	}
-	id := uint16(body[0])<<8 | uint16(body[1])
-	if id == 0 {
-		return malformed("packet id 0 on a PUBREL")
-	}
+	id := a.ID
 	d := c.batch()
 	d.IDs = append(d.IDs, mqttetl.IDChange{ID: id, Op: mqttetl.IDRemoved})
 	if c.v5 && !c.ids.qos2.has(id) {
@@ -267,7 +266,7 @@ func (c *conn) pubrel(body []byte) error {
 // connack looks at the answer to CONNECT before the control plane gets it.
 func (c *conn) connack(body []byte) error {
 	if len(body) < 2 || !c.v5 && (len(body) != 2 || body[1] > 5) {
-		return malformed("a CONNACK of %d bytes", len(body))
+		return wire.Malformed("a CONNACK of %d bytes", len(body))
 	}
 	if body[1] != 0 {
 		c.setRefusal(refusalOf(packetConnack, c.v5, body[1:]))

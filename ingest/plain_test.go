@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"github.com/mqttetl/mqttetl/internal/wire"
 	"testing"
 )
 
@@ -18,15 +19,15 @@ func FuzzPlainPublish(f *testing.F) {
 		if size == 0 {
 			return
 		}
-		first, head, remaining, err := fixedHeader(p)
+		first, head, remaining, err := wire.FixedHeader(p)
 		if err != nil || head+remaining != size || checkFirst(first, v5) != nil || publishFlags(first) != 1 {
 			t.Fatalf("size %d; fixed header of %d bytes for %d, first byte %x, %v", size, head, remaining, first, err)
 		}
-		h, need, err := publishHead(first, remaining, p[head:size], v5)
-		if err != nil || need > 0 || len(h.props) > 0 || isDroppedTopic(h.topic) {
+		h, need, err := wire.PublishHead(first, remaining, p[head:size], wire.Limits{V5: v5})
+		if err != nil || need > 0 || len(h.Props) > 0 || isDroppedTopic(h.Topic) {
 			t.Fatalf("not plain: %+v, need %d, %v", h, need, err)
 		}
-		if h.id != id || !bytes.Equal(h.topic, topic) || !bytes.Equal(p[head+h.size:size], payload) {
+		if h.ID != id || !bytes.Equal(h.Topic, topic) || !bytes.Equal(p[head+h.Size:size], payload) {
 			t.Fatalf("%d %q %q, but %+v", id, topic, payload, h)
 		}
 	})

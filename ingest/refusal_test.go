@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"github.com/mqttetl/mqttetl/internal/wire"
 	"net"
 	"os"
 	"os/exec"
@@ -249,7 +250,7 @@ func (b little) serve(c net.Conn) {
 	defer c.Close()
 	buf := make([]byte, 0, 4096)
 	for {
-		first, size, remaining, _ := fixedHeader(buf)
+		first, size, remaining, _ := wire.FixedHeader(buf)
 		if size == 0 || len(buf) < size+remaining {
 			n, err := c.Read(buf[len(buf):cap(buf)])
 			if err != nil {

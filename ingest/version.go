@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // errVersion: the link is to go on with the other version of MQTT.
@@ -16,7 +17,7 @@ var errVersion = errors.New("the other version of MQTT")
 var errUnanswered = fmt.Errorf("%w without an answer", errClosedByBroker)
 
 // errAnswered311: the broker has answered MQTT 5 as if it had been 3.1.1.
-var errAnswered311 = malformed("a CONNACK of MQTT 3.1.1 for a CONNECT of MQTT 5")
+var errAnswered311 = wire.Malformed("a CONNACK of MQTT 3.1.1 for a CONNECT of MQTT 5")
 
 // errSilent: the broker has not answered CONNECT in time.
 var errSilent = errors.New("the broker does not answer CONNECT")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // version311 is MQTT 3.1.1 by paho.mqtt.golang, one client for each connection.
@@ -115,7 +116,7 @@ func (w *wholePackets) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	w.part = append(w.part, p...)
 	for {
-		_, size, remaining, err := fixedHeader(w.part)
+		_, size, remaining, err := wire.FixedHeader(w.part)
 		if err != nil {
 			return 0, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // How long a control plane waits for the answers to CONNECT, which the conn
@@ -100,7 +101,7 @@ func subscribe5(ctx context.Context, cm *autopaho.ConnectionManager, filter stri
 		return 0, "", err
 	}
 	if len(a.Reasons) != 1 {
-		return 0, "", malformed("a SUBACK with %d codes for one filter", len(a.Reasons))
+		return 0, "", wire.Malformed("a SUBACK with %d codes for one filter", len(a.Reasons))
 	}
 	reason := ""
 	if a.Properties != nil {

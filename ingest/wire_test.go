@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// wire is a conn under test, without a control plane, and the broker's end of it.
-type wire struct {
+// line is a conn under test, without a control plane, and the broker's end of it.
+type line struct {
 	conn    *conn
 	log     *fakeLog
 	broker  net.Conn
@@ -19,7 +19,7 @@ type wire struct {
 
 // newWire connects a conn to a broker's end. With a log that knows nothing, the
 // session has been there before when present is set.
-func newWire(t testing.TB, log *fakeLog, v5, present bool, change func(*link)) *wire {
+func newWire(t testing.TB, log *fakeLog, v5, present bool, change func(*link)) *line {
 	t.Helper()
 	l := newTestLink(t, log, change)
 	if present { // then it has been noted as well
@@ -47,10 +47,10 @@ func newTestLink(t testing.TB, log Log, change func(*link)) *link {
 }
 
 // attach makes a conn of l with a reader in the place of the control plane.
-func attach(t testing.TB, l *link, log *fakeLog, v5 bool) *wire {
+func attach(t testing.TB, l *link, log *fakeLog, v5 bool) *line {
 	t.Helper()
 	ours, brokers := tcpPair(t)
-	w := &wire{conn: newConn(ours, l, v5), log: log, broker: brokers, control: make(chan []byte, 1000), ended: make(chan error, 1)}
+	w := &line{conn: newConn(ours, l, v5), log: log, broker: brokers, control: make(chan []byte, 1000), ended: make(chan error, 1)}
 	go func() {
 		p := make([]byte, 64<<10)
 		for {
@@ -86,7 +86,7 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 	return client, server
 }
 
-func (w *wire) connack(t testing.TB, v5, present bool) {
+func (w *line) connack(t testing.TB, v5, present bool) {
 	t.Helper()
 	frame := []byte{typeConnack << 4, 2, 0, 0}
 	if v5 {
@@ -101,14 +101,14 @@ func (w *wire) connack(t testing.TB, v5, present bool) {
 	}
 }
 
-func (w *wire) send(t testing.TB, p []byte) {
+func (w *line) send(t testing.TB, p []byte) {
 	t.Helper()
 	if _, err := w.broker.Write(p); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *wire) nextControl(t testing.TB) []byte {
+func (w *line) nextControl(t testing.TB) []byte {
 	t.Helper()
 	select {
 	case p := <-w.control:
@@ -123,7 +123,7 @@ func (w *wire) nextControl(t testing.TB) []byte {
 }
 
 // expect reads exactly what the client is to send.
-func (w *wire) expect(t testing.TB, want []byte) {
+func (w *line) expect(t testing.TB, want []byte) {
 	t.Helper()
 	got := make([]byte, len(want))
 	_ = w.broker.SetReadDeadline(time.Now().Add(patience))
@@ -142,7 +142,7 @@ func readFull(c net.Conn, p []byte) (n int, err error) {
 }
 
 // end waits for the connection's end and returns why.
-func (w *wire) end(t testing.TB) error {
+func (w *line) end(t testing.TB) error {
 	t.Helper()
 	select {
 	case err := <-w.ended:
