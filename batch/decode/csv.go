@@ -65,6 +65,7 @@ func (d *csvDecoder) Decode(_ string, payload []byte, emit func(any) error) erro
 		}
 	}
 	r.FieldsPerRecord = len(header)
+	bad := 0
 	for {
 		row, err := r.Read()
 		if err == io.EOF {
@@ -72,7 +73,14 @@ func (d *csvDecoder) Decode(_ string, payload []byte, emit func(any) error) erro
 		}
 		if errors.Is(err, csv.ErrFieldCount) {
 			line, _ := r.FieldPos(0)
-			return fmt.Errorf("payload is not CSV: line %d has %d fields, the header %d", line, len(row), len(header))
+			err = fmt.Errorf("payload is not CSV: line %d has %d fields, the header %d", line, len(row), len(header))
+			if bad++; bad == maxFailed {
+				return err
+			}
+			if err := emit(Failed{err}); err != nil {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("payload is not CSV: %w", err)

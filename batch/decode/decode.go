@@ -45,6 +45,10 @@ type Decoder interface {
 // others of its payload can.
 type Failed struct{ Err error }
 
+// maxFailed is how many lines of a payload may be none before all of it is
+// something else.
+const maxFailed = 1000
+
 // Bytes is a value without a text: a byte string of CBOR, the payload of raw.
 // A BLOB column stores it byte for byte, jq sees base64 (ForJQ), as does JSON.
 type Bytes []byte

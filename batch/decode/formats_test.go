@@ -124,7 +124,11 @@ func TestFormats(t *testing.T) {
 		{"influx", "m f=-1u", nil, `payload is not line protocol: line 1: field f: "-1u" is not an unsigned integer of 64 bits`},
 		{"influx", "m f=NaN", nil, `payload is not line protocol: line 1: field f: "NaN" is not a number, a boolean or a quoted string`},
 		{"influx", "m f=\"x", nil, "payload is not line protocol: line 1: field f: a string without its closing quote"},
-		{"influx", "m f=\"a\nb\"\nm", nil, "payload is not line protocol: line 3: the name of a field is missing"},
+		{"csv", "a,b\n1\n2,3", []any{Failed{errors.New("payload is not CSV: line 2 has 1 fields, the header 2")}, object{"a": 2, "b": 3}}, ""},
+		{"influx", "m f=1\nm f=NaN\nm f=2", []any{object{"measurement": "m", "tags": object{}, "fields": object{"f": 1.0}, "time": nil},
+			Failed{errors.New("payload is not line protocol: line 2: field f: \"NaN\" is not a number, a boolean or a quoted string")},
+			object{"measurement": "m", "tags": object{}, "fields": object{"f": 2.0}, "time": nil}}, ""},
+		{"influx", "m f=\"a\nb\" x", nil, "payload is not line protocol: line 2: \"x\" where the timestamp is expected"},
 		{"influx", "m f=1 soon", nil, `payload is not line protocol: line 1: "soon" where the timestamp is expected`},
 		{"influx", "m f=1 5 6", nil, "payload is not line protocol: line 1: something follows the timestamp"},
 	} {

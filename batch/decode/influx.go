@@ -23,10 +23,16 @@ func (influxDecoder) Decode(_ string, payload []byte, emit func(any) error) erro
 		return fmt.Errorf("payload is not line protocol: invalid UTF-8 at byte %d", invalidUTF8(payload))
 	}
 	s := influxScanner{s: string(payload), line: 1}
+	bad := 0
 	for s.nextLine() {
 		doc, err := s.point()
 		if err != nil {
-			return fmt.Errorf("payload is not line protocol: line %d: %w", s.line, err)
+			err = fmt.Errorf("payload is not line protocol: line %d: %w", s.line, err)
+			if bad++; bad == maxFailed {
+				return err
+			}
+			s.skipLine()
+			doc = Failed{err}
 		}
 		if err := emit(doc); err != nil {
 			return err
@@ -59,6 +65,13 @@ func (s *influxScanner) nextLine() bool {
 		}
 	}
 	return false
+}
+
+// skipLine goes to the end of the line.
+func (s *influxScanner) skipLine() {
+	for !s.atEnd() {
+		s.i++
+	}
 }
 
 // at reports whether c comes next, and takes it.

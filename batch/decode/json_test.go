@@ -35,12 +35,19 @@ func mustNew(t testing.TB, format string, o Options) Decoder {
 	return d
 }
 
-// all returns what a decoder emits.
+// all returns what a decoder emits, or why that is no document.
 func all(d Decoder, topic string, payload []byte) (docs []any, err error) {
+	var failed []error
 	err = d.Decode(topic, payload, func(doc any) error {
 		docs = append(docs, doc)
+		if f, ok := doc.(Failed); ok {
+			failed = append(failed, f.Err)
+		}
 		return nil
 	})
+	if err == nil && len(failed) > 0 && len(failed) == len(docs) {
+		return nil, failed[0]
+	}
 	return docs, err
 }
 
@@ -50,6 +57,9 @@ func same(a, b any) bool {
 	case float64:
 		b, ok := b.(float64)
 		return ok && (a == b || a != a && b != b)
+	case Failed:
+		b, ok := b.(Failed)
+		return ok && a.Err.Error() == b.Err.Error()
 	case Bytes:
 		b, ok := b.(Bytes)
 		return ok && bytes.Equal(a, b)

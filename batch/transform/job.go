@@ -97,6 +97,9 @@ func (j *job) each(doc any) error {
 		return err
 	}
 	if err != nil {
+		if j.lost.n == OutputLimit {
+			return fmt.Errorf("more than %d %s cannot be used: %w", OutputLimit, documentsOf(j.w.format()), err)
+		}
 		j.w.rows.Truncate(rows)
 		j.outputs = j.outputs[:outputs]
 		j.lose(n, err)

@@ -28,6 +28,9 @@ func TestExamplesOfDevices(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if _, ugly, _ := strings.Cut(string(text), "  # What "); strings.Count(ugly, "topic: ") < 3 {
+				t.Errorf("%d tests of what its devices send when something is wrong, want 3", strings.Count(ugly, "topic: "))
+			}
 			// An expectation that is another number than before does not hold.
 			numbers := regexp.MustCompile(`expect: \{\w+: \[\{.*?: (\d+)[^"\w]`).FindSubmatchIndex(text)
 			if numbers == nil {
