@@ -41,7 +41,7 @@ test: deps
 NPM_BROKERS := aedes@1.2.0 ws@8.23.0
 
 test-brokers:
-	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server chromium:chromium'
+	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server activemq:activemq /usr/share/java/mqtt-client.jar:libmqtt-client-java ejabberdctl:ejabberd chromium:chromium'
 	npm install --no-audit --no-fund --no-package-lock --silent --prefix bin/npm $(NPM_BROKERS)
 	$(GO) test -race -timeout $(TESTTIME) -parallel 16 -tags brokers ./internal/brokers -run '^Test(MoreBrokers|IdleMinute)$$' -count=1 \
 		-args -modules '$(CURDIR)/bin/npm/node_modules'

@@ -29,6 +29,8 @@ func moreRows() []row {
 	return []row{
 		{name: "aedes", version: "3.1.1", noEmptyLevel: true, noDup: true, start: func(t *testing.T) broker { return broker{url: startAedes(t, false)} }},
 		{name: "aedes, WebSocket", version: "3.1.1", noEmptyLevel: true, noDup: true, start: func(t *testing.T) broker { return broker{url: startAedes(t, true)} }},
+		{name: "ActiveMQ", version: "auto", start: startActiveMQ},
+		{name: "ejabberd", version: "5", start: startEjabberd},
 		{name: "RabbitMQ", version: "3.1.1", retainedExact: true, dollarInHash: true, start: startRabbitMQ},
 	}
 }
@@ -52,4 +54,22 @@ func startRabbitMQ(t *testing.T) broker {
 	}
 	t.Cleanup(p.Kill)
 	return broker{url: p.URL}
+}
+
+func startActiveMQ(t *testing.T) broker {
+	p, err := servers.StartActiveMQ(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return broker{url: p.URL}
+}
+
+func startEjabberd(t *testing.T) broker {
+	p, err := servers.StartEjabberd(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return broker{url: p.URL, user: "etl@localhost", pass: "any"}
 }

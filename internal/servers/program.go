@@ -124,8 +124,8 @@ func StartAedes(dir, modules string) (p *Program, webSocketURL string, err error
 // ErrNoRabbitMQ: there is no RabbitMQ on this machine.
 var ErrNoRabbitMQ = errors.New("RabbitMQ not found: apt-get install rabbitmq-server")
 
-// rabbitTime is how long RabbitMQ may take to start.
-const rabbitTime = 90 * time.Second
+// slowTime is how long a broker in Erlang or Java may take to start.
+const slowTime = 90 * time.Second
 
 // rabbitProgram is Debian's script that does not change the user.
 const rabbitProgram = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -163,7 +163,7 @@ func StartRabbitMQ(dir string) (*Program, error) {
 		"RABBITMQ_MNESIA_BASE="+dir, "RABBITMQ_LOG_BASE="+dir, "RABBITMQ_PID_FILE="+filepath.Join(dir, "pid"),
 		"RABBITMQ_DIST_PORT="+ports[2], "ERL_EPMD_PORT="+ports[3], "ERL_EPMD_ADDRESS=127.0.0.1",
 	)
-	p, err := start(cmd, addrs[0], filepath.Join(dir, "rabbitmq.log"), rabbitTime)
+	p, err := start(cmd, addrs[0], filepath.Join(dir, "rabbitmq.log"), slowTime)
 	if err != nil {
 		mapper.Kill()
 		return nil, err
