@@ -28,7 +28,7 @@ type destinationFlags struct {
 	creds         string
 	ca, cert, key string
 	clientID      string
-	version       string
+	version       versionFlag
 	qos           int
 	noRetain      bool
 
@@ -47,7 +47,7 @@ func (f *destinationFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.cert, "cert", "", "PEM file of the client certificate")
 	flags.StringVar(&f.key, "key", "", "PEM file of its key")
 	flags.StringVar(&f.clientID, "client-id", "", "MQTT client id (default: the broker gives one)")
-	flags.StringVar(&f.version, "mqtt-version", "5", "5 or 3.1.1, which has no properties")
+	addVersion(flags, &f.version)
 	flags.IntVar(&f.qos, "qos", -1, "MQTT QoS of every message (default: as recorded)")
 	flags.Lookup("qos").DefValue = "0" // or the help would name -1, too
 	flags.BoolVar(&f.noRetain, "no-retain", false, "never set RETAIN")
@@ -57,9 +57,6 @@ func (f *destinationFlags) add(cmd *cobra.Command) {
 func (f *destinationFlags) check() error {
 	if f.qos < -1 || f.qos > 2 {
 		return fmt.Errorf("--qos %d: must be 0, 1 or 2", f.qos)
-	}
-	if f.version != "5" && f.version != "3.1.1" {
-		return fmt.Errorf("--mqtt-version %s: must be 5 or 3.1.1", f.version)
 	}
 	if f.stream != "" && f.kind() != "nats" {
 		return fmt.Errorf("--stream needs --to nats://…, or nats+ws://… through WebSocket, not %s", secret.URL(f.to))
@@ -129,9 +126,13 @@ func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids
 	case f.kind() == "lines":
 		return replay.NewLines(std.out, confirmed), 0, nil
 	case f.kind() == "mqtt":
-		to, err := replay.OpenMQTT(ctx, replay.MQTTConfig{URL: f.to, ClientID: f.clientID, Old: f.version == "3.1.1",
+		to, err := replay.OpenMQTT(ctx, replay.MQTTConfig{URL: f.to, ClientID: f.clientID, Version: byte(f.version),
 			TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, QoS: f.qos, NoRetain: f.noRetain}, confirmed, refused, down)
-		return to, 0, err
+		if err != nil {
+			return nil, 0, err
+		}
+		f.version.spoken(std.err, to.Version(), ", which has no properties")
+		return to, 0, nil
 	case f.stream != "":
 		stream, found, err := replay.OpenJetStream(ctx, f.nats(ids), confirmed, refused, down)
 		return stream, found, f.explain(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"sync/atomic"
@@ -61,16 +62,8 @@ func (p *patientOf) login(ctx context.Context) bool {
 	}
 	p.url = u
 	began := time.Now()
-	versions := map[string][]byte{"5": {client.Version5}, "3.1.1": {client.Version311}}[p.source.Version]
-	if versions == nil {
-		versions = []byte{client.Version5, client.Version311}
-	}
-	for _, v := range versions {
-		p.conn, err = p.connect(ctx, v)
-		if r := (*client.Refusal)(nil); !errors.As(err, &r) || !r.Version() {
-			break
-		}
-	}
+	version, _ := client.ParseVersion(p.source.Version) // which the configuration has checked
+	p.conn, err = p.connect(ctx, version)
 	var r *client.Refusal
 	switch {
 	case errors.As(err, &r):
@@ -114,18 +107,11 @@ func (p *patientOf) connect(ctx context.Context, version byte) (*client.Client, 
 		}
 		o.Password = []byte(password)
 	}
-	if version == client.Version5 {
-		var props client.Properties
-		if err := props.Set(client.ForConnect, "receive-maximum", strconv.Itoa(s.ReceiveMaximum)); err != nil {
-			return nil, err
-		}
-		o.Properties = props
-	}
-	conn, err := d.Dial(ctx, p.url)
+	err := o.Properties.Set(client.ForConnect, "receive-maximum", strconv.Itoa(s.ReceiveMaximum))
 	if err != nil {
 		return nil, err
 	}
-	return client.Connect(ctx, conn, o)
+	return client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return d.Dial(ctx, p.url) }, o)
 }
 
 func (p *patientOf) receive(m *client.Received) error {

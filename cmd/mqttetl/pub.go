@@ -118,11 +118,12 @@ func (p *publisher) run(ctx context.Context) error {
 	}
 	// MQTT 3.1.1 has no receive maximum to go by, and Mosquitto with
 	// max_queued_messages 0 ends a connection that has more under way.
-	if p.qos == 2 && p.version == client.Version311 && !p.changed("max-inflight") {
-		p.window = 20
+	window311 := 0
+	if p.qos == 2 && !p.changed("max-inflight") {
+		window311 = 20
 	}
 	begun := time.Now()
-	c, err := p.connect(ctx, u, client.Options{Window: p.window, Acknowledged: p.acknowledged})
+	c, err := p.connect(ctx, u, client.Options{Window: p.window, Window311: window311, Acknowledged: p.acknowledged})
 	if err != nil {
 		return codeOf(err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
 	"github.com/mqttetl/mqttetl/internal/simulate"
@@ -27,7 +26,7 @@ var exampleScenario string
 // simulateFlags say what is sent where.
 type simulateFlags struct {
 	to, stream, subjectPrefix string
-	version                   string
+	version                   versionFlag
 	qos                       int
 	connections               int
 	creds, ca, cert, key      string
@@ -118,7 +117,7 @@ func (f *simulateFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.prefix, "prefix", "", "topic levels before every topic")
 	flags.IntVar(&f.qos, "qos", 1, "MQTT QoS")
 	flags.IntVar(&f.connections, "connections", 1, "MQTT connections; a device keeps to one")
-	flags.StringVar(&f.version, "mqtt-version", "5", "5 or 3.1.1")
+	addVersion(flags, &f.version)
 	flags.StringVar(&f.stream, "stream", "", "JetStream stream; created if absent")
 	flags.StringVar(&f.subjectPrefix, "subject-prefix", "mqtt", "first tokens of every NATS subject")
 	flags.StringVar(&f.creds, "creds", "", "NATS credentials file")
@@ -151,8 +150,6 @@ func (f *simulateFlags) mismatch(flags *pflag.FlagSet) error {
 		return fmt.Errorf("--qos %d: must be 0, 1 or 2", f.qos)
 	case f.connections < 1 || f.connections > 10000:
 		return fmt.Errorf("--connections must be from 1 to 10000, not %d", f.connections)
-	case f.version != "5" && f.version != "3.1.1":
-		return fmt.Errorf("--mqtt-version %s: must be 5 or 3.1.1", f.version)
 	case f.duration < 0:
 		return fmt.Errorf("--duration must not be negative, it is %v", f.duration)
 	case (f.cert == "") != (f.key == ""):
@@ -226,7 +223,7 @@ func (f *simulateFlags) check(cmd *cobra.Command) (*simulate.Scenario, error) {
 }
 
 // open connects to the target.
-func (f *simulateFlags) open(ctx context.Context) (simulate.Target, error) {
+func (f *simulateFlags) open(ctx context.Context, std streams) (simulate.Target, error) {
 	if err := readable(f.creds, f.ca, f.cert, f.key); err != nil {
 		return nil, err
 	}
@@ -242,16 +239,14 @@ func (f *simulateFlags) open(ctx context.Context) (simulate.Target, error) {
 	var id [4]byte
 	rand.Read(id[:])
 	cfg := simulate.MQTTConfig{
-		URL: f.to, ClientID: fmt.Sprintf("mqttetl-sim-%x", id), Version: client.Version5, QoS: byte(f.qos), Connections: f.connections,
+		URL: f.to, ClientID: fmt.Sprintf("mqttetl-sim-%x", id), Version: byte(f.version), QoS: byte(f.qos), Connections: f.connections,
 		TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key},
-	}
-	if f.version == "3.1.1" {
-		cfg.Version = client.Version311
 	}
 	t, err := simulate.OpenMQTT(ctx, cfg)
 	if err != nil {
 		return nil, codeOf(err)
 	}
+	f.version.spoken(std.err, t.Version(), "")
 	return t, nil
 }
 
@@ -259,7 +254,7 @@ func (f *simulateFlags) open(ctx context.Context) (simulate.Target, error) {
 const late = 250 * time.Millisecond
 
 func runSimulate(ctx context.Context, f *simulateFlags, s *simulate.Scenario, std streams) error {
-	t, err := f.open(ctx)
+	t, err := f.open(ctx, std)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ type tool struct {
 	keep               bool // a session that outlives the connection
 	keepalive          int
 	expiry             string
-	version            versionValue
+	version            versionFlag
 	properties         map[string]*client.Properties
 	willTopic          string
 	willPayload        string
@@ -81,7 +81,8 @@ func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.StringVarP(&t.password, "pw", "P", "", "password")
 	f.StringVarP(&t.id, "id", "i", "", "client id (default mqttetl- and random letters)")
 	f.StringVarP(&t.idPrefix, "id-prefix", "I", "", "client id: this and the process id")
-	f.VarP(&t.version, "protocol-version", "V", "MQTT version: 5, 311, mqttv5, mqttv311")
+	t.version = client.Version311
+	addVersion(f, &t.version)
 	f.BoolVarP(&t.keep, "disable-clean-session", "c", false, "keep the session when the connection ends; needs -i")
 	f.StringVarP(&t.expiry, "session-expiry-interval", "x", "", "seconds that the session outlives the connection, -1 or ∞ for ever (MQTT 5)")
 	f.IntVarP(&t.keepalive, "keepalive", "k", 60, "seconds between pings, 5 to 65535, 0 for none")
@@ -124,41 +125,14 @@ func alias(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		name = "id"
 	case "password":
 		name = "pw"
-	case "mqtt-version":
-		name = "protocol-version"
+	case "protocol-version":
+		name = "mqtt-version"
 	case "alpn":
 		name = "tls-alpn"
 	case "path":
 		name = "ws-path"
 	}
 	return pflag.NormalizedName(name)
-}
-
-// versionValue is the version of MQTT, 0 if it was not chosen.
-type versionValue byte
-
-func (v *versionValue) String() string {
-	switch *v {
-	case client.Version5:
-		return "5"
-	case client.Version311:
-		return "311"
-	}
-	return ""
-}
-
-func (v *versionValue) Type() string { return "version" }
-
-func (v *versionValue) Set(s string) error {
-	switch strings.TrimPrefix(s, "mqttv") {
-	case "5", "5.0":
-		*v = client.Version5
-	case "311", "3.1.1":
-		*v = client.Version311
-	default:
-		return errors.New("must be one of 5, 311, mqttv5, mqttv311")
-	}
-	return nil
 }
 
 // propertyValue collects -D; its one argument is the arguments that join put
@@ -191,13 +165,10 @@ func (t *tool) changed(name string) bool { return t.cmd.Flags().Changed(name) }
 
 // check finds what cannot be, once all options are there, and completes them.
 func (t *tool) check() error {
-	if t.version == 0 {
-		t.version = client.Version311
-		if t.changed("property") || t.expiry != "" {
-			t.version = client.Version5
-		}
+	if (!t.changed("mqtt-version") || t.version == client.VersionAuto) && (t.changed("property") || t.expiry != "") {
+		t.version = client.Version5 // which alone has them
 	}
-	v5 := t.version == client.Version5
+	v5 := t.version != client.Version311
 	for _, c := range []struct {
 		bad  bool
 		text string
@@ -264,7 +235,7 @@ func (t *tool) checkSession() error {
 	}
 	expiry := t.expiry
 	switch {
-	case expiry == "∞" || expiry == "-1", expiry == "" && t.keep && t.version == client.Version5:
+	case expiry == "∞" || expiry == "-1", expiry == "" && t.keep && t.version != client.Version311:
 		expiry = "4294967295"
 	}
 	if expiry != "" {
@@ -352,11 +323,11 @@ func (t *tool) connect(ctx context.Context, u *url.URL, o client.Options) (*clie
 	if t.debug {
 		o.Debug = func(line string) { fmt.Fprintf(t.std.err, "Client %s %s\n", t.id, line) }
 	}
-	conn, err := t.dialer.Dial(ctx, u)
-	if err != nil {
-		return nil, err
+	c, err := client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return t.dialer.Dial(ctx, u) }, o)
+	if err == nil && !t.quiet {
+		t.version.spoken(t.std.err, c.Version(), "")
 	}
-	return client.Connect(context.WithoutCancel(ctx), conn, o)
+	return c, err
 }
 
 // say tells something that is no data, unless --quiet forbids it.

@@ -23,7 +23,7 @@ func TestToolUsage(t *testing.T) {
 		"pub -m x":                                 "where to?",
 		"pub -t a -m x -n":                         "exclude one another",
 		"pub -t a -m x -q 3":                       "QoS is 0, 1 or 2",
-		"pub -t a -m x -V 4":                       "must be one of 5, 311",
+		"pub -t a -m x -V 4":                       "must be auto, 5 or 3.1.1",
 		"pub -t a -m x extra":                      `unexpected argument "extra"`,
 		"pub -t a -m x -D publish content-type":    "want packet, name and value",
 		"pub -t a -m x -D publish nonsense x":      `publish has no property "nonsense"`,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 type MQTTConfig struct {
 	URL      string // mqtt://host[:1883], mqtts://host[:8883], ws://host[:80]/path or wss://host[:443]/path; user and password may stand in it
 	ClientID string // "": the broker, or for 3.1.1 nobody, gives one
-	Old      bool   // speak MQTT 3.1.1, which has no properties
+	Version  byte   // 5, or 4 for MQTT 3.1.1, which has no properties; 0: 5, and 3.1.1 where the broker does not speak it
 	TLS      dial.TLS
 	QoS      int  // 0 to 2; negative: as recorded
 	NoRetain bool // never set RETAIN; otherwise as recorded
@@ -37,6 +38,7 @@ const (
 // connection of the recording.
 type MQTT struct {
 	cfg       MQTTConfig
+	old       bool // MQTT 3.1.1 is spoken
 	conn      net.Conn
 	in        *bufio.Reader
 	confirmed Confirm
@@ -78,18 +80,18 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 	if err != nil {
 		return nil, err
 	}
-	d := dial.Dialer{TLS: cfg.TLS}
-	conn, err := d.Dial(ctx, u)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", u.Redacted(), err)
-	}
 	m := &MQTT{
-		cfg: cfg, conn: conn, confirmed: confirmed, refused: refused, down: down,
-		in: bufio.NewReaderSize(conn, 16<<10), out: bufio.NewWriterSize(conn, 64<<10),
-		heard: time.Now(), changed: make(chan struct{}, 1), closed: make(chan struct{}),
+		cfg: cfg, old: cfg.Version == version311, confirmed: confirmed, refused: refused, down: down,
+		changed: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
-	if err := m.login(u); err != nil {
-		conn.Close()
+	err = m.connect(ctx, u)
+	if first := err; cfg.Version == 0 && notVersion5(err) {
+		m.old = true
+		if err = m.connect(ctx, u); errors.As(first, new(unanswered)) && errors.As(err, new(unanswered)) {
+			err = mqttetl.WithHint(fmt.Errorf("as MQTT 5 and as 3.1.1: %w", err), dial.Silent)
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	m.reading.Go(m.receive)
@@ -97,21 +99,52 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 	return m, nil
 }
 
+// Version is the version of MQTT that is spoken: 5, or 4 for 3.1.1.
+func (m *MQTT) Version() byte {
+	if m.old {
+		return version311
+	}
+	return version5
+}
+
+// connect opens the stream and logs in. The end of ctx ends both.
+func (m *MQTT) connect(ctx context.Context, u *url.URL) error {
+	d := dial.Dialer{TLS: m.cfg.TLS}
+	conn, err := d.Dial(ctx, u)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", u.Redacted(), err)
+	}
+	m.conn, m.heard = conn, time.Now()
+	m.in, m.out = bufio.NewReaderSize(conn, 16<<10), bufio.NewWriterSize(conn, 64<<10)
+	unhook := context.AfterFunc(ctx, func() { conn.Close() })
+	err = m.login(u)
+	if !unhook() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		conn.Close()
+	}
+	return err
+}
+
 // login sends CONNECT and reads CONNACK.
 func (m *MQTT) login(u *url.URL) error {
 	password, _ := u.User.Password()
-	packet := appendConnect(nil, m.cfg.Old, m.cfg.ClientID, u.User.Username(), password)
+	packet := appendConnect(nil, m.old, m.cfg.ClientID, u.User.Username(), password)
 	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
 	defer m.conn.SetDeadline(time.Time{})
 	if _, err := m.conn.Write(packet); err != nil {
-		return unavailable("connect to "+u.Redacted(), err)
+		return unanswered{unavailable("connect to "+u.Redacted(), err)}
 	}
 	body, err := m.readConnack()
 	if err == nil {
-		m.limits, err = parseConnack(body, m.cfg.Old)
+		m.limits, err = parseConnack(body, m.old)
 	}
 	if errors.Is(err, ErrLogin) {
 		return mqttetl.WithHint(fmt.Errorf("connect to %s: %w", u.Redacted(), err), loginHint(u))
+	}
+	if errors.Is(err, errVersion) {
+		return mqttetl.WithHint(unavailable("connect to "+u.Redacted(), err), "--mqtt-version auto takes the one that the broker speaks")
 	}
 	if err != nil {
 		return unavailable("connect to "+u.Redacted(), err)
@@ -119,12 +152,26 @@ func (m *MQTT) login(u *url.URL) error {
 	return nil
 }
 
+// unanswered is an error before the broker has answered CONNECT.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// notVersion5 says of an error of connect that 3.1.1 is to be tried: the broker
+// refuses MQTT 5 or, as old ones do, closes the connection or does not answer.
+func notVersion5(err error) bool {
+	return errors.Is(err, errVersion) || errors.As(err, new(unanswered))
+}
+
 // readConnack reads the first packet. What is no CONNACK is told by its first
 // byte: a server that is no broker may send no whole packet.
 func (m *MQTT) readConnack() (body []byte, err error) {
 	first, err := m.in.Peek(1)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("no answer within %v", mqttTimeout)
+	}
 	if err != nil {
-		return nil, err
+		return nil, unanswered{err}
 	}
 	if kind := first[0] >> 4; kind != packetConnack {
 		err = fmt.Errorf("packet type %d where CONNACK is expected", kind)
@@ -154,7 +201,7 @@ func (m *MQTT) Send(ctx context.Context, r *mqttetl.Record) error {
 	}
 	qos = min(qos, m.limits.maxQoS)
 	p := publish{topic: r.Topic, payload: r.Payload, qos: qos, retain: r.Flags.Retain() && !m.cfg.NoRetain}
-	if !m.cfg.Old {
+	if !m.old {
 		p.properties = publishable(r.Properties)
 	}
 	if err := p.check(m.limits); err != nil {
@@ -166,7 +213,7 @@ func (m *MQTT) Send(ctx context.Context, r *mqttetl.Record) error {
 	m.wmu.Lock()
 	defer m.wmu.Unlock()
 	m.conn.SetWriteDeadline(time.Now().Add(mqttTimeout))
-	if err := p.write(m.out, m.cfg.Old); err != nil {
+	if err := p.write(m.out, m.old); err != nil {
 		return unavailable("publish", err)
 	}
 	return nil

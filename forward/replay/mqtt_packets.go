@@ -29,6 +29,15 @@ const (
 // ErrLogin: the broker does not let us in.
 var ErrLogin = errors.New("login refused")
 
+// errVersion: the broker does not speak this version of MQTT.
+var errVersion = errors.New("the broker does not speak this version of MQTT")
+
+// Protocol levels in CONNECT (MQTT 5 §3.1.2.2).
+const (
+	version311 = 4
+	version5   = 5
+)
+
 // maxAnswer bounds what a broker may send to a client that subscribes to nothing.
 const maxAnswer = 1 << 20
 
@@ -61,9 +70,9 @@ func readPacket(r *bufio.Reader) (first byte, body []byte, err error) {
 
 // appendConnect appends CONNECT: a clean start, no will (MQTT 5 §3.1, 3.1.1 §3.1).
 func appendConnect(dst []byte, old bool, clientID, user, password string) []byte {
-	version, flags := byte(5), byte(2)
+	version, flags := byte(version5), byte(2)
 	if old {
-		version = 4
+		version = version311
 	}
 	if user != "" {
 		flags |= 0x80
@@ -121,6 +130,9 @@ func parseConnack(p []byte, old bool) (c connack, err error) {
 // refusedLogin is the error of a return code other than 0.
 func refusedLogin(code byte, old bool) error {
 	text := reason(code)
+	if code == 1 || code == 0x84 { // 1 is of 3.1.1, in which one that does not know MQTT 5 answers
+		return fmt.Errorf("%w: return code %#x", errVersion, code)
+	}
 	if old {
 		text = fmt.Sprintf("return code %d", code)
 		if code == 4 || code == 5 {

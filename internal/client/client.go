@@ -32,6 +32,7 @@ type Options struct {
 	Will       *Message
 	Goodbye    Properties // of DISCONNECT
 	Window     int        // unacknowledged messages to publish at once; 0: DefaultWindow
+	Window311  int        // the same where 3.1.1 is spoken; 0: Window
 
 	// Receive gets every message, on the goroutine that reads; the slices are
 	// valid during the call. A message is acknowledged some time after the call.
@@ -103,6 +104,9 @@ type Client struct {
 // Connect logs in over conn, which it owns from then on. A refusal is an error
 // with a *Refusal in its chain. The connection ends when ctx does.
 func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
+	if o.Version == Version311 && o.Window311 > 0 {
+		o.Window = o.Window311
+	}
 	if o.Window <= 0 {
 		o.Window = DefaultWindow
 	}
@@ -134,14 +138,17 @@ func (c *Client) handshake() error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(connackTime))
 	c.debug("sending CONNECT (v%d, clean %v, keepalive %d, id %q)", c.o.Version, c.o.CleanStart, c.o.KeepAlive, c.o.ClientID)
 	if _, err := c.conn.Write(c.o.connect()); err != nil {
-		return lost(err)
+		return unanswered{lost(err)}
 	}
 	first, body, err := c.packet()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("no CONNACK within %v: %w", connackTime, mqttetl.ErrUnavailable)
+		return unanswered{fmt.Errorf("no CONNACK within %v: %w", connackTime, mqttetl.ErrUnavailable)}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errNotMQTT) {
+		return lost(err) // it was an answer, of whatever kind
 	}
 	if err != nil {
-		return lost(err)
+		return unanswered{lost(err)}
 	}
 	if first>>4 != typeConnack || len(body) < 2 {
 		return fmt.Errorf("the answer to CONNECT is not a CONNACK (0x%02x): %w", first, errNotMQTT)

@@ -55,7 +55,7 @@ func (r *Refusal) hint() error {
 	case r.Login():
 		return mqttetl.WithHint(r, "check user name, password and client certificate, and the broker's access rules")
 	case r.Version():
-		return mqttetl.WithHint(r, "-V 311 or -V 5 chooses another version of MQTT")
+		return mqttetl.WithHint(r, "-V auto takes the version that the broker speaks")
 	case r.TakenOver():
 		return mqttetl.WithHint(r, "every client of a broker needs a client id of its own; -i sets it")
 	}

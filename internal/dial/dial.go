@@ -74,6 +74,9 @@ func NoBroker(first byte) string {
 	return who
 }
 
+// Silent is the hint about a peer that answers CONNECT of no version of MQTT.
+const Silent = "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
+
 // Secure says of a URL's scheme that the stream is encrypted.
 func Secure(scheme string) bool {
 	switch scheme {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 
@@ -17,7 +18,7 @@ import (
 type MQTTConfig struct {
 	URL         string // mqtt, mqtts, ws or wss; user and password may stand in it
 	ClientID    string // of the first connection; further ones append "-2", "-3", …
-	Version     byte   // client.Version5 or client.Version311
+	Version     byte   // client.Version5, client.Version311 or client.VersionAuto
 	QoS         byte
 	Connections int // 1 or more; a device keeps to one
 	TLS         dial.TLS
@@ -49,9 +50,14 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig) (*MQTT, error) {
 	t := &MQTT{
 		qos: cfg.QoS, clients: make([]*client.Client, cfg.Connections), dirty: make([]bool, cfg.Connections), done: make(chan struct{}),
 	}
+	var err error
+	if t.clients[0], err = t.connect(ctx, cfg, 0); err != nil {
+		return nil, err
+	}
+	cfg.Version = t.clients[0].Version() // what has been found out holds for all
 	group, dialing := errgroup.WithContext(ctx)
 	group.SetLimit(16)
-	for i := range t.clients {
+	for i := 1; i < len(t.clients); i++ {
 		group.Go(func() (err error) {
 			t.clients[i], err = t.connect(dialing, cfg, i)
 			return err
@@ -70,13 +76,9 @@ func (t *MQTT) connect(ctx context.Context, cfg MQTTConfig, i int) (*client.Clie
 		return nil, err
 	}
 	d := dial.Dialer{TLS: cfg.TLS}
-	conn, err := d.Dial(ctx, u)
-	if err != nil {
-		return nil, err
-	}
 	o := client.Options{Version: cfg.Version, ClientID: cfg.ClientID, CleanStart: true, KeepAlive: 30, Acknowledged: t.acknowledged}
-	if cfg.QoS == 2 && cfg.Version == client.Version311 {
-		o.Window = oldWindow
+	if cfg.QoS == 2 {
+		o.Window311 = oldWindow
 	}
 	if i > 0 {
 		o.ClientID = fmt.Sprintf("%s-%d", cfg.ClientID, i+1)
@@ -85,7 +87,7 @@ func (t *MQTT) connect(ctx context.Context, cfg MQTTConfig, i int) (*client.Clie
 		password, _ := u.User.Password()
 		o.Password = []byte(password)
 	}
-	c, err := client.Connect(context.WithoutCancel(ctx), conn, o)
+	c, err := client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return d.Dial(ctx, u) }, o)
 	if err != nil {
 		return nil, fmt.Errorf("broker %s: %w", u.Redacted(), err)
 	}
@@ -114,6 +116,9 @@ func (t *MQTT) fail(err error) {
 		close(t.done)
 	}
 }
+
+// Version is the version of MQTT that is spoken.
+func (t *MQTT) Version() byte { return t.clients[0].Version() }
 
 // Publish sends m on the connection of its device.
 func (t *MQTT) Publish(_ context.Context, m *Message) error {

@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
+)
+
+// VersionAuto is MQTT 5, or 3.1.1 with a broker that refuses MQTT 5, closes the
+// connection at its CONNECT, or does not answer it.
+const VersionAuto = 0
+
+// Versions are the versions of MQTT as every command takes them.
+const Versions = "auto, 5 or 3.1.1"
+
+// ParseVersion reads a version of MQTT: one of Versions, or as mosquitto_pub
+// writes it: mqttv5, mqttv311, 311.
+func ParseVersion(text string) (byte, error) {
+	switch text {
+	case "auto":
+		return VersionAuto, nil
+	case "5", "5.0", "mqttv5":
+		return Version5, nil
+	case "3.1.1", "311", "mqttv311":
+		return Version311, nil
+	}
+	return 0, errors.New("must be " + Versions)
+}
+
+// unanswered is an error before the broker has answered CONNECT.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// Unanswered says of an error of Connect that the broker has closed the
+// connection, or kept silent, instead of answering CONNECT.
+func Unanswered(err error) bool { return errors.As(err, new(unanswered)) }
+
+// ConnectAuto opens a stream and logs in over it. Where o.Version is VersionAuto
+// it tries MQTT 5 and then, over another stream, 3.1.1. The end of ctx ends the
+// attempt, not the connection.
+func ConnectAuto(ctx context.Context, open func(context.Context) (net.Conn, error), o Options) (*Client, error) {
+	connect := func(version byte) (*Client, error) {
+		o.Version = version
+		return connectWithin(ctx, open, o)
+	}
+	if o.Version != VersionAuto {
+		return connect(o.Version)
+	}
+	c, err := connect(Version5)
+	if err == nil || !NotVersion5(err) {
+		return c, err
+	}
+	c, err311 := connect(Version311)
+	if Unanswered(err) && Unanswered(err311) {
+		return nil, mqttetl.WithHint(fmt.Errorf("MQTT 5: %w; MQTT 3.1.1: %w", err, err311), dial.Silent)
+	}
+	return c, err311
+}
+
+// connectWithin is Connect over a new stream, as long as ctx lasts.
+func connectWithin(ctx context.Context, open func(context.Context) (net.Conn, error), o Options) (*Client, error) {
+	conn, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	unhook := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	c, err := Connect(context.WithoutCancel(ctx), conn, o)
+	if unhook() {
+		return c, err
+	}
+	if c != nil {
+		c.Close()
+	}
+	return nil, context.Cause(ctx)
+}
+
+// NotVersion5 says of an error of Connect with MQTT 5 that 3.1.1 is to be tried:
+// the broker refuses this version or, as old ones do, does not answer.
+func NotVersion5(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r) && r.Version() || Unanswered(err)
+}
