@@ -15,7 +15,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -167,6 +170,11 @@ func final(err error) bool {
 // session is one use of the archive, from opening it to its first failure or
 // the end of ctx.
 func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error) {
+	if _, err := os.Stat(filepath.Dir(b.Path)); b.used && errors.Is(err, fs.ErrNotExist) {
+		// Moved, rather: a new archive in its place would have a gap, and keep it from being moved back.
+		return mqttetl.WithHint(fmt.Errorf("archive %s: %w: its directory is missing", b.Path, mqttetl.ErrUnavailable),
+			"move it back; for a new archive, make the directory")
+	}
 	a, err := archive.OpenWith(b.Path, b.LogID, b.options())
 	if err != nil {
 		return err
@@ -264,7 +272,8 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 		if trickling {
 			backoff.Pause(ctx, min(left, gathering)) // nothing is committed before due anyway
 		}
-		if records, err = b.next(ctx, time.Until(due), b.Count-rows); err != nil {
+		records, err = b.next(ctx, time.Until(due), b.Count-rows)
+		if err != nil && !errors.Is(err, mqttetl.ErrClosed) { // the last records of a log that has ended are committed
 			return nil, err
 		}
 	}

@@ -62,7 +62,7 @@ func (d *delivery) done(_ mqttetl.Seq, err error) {
 	c, cost := d.conn, d.cost
 	if err != nil {
 		c.link.logFailed(err)
-		c.fail(err)
+		c.fail(logError{err})
 	} else if c.acks.add(d.acks, d.came); !d.More && !c.ackNow() {
 		c.acks.wake()
 	}

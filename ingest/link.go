@@ -127,7 +127,13 @@ func planeOf(v5 bool) plane {
 
 // logFailed ends the link: the log will not take what it was given. It may be
 // called from the goroutine that commits.
+// It is no news of the connection: Run returns it.
 func (l *link) logFailed(err error) { l.stop(fmt.Errorf("log: %w", err)) }
+
+// logError is an error of the log that ended a connection.
+type logError struct{ error }
+
+func (e logError) Unwrap() error { return e.error }
 
 func (l *link) current() *conn {
 	l.mu.Lock()

@@ -54,7 +54,7 @@ func (l *link) failed(err error) {
 // tell notes that a connection has ended or could not be made, and logs it
 // when it is news or a while ago.
 func (l *link) tell(err error) {
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+	if _, ours := errors.AsType[logError](err); ours || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
 		l.mu.Lock()
 		l.failures++
 		l.slowly = false

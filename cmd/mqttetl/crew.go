@@ -15,6 +15,8 @@ type crew struct {
 	leave context.CancelFunc
 	group errgroup.Group
 	fail  context.CancelCauseFunc
+
+	patience time.Duration // stop waits so long for the actors to end by themselves
 }
 
 // newCrew has the values of ctx and not its end: a crew stops in its turn.
@@ -36,7 +38,8 @@ func (c *crew) start(actor func(context.Context) error) {
 
 // stop ends the actors, waits until they have ended, and returns the first error.
 func (c *crew) stop() error {
-	c.leave()
+	defer time.AfterFunc(c.patience, c.leave).Stop()
+	defer c.leave()
 	return c.group.Wait()
 }
 
@@ -56,6 +59,10 @@ func (p *pipeline) startStores(ctx context.Context, fail context.CancelCauseFunc
 	}
 	return log, consumers
 }
+
+// lastReading is how long the consumers may take to read the rest of a log whose
+// files have gone: what was acknowledged may have no other copy.
+const lastReading = 500 * time.Millisecond
 
 // stopTime is how long the actors may take to stop. Nothing is lost by not
 // waiting, so an actor that hangs in a system call is not waited for.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,6 +39,7 @@ type pipeline struct {
 	sources   []*ingest.Source
 	births    []mqttetl.Record // for mapped
 
+	ends       atomic.Bool // it has been asked to stop, or a part has failed
 	pulse      pulse
 	mu         sync.Mutex
 	subscribed map[string]bool // sources that have been subscribed once
@@ -220,6 +222,9 @@ func (p *pipeline) notReady() (reasons []string) {
 			what += ": " + why
 		}
 		reasons = append(reasons, what)
+	}
+	if p.ends.Load() {
+		add("stopping", "")
 	}
 	for _, source := range p.sources {
 		if v := source.Stats(); !v.Subscribed {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
 func newRun(std streams) *cobra.Command {
@@ -24,8 +25,12 @@ and from there into the archive and the stream. It goes on until SIGTERM or
 SIGINT, which end it within a second; a second signal kills it. Nothing is lost
 by killing it at any moment.
 
+It ends by itself, within a second, when the files of its log are deleted or
+moved away: it acknowledges nothing into files that have no name.
+
 Exit codes: 0 stopped by a signal, 65 damaged log or stores that do not belong
-together, 74 a file, directory or port that cannot be used, 78 bad configuration.`,
+together, 74 a file, directory or port that cannot be used, or a log that has
+gone, 78 bad configuration.`,
 		Example: `  mqttetl run
   mqttetl run -c mqttetl.yaml --log-level debug
   mqttetl run -c mqttetl.yaml --log-format json 2>> mqttetl.log`,
@@ -86,6 +91,10 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prome
 		sources.start(s.Run)
 	}
 	<-running.Done()
+	p.ends.Store(true)
+	if errors.Is(context.Cause(running), wal.ErrGone) {
+		consumers.patience = lastReading
+	}
 	err := p.stop(reporters, sources, consumers, log)
 	if ctx.Err() == nil {
 		return context.Cause(running)

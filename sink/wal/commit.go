@@ -55,8 +55,14 @@ func (l *Log) run(ctx context.Context) error {
 	armed := false
 	readers := time.NewTicker(readerCheck)
 	defer readers.Stop()
+	look := time.NewTicker(lookIdle)
+	defer look.Stop()
 	for {
 		select {
+		case <-look.C:
+			if err := l.at.check(); err != nil {
+				return err
+			}
 		case <-readers.C:
 			l.forgetDeadReaders()
 		case <-ctx.Done():
@@ -124,6 +130,9 @@ func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) error 
 func (l *Log) attempt(group []*mqttetl.Batch) error {
 	l.committing.Store(time.Now().UnixNano()) // reserving can hang on a sick drive too
 	defer l.committing.Store(0)
+	if err := l.at.check(); err != nil {
+		return err
+	}
 	t := &transaction{log: l, runs: runs(group), group: group}
 	for i := range t.runs {
 		t.bytes += int64(t.runs[i].size)
@@ -143,6 +152,9 @@ func (l *Log) attempt(group []*mqttetl.Batch) error {
 		}
 	}
 	err := l.commit(t)
+	if errors.Is(err, ErrGone) {
+		return err
+	}
 	if err != nil && l.lacksRoom(err, noRoom != nil, t.bytes) {
 		return &fullError{fmt.Errorf("disk of %s: %w", l.dir, err)}
 	}
@@ -185,6 +197,9 @@ func (l *Log) commit(t *transaction) error {
 	begin := time.Now()
 	l.txn.Lock()
 	err := l.update(t.write)
+	if err == nil {
+		err = l.at.check()
+	}
 	if err == nil {
 		l.takeOver(t)
 	}

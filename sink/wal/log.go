@@ -53,6 +53,7 @@ type Log struct {
 	env  *lmdb.Env
 	dbs  dbs
 	room *room
+	at   *place
 
 	update func(lmdb.TxnOp) error // env.Update, but for tests of what a failing one does
 
@@ -167,7 +168,10 @@ func (l *Log) openFile() error {
 		return fmt.Errorf("open log %s: %w", l.dir, driveError{err})
 	}
 	l.update = l.env.Update
-	l.room, err = newRoom(l.env)
+	if l.room, err = newRoom(l.env); err != nil {
+		return err
+	}
+	l.at, err = newPlace(l.dir, l.room.fd)
 	return err
 }
 

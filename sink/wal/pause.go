@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -34,8 +35,24 @@ func (l *Log) pause(why *fullError) {
 	l.state.Unlock()
 	if first {
 		l.metrics.Paused.Set(1)
-		l.log.Warn("log is full: nothing is acknowledged until there is room", "reason", why.why)
+		l.log.Warn("log is full: nothing is acknowledged until there is room", "reason", why.why, "waits_for", l.slowest())
 	}
+}
+
+// slowest are the consumers that the log cannot be trimmed past, separated by blanks.
+func (l *Log) slowest() string {
+	var names []string
+	least := ^mqttetl.Seq(0)
+	for _, c := range l.consumers {
+		at := c.position()
+		if at < least {
+			least, names = at, nil
+		}
+		if at == least {
+			names = append(names, c.name)
+		}
+	}
+	return strings.Join(names, " ")
 }
 
 func (l *Log) resume() {
