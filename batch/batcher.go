@@ -75,6 +75,10 @@ type Config struct {
 	Readings bool           // every number of every message becomes a row of readings
 	Latest   bool           // the last message of each topic stands in latest
 
+	// Unborn is told which Sparkplug nodes have no birth. It does not wait, and
+	// may be told of one many times. nil: nobody is told.
+	Unborn func([]transform.Unborn)
+
 	Logger  *slog.Logger // nil: discard
 	Metrics *Metrics     // nil: not registered
 }

@@ -68,6 +68,9 @@ func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, rec
 	if err := a.Append(records[:n]); err != nil {
 		return 0, err
 	}
+	if b.Unborn != nil && len(r.Unborn) > 0 {
+		b.Unborn(r.Unborn)
+	}
 	return n, r.insert(a)
 }
 

@@ -10,6 +10,10 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 // ends are the ends of each data type of Sparkplug 3.0, 6.4.16: the field of
@@ -146,6 +150,23 @@ func TestSparkplugOneBadMetric(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestSparkplugRebirth: the command is what protobuf reads as one.
+func TestSparkplugRebirth(t *testing.T) {
+	d := payloadType(t)
+	got := dynamicpb.NewMessage(d)
+	if err := proto.Unmarshal(Rebirth(time.UnixMilli(1767642776123)), got); err != nil {
+		t.Fatal(err)
+	}
+	want := build(t, d, object{"timestamp": uint64(1767642776123), "metrics": []any{object{
+		"name": "Node Control/Rebirth", "timestamp": uint64(1767642776123), "datatype": uint32(11), "boolean_value": true}}})
+	if !proto.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if topic := RebirthTopic("g", "n"); topic != "spBv1.0/g/NCMD/n" {
+		t.Errorf("topic %s", topic)
 	}
 }
 

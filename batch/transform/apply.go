@@ -38,6 +38,7 @@ type Applier struct {
 	Objects  []Object
 	Readings []mqttetl.Reading
 	Failures []Failure
+	Unborn   []Unborn
 
 	set    *Set
 	o      Options
@@ -49,6 +50,13 @@ type Applier struct {
 	only   *Part // during ApplyPart
 	walk   walker
 	job    job
+}
+
+// Unborn is an edge node of Sparkplug whose birth a route with Rebirth is missing.
+type Unborn struct {
+	Source, Group, Node string
+	Time                int64 // of the message that says so
+	Every               time.Duration
 }
 
 // Object is one to be published.
@@ -203,7 +211,7 @@ func (a *Applier) Reset() {
 	}
 	clear(a.Objects)
 	clear(a.Failures)
-	a.Objects, a.Readings, a.Failures = a.Objects[:0], a.Readings[:0], a.Failures[:0]
+	a.Objects, a.Readings, a.Failures, a.Unborn = a.Objects[:0], a.Readings[:0], a.Failures[:0], a.Unborn[:0]
 	a.walk.reset()
 	a.load = 0
 }
@@ -352,6 +360,9 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	if err != nil {
 		w.stats.Errors++
 		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull, part})
+		if u, ok := errors.AsType[*decode.UnbornError](err); ok && w.Rebirth > 0 {
+			a.Unborn = append(a.Unborn, Unborn{rec.Source, u.Group, u.Node, rec.Time, w.Rebirth})
+		}
 	}
 }
 

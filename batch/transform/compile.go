@@ -205,6 +205,7 @@ func (r *route) checkDecoder() (problems []Problem) {
 	}{
 		{"descriptor", r.Descriptor != "", protobuf, "protobuf"}, {"message", r.Message != "", protobuf, "protobuf"},
 		{"header", len(r.Header) > 0, csv, "csv"}, {"comma", r.Comma != "", csv, "csv"},
+		{"rebirth", r.Rebirth != 0, r.Decode == "sparkplug_b", "sparkplug_b"},
 	} {
 		if o.set && !o.fit {
 			add(o.key, o.key+" has no meaning without decode: "+o.of)

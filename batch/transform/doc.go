@@ -30,7 +30,11 @@
 // receipt of the message counts.
 package transform
 
-import "github.com/mqttetl/mqttetl"
+import (
+	"time"
+
+	"github.com/mqttetl/mqttetl"
+)
 
 // Route says which messages become what.
 type Route struct {
@@ -52,6 +56,9 @@ type Route struct {
 	Time    Time
 	Publish string // subject with {name}; "": none
 	OnError string // OnErrorDeadLetter or OnErrorNull; "": OnErrorDeadLetter
+	// Rebirth: Sparkplug nodes whose birth is missing may be asked for it, each
+	// this often at most. 0: never. What is made of a message does not depend on it.
+	Rebirth time.Duration `json:"-"`
 }
 
 // Column is one column of a route's table, or member of its published object.

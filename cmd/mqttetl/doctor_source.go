@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strconv"
 	"sync/atomic"
@@ -87,31 +86,15 @@ func (p *patientOf) version() string {
 
 func (p *patientOf) connect(ctx context.Context, version byte) (*client.Client, error) {
 	s := p.source
-	d := dial.Dialer{TLS: dial.TLS{
-		CA: s.TLS.CA, Cert: s.TLS.Cert, Key: s.TLS.Key, ServerName: s.TLS.ServerName, Insecure: s.TLS.Insecure,
-	}}
 	o := client.Options{
 		Version: version, ClientID: s.ClientID + "-doctor-" + rand.Text()[:8], CleanStart: true,
-		KeepAlive: uint16(s.KeepAlive / time.Second), Username: s.Username, Receive: p.receive, Hold: true,
-	}
-	if u := p.url.User; u != nil && s.Username == "" {
-		o.Username = u.Username()
-		if password, ok := u.Password(); ok {
-			o.Password = []byte(password)
-		}
-	}
-	if s.HasPassword() {
-		password, err := s.ReadPassword()
-		if err != nil {
-			return nil, err
-		}
-		o.Password = []byte(password)
+		KeepAlive: uint16(s.KeepAlive / time.Second), Receive: p.receive, Hold: true,
 	}
 	err := o.Properties.Set(client.ForConnect, "receive-maximum", strconv.Itoa(s.ReceiveMaximum))
 	if err != nil {
 		return nil, err
 	}
-	return client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return d.Dial(ctx, p.url) }, o)
+	return connectSource(ctx, s, p.url, o)
 }
 
 func (p *patientOf) receive(m *client.Received) error {

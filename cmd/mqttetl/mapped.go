@@ -26,6 +26,7 @@ func (p *pipeline) addMapped(cfg *config.Config, reg *prometheus.Registry) error
 	if err != nil {
 		return err
 	}
+	m.unborn = p.rebirths.ask
 	p.births = nil
 	c := natsConfig(cfg.NATS, p.log.ID())
 	c.Logger = p.logger.With("part", "publish")
@@ -42,6 +43,7 @@ type mapper struct {
 	births  map[string]mqttetl.Birth
 	objects []forward.Object
 	letters []mqttetl.DeadLetter
+	unborn  func([]transform.Unborn) // nil: nobody is told
 }
 
 // newMapper makes one that knows the births in these records.
@@ -78,6 +80,9 @@ func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLette
 func (m *mapper) mapLetter(rec *mqttetl.Record, reason string) ([]forward.Object, []mqttetl.DeadLetter) {
 	m.applier.Reset()
 	applyLetter(m.applier, rec, reason)
+	if m.unborn != nil {
+		m.unborn(m.applier.Unborn)
+	}
 	m.objects, m.letters = m.objects[:0], m.letters[:0]
 	for _, o := range m.applier.Objects {
 		m.objects = append(m.objects, forward.Object{Subject: o.Subject, Route: o.Route, N: o.N, Body: o.Body})

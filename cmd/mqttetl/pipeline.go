@@ -38,6 +38,7 @@ type pipeline struct {
 	mapped    *forward.Mapped    // nil: no route publishes
 	sources   []*ingest.Source
 	births    []mqttetl.Record // for mapped
+	rebirths  *rebirths        // nil: no route asks for births
 
 	ends       atomic.Bool // it has been asked to stop, or a part has failed
 	pulse      pulse
@@ -86,6 +87,7 @@ func isDirectory(path string) bool {
 
 // addParts makes everything around the open log.
 func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err error) {
+	p.rebirths = newRebirths(cfg, p.logger.With("part", "rebirth"), reg)
 	if a := cfg.Archive; a != nil {
 		routes, err := transform.Compile(tableRoutes(cfg.Routes))
 		if err != nil {
@@ -93,7 +95,7 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 		}
 		p.batcher = batch.New(batch.Config{
 			Path: a.Path, LogID: p.log.ID(), Count: a.Batch.Count, Period: a.Batch.Period,
-			Routes: routes, Readings: a.Readings, Latest: a.Latest,
+			Routes: routes, Readings: a.Readings, Latest: a.Latest, Unborn: p.rebirths.ask,
 			Logger: p.logger.With("part", "archive"), Metrics: batch.NewMetrics(reg),
 		}, logEnds{p.log.Consumer(archiveConsumer), p.log})
 	}

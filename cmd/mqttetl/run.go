@@ -87,6 +87,9 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prome
 		reporters.start(func(ctx context.Context) error { return serveHTTP(ctx, listener, endpoints(p, metrics), p.logger) })
 	}
 	reporters.start((&notifier{pipeline: p, logger: p.logger}).Run)
+	if p.rebirths != nil {
+		reporters.start(p.rebirths.Run)
+	}
 	for _, s := range p.sources {
 		sources.start(s.Run)
 	}

@@ -57,7 +57,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		"server_name", "insecure", "subscribe", "qos", "share", "connections", "receive_maximum", "keepalive", "retained",
 		"dir", "max_size", "path", "batch", "count", "period", "stream", "subject_prefix", "creds_file", "listen",
 		"readings", "latest", "routes", "topic", "exclude", "empty", "decode", "descriptor", "message", "header", "comma", "when", "map", "table", "columns",
-		"time", "format", "timezone", "fallback", "publish", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
+		"time", "format", "timezone", "fallback", "publish", "rebirth", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
 	} {
 		if !strings.Contains(uncommented, key+":") {
 			t.Errorf("the example does not show %s", key)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -50,6 +51,7 @@ func (d *decoder) route(n ast.Node) routeNode {
 		{"columns", func(n ast.Node) { d.columns(n, &r) }},
 		{"time", func(n ast.Node) { d.time(n, &r) }},
 		{"publish", d.text(&r.Publish, "publish", nil)},
+		{"rebirth", d.duration(&r.Rebirth, "rebirth", checkRebirth)},
 		{"on_error", func(n ast.Node) { d.onError(n, &r) }},
 	})
 	d.require(n, seen, "the route", "name", "topic")
@@ -72,6 +74,13 @@ func checkExclude(s string) error {
 		return err
 	}
 	return transform.CheckPattern(s)
+}
+
+func checkRebirth(v time.Duration) error {
+	if v < 10*time.Second {
+		return errors.New("must be at least 10s")
+	}
+	return nil
 }
 
 // onError reads a word. Without quotes YAML takes null for nothing: it is meant

@@ -78,6 +78,8 @@ func TestRouteProblems(t *testing.T) {
 		"wildcard in a level":  {oneRoute("topic: a/b+/c", "table: a", "columns: {a: REAL}"), `3:12: topic: "a/b+/c": level "b+"`},
 		"exclude":              {oneRoute("topic: t", "exclude: [a, a/#/set]", "table: a", "columns: {a: REAL}"), `4:18: exclude: "a/#/set": # stands only at the end; ...`},
 		"exclude twice wide":   {oneRoute("topic: t", "exclude: ['.../{x...}']", "table: a", "columns: {a: REAL}"), `4:15: exclude: ".../{x...}": only one level may stand for several`},
+		"rebirth":              {oneRoute("topic: t", "decode: sparkplug_b", "rebirth: 1s", "table: a", "columns: {a: REAL}"), "5:14: rebirth must be at least 10s, not 1s"},
+		"rebirth of json":      {oneRoute("topic: t", "decode: json", "rebirth: 1m", "table: a", "columns: {a: REAL}"), "5:14: rebirth: rebirth has no meaning without decode: sparkplug_b"},
 		"empty":                {oneRoute("topic: t", "empty: null_row", "table: a", "columns: {a: REAL}"), "4:12: empty must be true or false"},
 		"jq variable":          {oneRoute("topic: t/{a}", "table: a", "when: $b == 1", "columns: {b: REAL}"), "5:11: when: variable not defined: $b, only $topic, $a"},
 		"name twice":           {oneRoute("topic: '{a}/{A}'", "table: a", "columns: {b: REAL}"), `3:13: topic: "{a}/{A}": {A} stands twice`},
