@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
@@ -67,7 +68,7 @@ func (cfg *Config) connect(ctx context.Context, down func(error)) (*conn, error)
 		if errors.Is(err, nats.ErrNoServers) && d.failed != nil {
 			err = d.failed // says which address, and why
 		}
-		return nil, unavailable("connect to NATS", err)
+		return nil, dial.Certificate(unavailable("connect to NATS", err))
 	}
 	return &conn{nc, d}, nil
 }

@@ -64,8 +64,8 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 // sourceCounters are the numbers of one source: state for Stats and history for
 // Metrics, changed together and once a batch.
 type sourceCounters struct {
-	messages, acks, again, connects atomic.Uint64
-	up, subscribed                  atomic.Int64 // connections
+	messages, qos0, acks, again, connects atomic.Uint64
+	up, subscribed                        atomic.Int64 // connections
 
 	connected                                               prometheus.Gauge
 	received                                                [3]prometheus.Counter
@@ -97,6 +97,9 @@ func newSourceCounters(m *Metrics, source string) *sourceCounters {
 
 // handedOver counts what went to the log.
 func (c *sourceCounters) handedOver(t *tally) {
+	if t.received[0] > 0 {
+		c.qos0.Add(t.received[0])
+	}
 	for qos, n := range t.received {
 		if n > 0 {
 			c.messages.Add(n)

@@ -24,6 +24,7 @@ type Stats struct {
 	Subscribed   bool   // and every filter is granted on each
 	Error        string // why one of them is not, "" if all are or no attempt has failed
 	Received     uint64 // messages handed to the log
+	QoS0         uint64 // of them, those of QoS 0, which have no acknowledgement
 	Acknowledged uint64 // PUBACKs and PUBRECs sent
 	Redelivered  uint64 // messages of QoS 1 and 2 with DUP set
 	Reconnects   uint64 // connections after the first of each link
@@ -73,6 +74,7 @@ func (s *Source) Stats() Stats {
 		Subscribed:   c.subscribed.Load() == n,
 		Error:        s.trouble(),
 		Received:     c.messages.Load(),
+		QoS0:         c.qos0.Load(),
 		Acknowledged: c.acks.Load(),
 		Redelivered:  c.again.Load(),
 		Reconnects:   c.connects.Load(),

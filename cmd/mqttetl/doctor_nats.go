@@ -10,6 +10,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
@@ -34,7 +35,7 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 		if errors.Is(err, nats.ErrAuthorization) {
 			check, advice = "login", "check creds_file and tls, and the server's users"
 		}
-		d.failed("nats", check, advice, err)
+		d.failed("nats", check, advice, dial.Certificate(err))
 		return
 	}
 	defer nc.Close()

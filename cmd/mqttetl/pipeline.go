@@ -184,7 +184,7 @@ func (p *pipeline) status() status {
 	}
 	for _, source := range p.sources {
 		v := source.Stats()
-		s.Sources = append(s.Sources, sourceStatus{v.Name, v.Connected, v.Received, v.Acknowledged, v.Redelivered, v.Reconnects, v.Error})
+		s.Sources = append(s.Sources, sourceStatus{v.Name, v.Connected, v.Received, v.Acknowledged, v.Redelivered, v.Reconnects, v.QoS0, v.Error})
 	}
 	if p.batcher != nil {
 		v := p.batcher.Stats()

@@ -195,6 +195,7 @@ func (r *replayRun) run(ctx context.Context) error {
 	r.cfg.Open = func(after mqttetl.Seq, played uint64) replay.Source {
 		return &beginning{Source: r.source(after, played), found: r.found, note: &r.first}
 	}
+	r.cfg.Silent = r.silence
 	confirmed := func(upTo mqttetl.Seq, n int) { r.player.Confirmed(upTo, n) }
 	refused := func(x *replay.Refusal) error { return r.player.Refused(x) }
 	if resumed {
@@ -258,6 +259,18 @@ func (r *replayRun) source(after mqttetl.Seq, played uint64) replay.Source {
 		sel.Limit -= min(sel.Limit-1, played)
 	}
 	return r.history.Select(sel).Reuse(replay.Ahead)
+}
+
+// silence says why nothing will happen for long.
+func (r *replayRun) silence(lasts time.Duration, next int64) {
+	if r.cfg.Pace.Rate > 0 {
+		return // which is no silence of the recording
+	}
+	if isTerminal(r.std.err) {
+		fmt.Fprint(r.std.err, "\r\x1b[K")
+	}
+	fmt.Fprintf(r.std.err, "mqttetl: the next record, of %s, follows in %v; --max-gap 10s shortens such silences\n",
+		time.Unix(0, next).UTC().Format(time.RFC3339), lasts.Round(time.Second))
 }
 
 // errQuit is how the replay ends when somebody presses q.

@@ -32,6 +32,7 @@ type sourceStatus struct {
 	Acknowledged uint64 `json:"acknowledged"`    // messages whose PUBACK or PUBREC was sent
 	Redelivered  uint64 `json:"redelivered"`     // messages that came with DUP set
 	Reconnects   uint64 `json:"reconnects"`      // connections after the first
+	QoS0         uint64 `json:"qos0,omitempty"`  // of received: of QoS 0, which has no acknowledgement
 	Error        string `json:"error,omitempty"` // why it is not connected or not subscribed
 }
 
@@ -81,7 +82,7 @@ func (s *status) report() report {
 			continue
 		}
 		add("source", v.Name, choose(v.Connected, "connected", "not connected"),
-			"received %d, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
+			"received %d%s, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, v.ofQoS0(), v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
 	}
 	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s", s.Log.First, s.Log.Last, mqttetl.FormatSize(s.Log.Bytes))
 	if a := s.Archive; a != nil {
@@ -96,6 +97,14 @@ func (s *status) report() report {
 		add("publish", "", choose(unknown, "unknown", state), "at record %d, %d to go%s", n.Cursor, n.Lag, because(n.Error))
 	}
 	return r
+}
+
+// ofQoS0 says how many of the received messages will never be acknowledged.
+func (s *sourceStatus) ofQoS0() string {
+	if s.QoS0 == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d with QoS 0, which has no acknowledgement)", s.QoS0)
 }
 
 // because appends a reason, if there is one.

@@ -28,7 +28,13 @@ type Config struct {
 	// Open begins to read the selection behind a record, of which so many
 	// records have been played before in this pass. It is called once a pass.
 	Open func(after mqttetl.Seq, played uint64) Source
+	// Silent is told once of each silence, before it, that will last longer than a
+	// minute, and of the recorded time of the record after it; nil for nobody.
+	Silent func(lasts time.Duration, next int64)
 }
+
+// longSilence is what somebody who watches takes for a replay that hangs.
+const longSilence = time.Minute
 
 // Account is what a replay has done in this run of the program. When it has
 // come to its end, Selected = Already + Sent + Refused and Sent = Confirmed.
@@ -339,8 +345,15 @@ func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *
 		at = 0 // but a pause holds it up
 	}
 	if timed || p.beat.held.Load() {
+		told := !timed || p.cfg.Silent == nil
 		err := p.beat.wait(ctx, at, func() error {
 			p.count(out)
+			if left, paused, _ := p.beat.left(at); !told && !paused {
+				told = true
+				if left > longSilence {
+					p.cfg.Silent(left, r.Time)
+				}
+			}
 			return to.Flush(ctx)
 		})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -77,24 +78,49 @@ func client(ctx context.Context, tcp net.Conn, peer string, conf *tls.Config) (n
 
 // explain adds what can be done about a failed handshake.
 func explain(err error) error {
-	var invalid x509.CertificateInvalidError
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
 	var plain tls.RecordHeaderError
 	var network *net.OpError // an alert of the broker's is a "remote error"
 	switch {
 	case errors.Is(err, io.EOF), errors.As(err, &network) && network.Op != "remote error":
 		return mqttetl.WithHint(unreachable{err}, "does this port speak TLS? 8883 is the usual one; without TLS it is mqtt://")
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return mqttetl.WithHint(err, "renew the broker's certificate, or set this machine's clock")
-	case errors.As(err, &unknown):
-		return mqttetl.WithHint(err, "the CA file (tls.ca, --cafile) must hold the authority that signed the broker's certificate")
-	case errors.As(err, &name):
-		return mqttetl.WithHint(err, "connect by a name that stands in the broker's certificate (tls.server_name is another)")
 	case errors.As(err, &plain):
 		return mqttetl.WithHint(err, "does this port speak TLS? 8883 is the usual one; without TLS it is mqtt://")
 	}
+	return Certificate(err)
+}
+
+// Certificate adds to an error about a server's certificate what can be done.
+func Certificate(err error) error {
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return mqttetl.WithHint(err, "renew the server's certificate, or set this machine's clock")
+	case errors.As(err, &unknown):
+		return mqttetl.WithHint(err, "the CA file (tls.ca, --ca, --cafile) must hold the authority that signed the server's certificate")
+	case errors.As(err, &name):
+		return mqttetl.WithHint(err, hintName(name))
+	}
 	return err
+}
+
+// hintName is about a certificate that is for another name.
+func hintName(e x509.HostnameError) string {
+	san := "DNS:" + e.Host
+	if net.ParseIP(e.Host) != nil {
+		san = "IP:" + e.Host
+	}
+	c, issue := e.Certificate, "issue one with subjectAltName="+san
+	var names []string
+	names = append(names, c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) > 0 {
+		return "connect by a name that stands in the certificate, " + strings.Join(names, ", ") + " (tls.server_name is one to expect), or " + issue
+	}
+	return fmt.Sprintf("the certificate has no subjectAltName; its common name, %q, is not looked at (RFC 9525): %s", c.Subject.CommonName, issue)
 }
 
 // config reads the files and returns the client's TLS configuration.

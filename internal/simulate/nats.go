@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
@@ -77,7 +78,7 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 		if err = fmt.Errorf("connect to NATS at %s: %w (%w)", secret.URL(cfg.URL), err, mqttetl.ErrUnavailable); lost {
 			err = mqttetl.WithHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
 		}
-		return nil, err
+		return nil, dial.Certificate(err)
 	}
 	if cfg.Stream != "" {
 		if err := t.openStream(ctx, cfg); err != nil {
