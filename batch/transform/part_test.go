@@ -161,3 +161,24 @@ func TestParts(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPart: whatever a reason says, it is no part, or one that says the same of itself.
+func FuzzPart(f *testing.F) {
+	for _, s := range []string{"metrics [1,5-7] of 12: x", "rows [0] of 1: ", "lines [3-2] of 4: x", "rows [1-1] of 2: x", "", "rows [00] of 1: y"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, reason string) {
+		p, ok := ParsePart(reason)
+		if !ok {
+			return
+		}
+		text, ok := p.text("sparkplug_b", 1)
+		if !ok {
+			return // longer than we write
+		}
+		back, ok := ParsePart(text + ": ")
+		if again, _ := back.text("sparkplug_b", 1); !ok || again != text || back.n != p.n {
+			t.Errorf("%q is %s of %d, then %s of %d", reason, text, p.n, again, back.n)
+		}
+	})
+}
