@@ -1,11 +1,15 @@
 package transform
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/mqttetl/mqttetl/batch/decode"
 )
 
 // Part is some of the documents of a record, by their numbers from 0: those
@@ -93,4 +97,91 @@ func ParsePart(reason string) (p Part, ok bool) {
 		next = last + 1
 	}
 	return p, true
+}
+
+// each makes what the route makes of one document, of perhaps several. What is
+// wrong with it costs the others nothing.
+func (j *job) each(doc any) error {
+	n := j.docs
+	j.docs++
+	if j.only != nil && !j.only.has(n) {
+		return nil
+	}
+	j.taken++
+	rows, outputs := j.w.rows.Len(), len(j.outputs)
+	j.undecided = j.w.when != nil
+	f, failed := doc.(decode.Failed)
+	err := f.Err
+	if !failed {
+		err = j.document(doc)
+	}
+	if errors.Is(err, errTime) || errors.Is(err, errOutputs) || errors.Is(err, errSize) {
+		return err
+	}
+	if err != nil {
+		if j.lost.n == OutputLimit {
+			return fmt.Errorf("more than %d %s cannot be used: %w", OutputLimit, documentsOf(j.w.format()), err)
+		}
+		j.w.rows.Truncate(rows)
+		j.outputs = j.outputs[:outputs]
+		j.lose(n, err)
+	}
+	for j.only != nil && len(j.of) < j.w.rows.Len()-j.row0 {
+		j.of = append(j.of, n)
+	}
+	return nil
+}
+
+// maxWhy is how many reasons a dead letter gives.
+const maxWhy = 3
+
+// lose notes that a document cannot be used. With OnErrorNull it has a row all the same.
+func (j *job) lose(n int, err error) {
+	j.lost.add(n)
+	if len(j.why) < maxWhy {
+		j.why = append(j.why, err)
+	}
+	if j.w.OnError != OnErrorNull || j.undecided {
+		return
+	}
+	j.nulls()
+	if j.w.mapper != nil && j.a.o.Objects {
+		j.outputs = append(j.outputs, j.columns(j.w.rows.Row(j.w.rows.Len()-1)))
+	}
+}
+
+// ended is the error of a record of which no document could be used.
+func (j *job) ended() error {
+	switch {
+	case j.lost.n == 0:
+		return nil
+	case j.lost.n == j.taken && j.only == nil:
+		return j.why[0]
+	}
+	if _, ok := j.lost.text(j.w.format(), j.docs); !ok {
+		return fmt.Errorf("%d of %d %s, too scattered to be named: %w", j.lost.n, j.docs, documentsOf(j.w.format()), j.why[0])
+	}
+	return nil
+}
+
+// reasons are errors on one line.
+type reasons []error
+
+func (r reasons) Error() string {
+	var list []string
+	for _, err := range r {
+		list = append(list, err.Error())
+	}
+	return strings.Join(list, "; ")
+}
+
+func (r reasons) Unwrap() []error { return r }
+
+// partly is the failure of a record of which some documents could not be used.
+func (j *job) partly() (text string, err error) {
+	if j.lost.n == 0 {
+		return "", nil
+	}
+	text, _ = j.lost.text(j.w.format(), j.docs)
+	return text, reasons(slices.Clone(j.why))
 }
