@@ -117,6 +117,35 @@ func TestSparkplugTypes(t *testing.T) {
 	}
 }
 
+// TestSparkplugPropertyTypes: every type of a property and of a DataSet's column,
+// at its ends.
+func TestSparkplugPropertyTypes(t *testing.T) {
+	d := payloadType(t)
+	for datatype, name := range typeNames[:typeDateTime+3] {
+		for _, end := range ends[name] {
+			kind := uint32(datatype)
+			nested := object{"type": uint32(typePropertySet), "propertyset_value": object{"keys": []any{"k"}, "values": []any{object{"type": kind, end.field: end.sent}}}}
+			list := object{"type": uint32(typePropertySetList), "propertysets_value": object{"propertyset": []any{nested["propertyset_value"]}}}
+			m := object{"name": "m", "datatype": uint32(16),
+				"properties": object{"keys": []any{"p", "null", "set", "list"}, "values": []any{
+					object{"type": kind, end.field: end.sent}, object{"type": kind, "is_null": true, end.field: end.sent}, nested, list}},
+				"dataset_value": object{"columns": []any{"c"}, "types": []any{kind}, "rows": []any{object{"elements": []any{object{end.field: end.sent}}}}}}
+			docs, err := all(mustNew(t, "sparkplug_b", Options{}), "spBv1.0/g/NBIRTH/n", encode(t, d, object{"metrics": []any{m}}))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			got := docs[0].(object)
+			set := object{"k": end.value}
+			if want := (object{"p": end.value, "null": nil, "set": set, "list": []any{set}}); !same(got["properties"], want) {
+				t.Errorf("%s: properties %#v, want %#v", name, got["properties"], want)
+			}
+			if want := (object{"columns": []any{"c"}, "types": []any{name}, "rows": []any{[]any{end.value}}}); !same(got["value"], want) {
+				t.Errorf("%s: DataSet %#v, want %#v", name, got["value"], want)
+			}
+		}
+	}
+}
+
 // TestSparkplugOneBadMetric: what is wrong with one metric costs that metric.
 func TestSparkplugOneBadMetric(t *testing.T) {
 	d := payloadType(t)
