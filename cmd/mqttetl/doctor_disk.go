@@ -26,7 +26,7 @@ func (d *doctor) disk() {
 		return
 	}
 	if median, worst, err := commitTime(dir); err != nil {
-		d.failed("log", "commit time", "the user of the service must be allowed to write there", err)
+		d.failed("log", "commit time", "", err)
 	} else {
 		d.commit = median
 		level, advice := levelOK, ""
@@ -156,7 +156,7 @@ func (d *doctor) secrets(path string) {
 		info, err := os.Stat(file)
 		switch {
 		case err != nil:
-			d.failed(part, "secret", "the user of the service must be able to read it", err)
+			d.failed(part, "secret", "", err)
 		case info.Mode().Perm()&0o077 != 0:
 			d.add(part, "secret", levelWarn, "chmod 600 "+file, "%s is open to others (%s)", file, info.Mode().Perm())
 		default:

@@ -29,13 +29,13 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	if n.TLS.Cert != "" {
 		options = append(options, nats.ClientCert(n.TLS.Cert, n.TLS.Key))
 	}
-	nc, err := nats.Connect(n.URL, options...)
+	nc, err := connectNATS(ctx, n.URL, options)
 	if err != nil {
 		check, advice := "reachable", "start the server, check host, port and firewall"
 		if errors.Is(err, nats.ErrAuthorization) {
 			check, advice = "login", "check creds_file and tls, and the server's users"
 		}
-		d.failed("nats", check, advice, dial.Certificate(err))
+		d.failed("nats", check, advice, dial.Network(dial.Certificate(err)))
 		return
 	}
 	defer nc.Close()
@@ -51,6 +51,20 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	}
 	if d.account(ctx, js) {
 		d.stream(ctx, js, n.Stream)
+	}
+}
+
+// connectNATS is nats.Connect, for which nobody waits after the end of ctx.
+func connectNATS(ctx context.Context, url string, options []nats.Option) (*nats.Conn, error) {
+	var nc *nats.Conn
+	var err error
+	connected := make(chan struct{})
+	go func() { nc, err = nats.Connect(url, options...); close(connected) }()
+	select {
+	case <-connected:
+		return nc, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }
 

@@ -1,16 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
+	"io/fs"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
@@ -46,10 +47,24 @@ func (d *doctor) source(ctx context.Context, s *config.Source) {
 	if !p.login(ctx) {
 		return
 	}
-	defer p.conn.Disconnect(0)
+	defer p.leave(ctx, p.conn)
 	p.subscriptions(ctx)
-	p.window(ctx)
 	p.dropped(ctx)
+	if !p.probe {
+		p.add(p.part, "window", levelOK, "doctor --probe measures it: it publishes to mqttetl/doctor/…", "not measured")
+		return
+	}
+	p.window(ctx)
+	p.ceiling(ctx)
+}
+
+// leave says goodbye, unless somebody is waiting for the end.
+func (p *patientOf) leave(ctx context.Context, c *client.Client) {
+	if ctx.Err() != nil {
+		c.Close()
+		return
+	}
+	c.Disconnect(0)
 }
 
 // login connects with the version that the source would use.
@@ -62,12 +77,14 @@ func (p *patientOf) login(ctx context.Context) bool {
 	p.url = u
 	began := time.Now()
 	version, _ := client.ParseVersion(p.source.Version) // which the configuration has checked
-	p.conn, err = p.connect(ctx, version)
+	p.conn, err = p.connect(ctx, version, client.Options{Receive: p.receive, Hold: true})
 	var r *client.Refusal
 	switch {
 	case errors.As(err, &r):
 		p.add(p.part, "reachable", levelOK, "", "%s", u.Host)
 		p.failed(p.part, "login", "", err)
+	case errors.As(err, new(*fs.PathError)):
+		p.failed(p.part, "login", "", err) // a file of ours
 	case err != nil:
 		p.failed(p.part, "reachable", "start the broker, check host, port and firewall", err)
 	default:
@@ -84,12 +101,11 @@ func (p *patientOf) version() string {
 	return "MQTT 3.1.1"
 }
 
-func (p *patientOf) connect(ctx context.Context, version byte) (*client.Client, error) {
+// connect logs in as the source would, but for the client id; o says what else.
+func (p *patientOf) connect(ctx context.Context, version byte, o client.Options) (*client.Client, error) {
 	s := p.source
-	o := client.Options{
-		Version: version, ClientID: s.ClientID + "-doctor-" + rand.Text()[:8], CleanStart: true,
-		KeepAlive: uint16(s.KeepAlive / time.Second), Receive: p.receive, Hold: true,
-	}
+	o.Version, o.ClientID, o.CleanStart = version, s.ClientID+"-doctor-"+rand.Text()[:8], true
+	o.KeepAlive = uint16(s.KeepAlive / time.Second)
 	err := o.Properties.Set(client.ForConnect, "receive-maximum", strconv.Itoa(s.ReceiveMaximum))
 	if err != nil {
 		return nil, err
@@ -114,12 +130,12 @@ func (p *patientOf) receive(m *client.Received) error {
 // subscriptions asks for the filters on a connection of its own, so that their
 // messages do not take part in what follows.
 func (p *patientOf) subscriptions(ctx context.Context) {
-	c, err := p.connect(ctx, p.conn.Version())
+	c, err := p.connect(ctx, p.conn.Version(), client.Options{Receive: p.receive, Hold: true})
 	if err != nil {
 		p.failed(p.part, "subscription", "", err)
 		return
 	}
-	defer c.Disconnect(0)
+	defer p.leave(ctx, c)
 	for _, f := range p.source.Subscribe {
 		if p.source.Share != "" {
 			f = "$share/" + p.source.Share + "-doctor/" + f // a group of its own takes nothing away
@@ -141,82 +157,61 @@ func (p *patientOf) subscriptions(ctx context.Context) {
 	}
 }
 
-// window measures how many messages the broker sends without an acknowledgement,
-// and the ceiling that follows from it and the commit time of the log.
-func (p *patientOf) window(ctx context.Context) {
-	const check = "window"
-	asked := p.source.ReceiveMaximum
-	filter := client.Filter{Topic: p.topic, QoS: 1}
-	answers, err := p.conn.Subscribe(ctx, []client.Filter{filter}, nil)
-	if err == nil {
-		err = client.Refused(filter, answers[0])
-	}
-	if err == nil {
-		err = p.fill(ctx, asked+asked/10+1)
-	}
-	got := int(p.held.Load())
-	if err != nil || got == 0 || answers[0].Code == 0 {
-		p.add(p.part, check, levelWarn, "allow mqttetl/doctor/# to be published and subscribed",
-			"not measured: %s", oneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
-		return
-	}
-	level, advice := levelOK, ""
-	if got < asked {
-		level, advice = levelWarn, "raise the broker's limit of messages in flight (Mosquitto: max_inflight_messages)"
-	}
-	p.add(p.part, check, level, advice, "the broker sends %d messages without an acknowledgement; receive_maximum is %d", got, asked)
-	if p.commit > 0 {
-		links := max(1, p.source.Connections)
-		p.add(p.part, "ceiling", levelOK, "", "about %d messages/s: %d in flight on %d connections, one commit of %s for each window",
-			int(float64(got*links)/p.commit.Seconds()), got, links, p.commit.Round(10*time.Microsecond))
-	}
-}
-
-// fill publishes n messages to ourselves and waits until no more arrive.
-func (p *patientOf) fill(ctx context.Context, n int) error {
-	c, err := p.connect(ctx, p.conn.Version()) // ours is full of what it does not acknowledge
-	if err != nil {
-		return err
-	}
-	defer c.Disconnect(0)
-	p.last.Store(time.Now().UnixNano())
-	for range n {
-		if _, err := c.Publish(&client.Message{Topic: p.topic, Payload: []byte("doctor"), QoS: 1}); err != nil {
-			return err
-		}
-	}
-	if err := c.Drain(ctx); err != nil {
-		return fmt.Errorf("publish to %s: %w", p.topic, err)
-	}
-	for time.Since(time.Unix(0, p.last.Load())) < quietTime {
-		if !backoff.Pause(ctx, quietTime/10) {
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
 // droppedTopic is where Mosquitto counts what it has dropped.
 const droppedTopic = "$SYS/broker/publish/messages/dropped"
 
-// dropped asks how many messages the broker has dropped.
+// dropped says how many messages the broker has dropped: what the running service
+// has been told, or else what the broker answers now.
 func (p *patientOf) dropped(ctx context.Context) {
 	const check = "broker drops"
+	n, by := p.toldService(ctx), "the running service was told"
+	if n == "" || n == "0" {
+		n, by = p.toldNow(ctx), "the broker says"
+	}
+	switch n {
+	case "":
+		p.add(p.part, check, levelOK, "", "the broker does not tell")
+	case "0":
+		p.add(p.part, check, levelOK, "", "none since the broker started")
+	default:
+		p.add(p.part, check, levelWarn, hintDrops, "%s messages since the broker started, %s", n, by)
+	}
+}
+
+const hintDrops = "let the broker queue more (Mosquitto: max_queued_messages 0 and max_queued_bytes)"
+
+// toldNow asks the broker; "" if it does not tell.
+func (p *patientOf) toldNow(ctx context.Context) string {
 	answers, err := p.conn.Subscribe(ctx, []client.Filter{{Topic: droppedTopic}}, nil)
 	if err != nil || answers[0].Code >= 0x80 {
-		p.add(p.part, check, levelOK, "", "the broker does not tell")
-		return
+		return ""
 	}
 	select {
 	case n := <-p.drops:
-		if n == "0" {
-			p.add(p.part, check, levelOK, "", "none since the broker started")
-			return
-		}
-		p.add(p.part, check, levelWarn, "let the broker queue more (Mosquitto: max_queued_messages 0 and max_queued_bytes)",
-			"%s messages since the broker started", n)
+		return n
 	case <-time.After(quietTime):
-		p.add(p.part, check, levelOK, "", "the broker does not tell")
 	case <-ctx.Done():
 	}
+	return ""
+}
+
+// toldService asks the service for its metric; "" if none answers.
+func (p *patientOf) toldService(ctx context.Context) string {
+	if p.cfg.HTTP == nil {
+		return ""
+	}
+	answer, err := getService(ctx, p.cfg.HTTP.Listen, "/metrics")
+	if err != nil {
+		return ""
+	}
+	defer answer.Close()
+	metric := "mqttetl_broker_dropped_messages{source=" + strconv.Quote(p.source.Name) + "} "
+	for lines := bufio.NewScanner(answer); lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), metric); ok {
+			if n, err := strconv.ParseFloat(text, 64); err == nil {
+				return strconv.FormatFloat(n, 'f', -1, 64)
+			}
+		}
+	}
+	return ""
 }

@@ -3,10 +3,15 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -20,13 +25,13 @@ type diagnosis struct {
 	Checks   []finding
 }
 
-func diagnose(t *testing.T, config string) (diagnosis, outcome) {
+func diagnose(t *testing.T, config string, more ...string) (diagnosis, outcome) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mqttetl.yaml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := call(t, "doctor", "-c", path, "-o", "json")
+	r := call(t, append([]string{"doctor", "-c", path, "-o", "json"}, more...)...)
 	var d diagnosis
 	if err := json.Unmarshal([]byte(r.out), &d); err != nil {
 		t.Fatalf("exit %d, %v\n%s%s", r.code, err, r.out, r.err)
@@ -66,7 +71,7 @@ func TestDoctor(t *testing.T) {
 log: {dir: %q}
 archive: {path: %q}
 nats: {url: %q}
-`, m.URL, m.URL, open, filepath.Join(dir, "new", "log"), filepath.Join(dir, "a.db"), n.URL()))
+`, m.URL, m.URL, open, filepath.Join(dir, "new", "log"), filepath.Join(dir, "a.db"), n.URL()), "--probe")
 	if r.code != 0 || !d.OK {
 		t.Errorf("exit %d: %s\n%s", r.code, r.err, r.out)
 	}
@@ -76,7 +81,7 @@ nats: {url: %q}
 		{"source old", "login"}:        "ok accepted, MQTT 3.1.1",
 		{"source old", "subscription"}: "ok filter a/#: QoS 1 granted",
 		{"source old", "window"}:       "warn the broker sends 50 messages",
-		{"source five", "ceiling"}:     "ok about ",
+		{"source five", "ceiling"}:     "ok measured ",
 		{"source old", "secret"}:       "warn " + open + " is open to others (-rw-r--r--) chmod 600",
 		{"nats", "reachable"}:          "ok ",
 		{"nats", "jetstream"}:          "ok ",
@@ -108,7 +113,7 @@ func TestDoctorFails(t *testing.T) {
   - {name: rules, url: %q, subscribe: ["ok/#"], client_id: c}
 log: {dir: %q}
 nats: {url: "nats://127.0.0.1:1"}
-`, m.Addr, m.URL, dir))
+`, m.Addr, m.URL, dir), "--probe")
 	if r.code != exitFailed || d.OK || d.Failures != 3 || !strings.Contains(r.err, "3 of ") {
 		t.Errorf("exit %d, %d failures: %s\n%s", r.code, d.Failures, r.err, r.out)
 	}
@@ -121,5 +126,100 @@ nats: {url: "nats://127.0.0.1:1"}
 		if got := d.find(what[0], what[1]); !strings.Contains(got, want) {
 			t.Errorf("%v: %s, want %s", what, got, want)
 		}
+	}
+}
+
+// Without --probe nothing is published: a service that subscribes to # records
+// nothing. What it knows of the broker's losses doctor takes from it.
+func TestDoctorBesideTheService(t *testing.T) {
+	m, err := servers.StartMosquitto(t.TempDir(), "sys_interval 1\nmax_queued_messages 5\nmax_inflight_messages 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	host, port, _ := net.SplitHostPort(m.Addr)
+	at := []string{"-h", host, "-p", port}
+	mqttetlOut(t, 0, append([]string{"sub"}, append(at, "-t", "d", "-q", "1", "-c", "-i", "away", "-E")...)...)
+	s := newSite(t, m.URL, "")
+	start(t, nil, "run", "-c", s.config)
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metric := func() string {
+		body, err := getService(t.Context(), s.listen, "/metrics")
+		if err != nil {
+			return ""
+		}
+		defer body.Close()
+		all, _ := io.ReadAll(body)
+		return string(all)
+	}
+	eventually(t, "connected", func() bool { return strings.Contains(metric(), `mqttetl_source_connected{source="plant"} 1`) })
+	d, _ := diagnose(t, string(text))
+	if got := d.find("source plant", "window"); !strings.HasPrefix(got, "ok not measured doctor --probe measures it") {
+		t.Errorf("window: %s", got)
+	}
+	if got := metric(); !strings.Contains(got, `mqttetl_received_messages_total{qos="1",source="plant"} 0`) {
+		t.Errorf("doctor was recorded:\n%s", got)
+	}
+	for range 50 {
+		mqttetlOut(t, 0, append([]string{"pub"}, append(at, "-t", "d", "-m", "x", "-q", "1")...)...)
+	}
+	eventually(t, "the broker tells what it has dropped", func() bool {
+		return strings.Contains(metric(), `mqttetl_broker_dropped_messages{source="plant"} 4`)
+	})
+	d, _ = diagnose(t, string(text))
+	if got := d.find("source plant", "broker drops"); !regexp.MustCompile(`^warn 4\d messages since the broker started, the running service was told let the broker queue more`).MatchString(got) {
+		t.Errorf("broker drops: %s", got)
+	}
+}
+
+// What to do is about what is wrong.
+func TestDoctorAdvice(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := diagnose(t, fmt.Sprintf(`sources:
+  - {name: unknown, url: "mqtt://broker.invalid", subscribe: ["#"], client_id: a}
+  - {name: file, url: "mqtt://127.0.0.1:1", subscribe: ["#"], client_id: b, username: u, password_file: %q}
+log: {dir: %q}
+`, dir, filepath.Join(dir, "log")))
+	if got := d.find("source unknown", "reachable"); !strings.Contains(got, "/etc/") || strings.Contains(got, "start the broker") {
+		t.Errorf("an unknown host: %s", got)
+	}
+	var denied doctor
+	denied.failed("log", "commit time", "", &os.PathError{Op: "open", Path: "x", Err: syscall.EACCES})
+	if got := denied.findings[0].Advice; !strings.Contains(got, "as the user of the service") {
+		t.Errorf("permission denied: %s", got)
+	}
+}
+
+// An interruption is none of the findings, and ends doctor at once whatever it waits for.
+func TestDoctorInterrupted(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	dir := t.TempDir()
+	for name, c := range map[string]string{
+		"a broker": `sources: [{name: a, url: "mqtt://` + silent.Addr().String() + `", subscribe: ["#"]}]`,
+		"NATS":     `sources: [{name: a, url: "mqtt://127.0.0.1:1", subscribe: ["#"]}]` + "\n" + `nats: {url: "nats://` + silent.Addr().String() + `"}`,
+	} {
+		path := filepath.Join(dir, "c.yaml")
+		if err := os.WriteFile(path, []byte(c+"\nlog: {dir: "+dir+"/log}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, nil, "doctor", "-c", path)
+		conn, err := silent.Accept() // and it waits for an answer
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		p.Process.Signal(os.Interrupt)
+		<-p.done
+		if took := time.Since(began); took > 2*time.Second || p.err.String() != "mqttetl: interrupted\n" {
+			t.Errorf("%s: after %v: %s", name, took, p.err.String())
+		}
+		conn.Close()
 	}
 }

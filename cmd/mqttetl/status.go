@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -76,22 +77,30 @@ func findStatus(ctx context.Context, cfg *config.Config) (*status, error) {
 
 // askService gets the document from the service that listens at address.
 func askService(ctx context.Context, address string) (*status, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(address)+"/status", nil)
+	body, err := getService(ctx, address, "/status")
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return decodeStatus(json.NewDecoder(body))
+}
+
+// getService gets a document of the service that listens at address.
+func getService(ctx context.Context, address, path string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(address)+path, nil)
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true} // and no proxy: it is this machine
-	response, err := (&http.Client{Transport: transport}).Do(request)
+	response, err := (&http.Client{Transport: transport, Timeout: 2 * time.Second}).Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("no service answers: %w", errors.Unwrap(err)) // of *url.Error, which repeats the address
 	}
-	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		response.Body.Close()
 		return nil, fmt.Errorf("%s answers %s", address, response.Status)
 	}
-	return decodeStatus(json.NewDecoder(http.MaxBytesReader(nil, response.Body, 1<<20)))
+	return http.MaxBytesReader(nil, response.Body, 1<<20), nil
 }
 
 // decodeStatus reads a status document and holds it to be one: something else

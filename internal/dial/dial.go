@@ -151,7 +151,24 @@ func (d *Dialer) tcp(ctx context.Context, address string) (net.Conn, error) {
 		return nil, mqttetl.WithHint(unreachable{err}, "start the broker, or name its host and port: 1883 is the usual one, with TLS 8883")
 	}
 	if err != nil {
-		return nil, unreachable{err}
+		return nil, Network(unreachable{err})
 	}
 	return c, nil
+}
+
+// Network adds to an error of dialling what can be done, where the error alone
+// does not say it.
+func Network(err error) error {
+	var unknown *net.DNSError
+	switch {
+	case errors.As(err, &unknown) && unknown.IsNotFound:
+		return mqttetl.WithHint(err, "nothing is known by the name "+unknown.Name+": check its spelling, the DNS of this machine and /etc/hosts")
+	case errors.As(err, &unknown):
+		return mqttetl.WithHint(err, "the DNS of this machine does not answer: check /etc/resolv.conf, or give an address")
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return mqttetl.WithHint(err, "this machine has no way to that address: check the address, the network and its routes")
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return mqttetl.WithHint(err, "a firewall of this machine, or the permissions of the socket, forbid it to this user")
+	}
+	return err
 }

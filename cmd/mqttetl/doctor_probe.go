@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/client"
+)
+
+// probed is how many messages the rate is measured with.
+const probed = 5000
+
+// window measures how many messages the broker sends without an acknowledgement.
+func (p *patientOf) window(ctx context.Context) {
+	const check = "window"
+	asked := p.source.ReceiveMaximum
+	filter := client.Filter{Topic: p.topic, QoS: 1}
+	answers, err := p.conn.Subscribe(ctx, []client.Filter{filter}, nil)
+	if err == nil {
+		err = client.Refused(filter, answers[0])
+	}
+	if err == nil {
+		err = p.fill(ctx, asked+asked/10+1)
+	}
+	got := int(p.held.Load())
+	if err != nil || got == 0 || answers[0].Code == 0 {
+		p.unmeasured(ctx, check, err)
+		return
+	}
+	level, advice := levelOK, ""
+	if got < asked {
+		level, advice = levelWarn, "raise the broker's limit of messages in flight (Mosquitto: max_inflight_messages)"
+	}
+	p.add(p.part, check, level, advice, "the broker sends %d messages without an acknowledgement; receive_maximum is %d", got, asked)
+}
+
+// unmeasured says that a probe has come to nothing.
+func (p *patientOf) unmeasured(ctx context.Context, check string, err error) {
+	if ctx.Err() == nil {
+		p.add(p.part, check, levelWarn, "allow mqttetl/doctor/# to be published and subscribed",
+			"not measured: %s", oneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
+	}
+}
+
+// fill publishes n messages to ourselves and waits until no more arrive.
+func (p *patientOf) fill(ctx context.Context, n int) error {
+	p.last.Store(time.Now().UnixNano())
+	if err := p.publish(ctx, p.topic, n); err != nil {
+		return err
+	}
+	for time.Since(time.Unix(0, p.last.Load())) < quietTime {
+		if !backoff.Pause(ctx, quietTime/10) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// publish publishes n messages over a connection of their own: the other may be
+// full of what it does not acknowledge.
+func (p *patientOf) publish(ctx context.Context, topic string, n int) error {
+	c, err := p.connect(ctx, p.conn.Version(), client.Options{})
+	if err != nil {
+		return err
+	}
+	defer p.leave(ctx, c)
+	defer context.AfterFunc(ctx, c.Close)()
+	for range n {
+		if _, err := c.Publish(&client.Message{Topic: topic, Payload: []byte("doctor"), QoS: 1}); err != nil {
+			return err
+		}
+	}
+	if err := c.Drain(ctx); err != nil {
+		return fmt.Errorf("publish to %s: %w", topic, err)
+	}
+	return nil
+}
+
+// ceiling measures how many messages a second go through the broker to one
+// connection that acknowledges after the time of a commit, as the service does.
+func (p *patientOf) ceiling(ctx context.Context) {
+	const check = "ceiling"
+	topic := p.topic + "/rate"
+	var got atomic.Int64
+	all := make(chan struct{})
+	c, err := p.connect(ctx, p.conn.Version(), client.Options{
+		Receive: func(m *client.Received) error {
+			if string(m.Topic) == topic && got.Add(1) == probed {
+				close(all)
+			}
+			return nil
+		},
+		Flush: func() error { backoff.Pause(ctx, p.commit); return nil },
+	})
+	if err != nil {
+		p.unmeasured(ctx, check, err)
+		return
+	}
+	defer p.leave(ctx, c)
+	filter := client.Filter{Topic: topic, QoS: 1}
+	answers, err := c.Subscribe(ctx, []client.Filter{filter}, nil)
+	if err == nil {
+		err = client.Refused(filter, answers[0])
+	}
+	began := time.Now()
+	if err == nil {
+		err = p.publish(ctx, topic, probed)
+	}
+	if err == nil {
+		select {
+		case <-all:
+		case <-ctx.Done():
+		case <-c.Done():
+		case <-time.After(doctorTime):
+		}
+	}
+	n, took := got.Load(), time.Since(began)
+	switch {
+	case err != nil || n == 0 || ctx.Err() != nil:
+		p.unmeasured(ctx, check, err)
+	case n < probed:
+		p.add(p.part, check, levelWarn, hintDrops, "%d of %d messages came back in %s: the broker dropped the rest, or is very slow",
+			n, probed, took.Round(time.Millisecond))
+	default:
+		p.add(p.part, check, levelOK, "", "measured %.0f messages/s: %d small ones with QoS 1 in %s, to one connection that acknowledges after a commit of %s",
+			rate(uint64(n), took), n, took.Round(time.Millisecond), p.commit.Round(10*time.Microsecond))
+	}
+}
