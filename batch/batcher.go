@@ -73,7 +73,9 @@ type Config struct {
 
 	Routes   *transform.Set // nil: none
 	Readings bool           // every number of every message becomes a row of readings
-	Latest   bool           // the last message of each topic stands in latest
+	// ReadingsText: text that is a number is one, too.
+	ReadingsText bool
+	Latest       bool // the last message of each topic stands in latest
 
 	// Unborn is told which Sparkplug nodes have no birth. It does not wait, and
 	// may be told of one many times. nil: nobody is told.
@@ -105,6 +107,7 @@ type Batcher struct {
 
 	routeLimit time.Duration        // of jq, for tests; 0: the default
 	saidFailed map[string]time.Time // when it was last said that a route fails
+	saidNotes  map[string]bool
 }
 
 // New returns a Batcher. It does no I/O.
@@ -124,7 +127,7 @@ func New(c Config, log Log) *Batcher {
 	if c.Routes == nil {
 		c.Routes = &transform.Set{}
 	}
-	return &Batcher{Config: c, log: log, page: maxLetters, saidFailed: map[string]time.Time{}}
+	return &Batcher{Config: c, log: log, page: maxLetters, saidFailed: map[string]time.Time{}, saidNotes: map[string]bool{}}
 }
 
 // Run archives until ctx ends, and then returns nil after committing what it

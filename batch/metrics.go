@@ -44,7 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.archived, m.errors, m.missing, m.commitSeconds, m.commitMessages,
-			m.routeRows, m.routeErrors, m.routeSeconds, m.seqGaps, m.deadLetters)
+			m.routeRows, m.routeErrors, m.routeSeconds, m.seqGaps, m.deadLetters, m.routeMended, m.unsetTimes, m.readingsSkipped)
 	}
 	return m
 }

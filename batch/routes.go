@@ -26,6 +26,7 @@ type router struct {
 	counted []transform.Stats            // those that are in the metrics
 	dead    int                          // dead letters of the open transaction
 	failed  map[string]transform.Failure // the first of each route in the open transaction
+	noted   []transform.Note             // of the open transaction
 }
 
 // router returns nil where there is nothing to apply.
@@ -33,7 +34,7 @@ func (b *Batcher) router(a *archive.Archive) (*router, error) {
 	if len(b.Routes.Routes()) == 0 && !b.Readings {
 		return nil, nil
 	}
-	o := transform.Options{Readings: b.Readings, TimeLimit: b.routeLimit}
+	o := transform.Options{Readings: b.Readings, ReadingsText: b.ReadingsText, TimeLimit: b.routeLimit}
 	if b.Routes.HasBirths() {
 		var err error
 		if o.Births, err = a.Births(); err != nil {
@@ -87,6 +88,7 @@ func (r *router) insert(a *archive.Archive) error {
 	if err := a.AppendBirths(r.Births()); err != nil {
 		return err
 	}
+	r.noted = append(r.noted, r.Notes...)
 	r.letters = r.letters[:0]
 	for i := range r.Failures {
 		f := &r.Failures[i]
@@ -112,6 +114,12 @@ func (b *Batcher) routed(r *router) {
 	now := r.Stats()
 	for i, s := range now {
 		was := r.counted[i]
+		b.Metrics.routeMended.WithLabelValues(s.Route).Add(float64(s.Mended - was.Mended))
+		if s.Route == transform.ReadingsRoute {
+			b.Metrics.readingsSkipped.Add(float64(s.Skipped - was.Skipped))
+			continue
+		}
+		b.Metrics.unsetTimes.WithLabelValues(s.Route).Add(float64(s.Unset - was.Unset))
 		b.Metrics.routeRows.WithLabelValues(s.Route).Add(float64(s.Rows - was.Rows))
 		b.Metrics.routeErrors.WithLabelValues(s.Route).Add(float64(s.Errors - was.Errors))
 		b.Metrics.routeSeconds.WithLabelValues(s.Route).Add((s.Time - was.Time).Seconds())
@@ -120,6 +128,7 @@ func (b *Batcher) routed(r *router) {
 	r.counted = now
 	b.Metrics.deadLetters.Add(float64(r.dead))
 	r.dead = 0
+	b.sayNotes(r)
 	for _, f := range r.failed {
 		if time.Since(b.saidFailed[f.Route]) < repeatFailed {
 			continue
@@ -131,6 +140,25 @@ func (b *Batcher) routed(r *router) {
 	clear(r.failed)
 }
 
+// notes are what is said of them, and by which metric they are counted.
+var notes = map[transform.Kind]string{
+	transform.Mended:    "a route uses messages in which something is wrong, and leaves that out; mqttetl_route_mended_total counts them",
+	transform.UnsetTime: "a route takes the receipt for the time of a device whose clock is not set; mqttetl_route_unset_times_total counts them",
+	transform.Skipped:   "readings cannot take some values; mqttetl_readings_skipped_total counts them",
+}
+
+// sayNotes says each kind once a route.
+func (b *Batcher) sayNotes(r *router) {
+	for _, n := range r.noted {
+		key := n.Route + notes[n.Kind]
+		if !b.saidNotes[key] {
+			b.saidNotes[key] = true
+			b.Logger.Warn(notes[n.Kind], "route", n.Route, "seq", n.Seq, "first", n.Text)
+		}
+	}
+	r.noted = r.noted[:0]
+}
+
 func choose(first bool, a, b string) string {
 	if first {
 		return a
@@ -140,8 +168,8 @@ func choose(first bool, a, b string) string {
 
 // routeMetrics are the history of the routes.
 type routeMetrics struct {
-	routeRows, routeErrors, routeSeconds, seqGaps *prometheus.CounterVec
-	deadLetters                                   prometheus.Counter
+	routeRows, routeErrors, routeSeconds, seqGaps, routeMended, unsetTimes *prometheus.CounterVec
+	deadLetters, readingsSkipped                                           prometheus.Counter
 }
 
 func newRouteMetrics() routeMetrics {
@@ -153,6 +181,12 @@ func newRouteMetrics() routeMetrics {
 		routeErrors:  by("mqttetl_route_errors_total", "Messages that a route could not use, whatever its on_error."),
 		routeSeconds: by("mqttetl_route_seconds_total", "Time spent in a route. Of routes without jq one message in 64 is timed."),
 		seqGaps:      by("mqttetl_sparkplug_seq_gaps_total", "Times that the seq of a Sparkplug node did not follow its predecessor."),
+		routeMended:  by("mqttetl_route_mended_total", "Messages that a route, or readings, could use although something in them was wrong: not a number, not UTF-8, cut off."),
+		unsetTimes:   by("mqttetl_route_unset_times_total", "Messages whose time was that of a clock which is not set, so that the receipt counts."),
+		readingsSkipped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mqttetl_readings_skipped_total",
+			Help: "Values that readings could not take: text that is a number, numbers beyond REAL; and messages that begin as JSON and are none.",
+		}),
 		deadLetters: prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "mqttetl_dead_letters_total",
 			Help:        "Records that a stage could not process and will not try again.",

@@ -282,3 +282,31 @@ func TestRoutesThroughOutages(t *testing.T) {
 		t.Errorf("counted %v", got)
 	}
 }
+
+// What is wrong in messages and left out is said once a route, and counted.
+func TestMendedIsSaidOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	route := transform.Route{Name: "temps", Topic: "home/{room}", Table: "temps", Time: transform.Time{Path: ".at?"},
+		Columns: []transform.Column{{Name: "t", Type: mqttetl.Real, Path: ".t"}}}
+	b := startRoutes(t, path, log, route)
+	for range 3 {
+		log.send("home/hall", `{"t":nan,"h":1}`, "home/hall", `{"t":1,"at":12.5,"n":"19.6"}`, "home/hall", `{"t":2}`)
+		log.archived(t)
+	}
+	b.stop()
+	if got, want := shell(t, path, "select seq, time, t from temps where seq < 4; select count(*) from dead_letters"), "1|1000|\n2|2000|1.0\n3|3000|2.0\n0"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for name, want := range map[string]float64{`mqttetl_route_mended_total{temps}`: 3, `mqttetl_route_mended_total{readings}`: 3, `mqttetl_route_unset_times_total{temps}`: 3} {
+		if got := b.labelled(name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	b.lines.await(t, "level=WARN", "a route uses messages in which something is wrong", "route=temps", "seq=1", "nan at byte 5 reads as null")
+	b.lines.await(t, "level=WARN", "clock is not set", "route=temps", "seq=2", "1970-01-01T00:00:12Z")
+	b.lines.await(t, "level=WARN", "readings cannot take some values", "route=readings", "seq=2", "19.6")
+	if n := strings.Count(b.lines.String(), "level=WARN"); n != 4 {
+		t.Errorf("%d warnings:\n%s", n, b.lines.String())
+	}
+}

@@ -13,7 +13,8 @@ import (
 func init() { formats["csv"] = newCSV }
 
 // newCSV decodes RFC 4180, an object a row: fields by the names of the header,
-// what JSON would read as a number as a number, an empty field as null.
+// as text whatever they look like, an empty field as null. CSV has no types:
+// who asks for a value knows which one it is.
 func newCSV(o Options) (Decoder, error) {
 	if o.Comma == 0 {
 		o.Comma = ','
@@ -98,9 +99,6 @@ func (d *csvDecoder) Decode(_ string, payload []byte, emit func(any) error) erro
 func fieldCSV(f string) any {
 	if f == "" {
 		return nil
-	}
-	if v, ok := jsonNumber([]byte(f)); ok {
-		return v
 	}
 	return f
 }

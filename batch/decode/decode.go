@@ -1,10 +1,12 @@
 package decode
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits that hold when Options leaves them 0. A tree can be a hundred times as
@@ -25,7 +27,12 @@ type Options struct {
 	// Retry: sparkplug_b payloads that could not be decoded in their turn are
 	// tried again. The births known now apply, even of dead nodes, and the
 	// memory stays as it is.
-	Retry    bool
+	Retry bool
+	// Lenient reads what is wrong in a payload as null or U+FFFD and keeps the
+	// rest: see the package comment. A payload that is right is read as without.
+	Lenient bool
+	Mended  func(what string) // is told what Lenient has mended first in a payload; nil: nobody is
+
 	MaxBytes int // of a payload; 0: DefaultMaxBytes or DefaultMaxTreeBytes. The Extractor has no such limit
 	MaxDepth int // of arrays, objects, messages; 0: DefaultMaxDepth
 }
@@ -92,7 +99,33 @@ func New(format string, o Options) (Decoder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Lenient && slices.Contains(plainText, format) {
+		d = lenientText{d, o}
+	}
 	return limited{d, o.MaxBytes}, nil
+}
+
+func (o *Options) mended(what string) {
+	if o.Mended != nil {
+		o.Mended(what)
+	}
+}
+
+// plainText are the formats of text alone.
+var plainText = []string{"text", "csv", "influx"}
+
+// lenientText is for them: what is not UTF-8 becomes U+FFFD.
+type lenientText struct {
+	Decoder
+	o Options
+}
+
+func (l lenientText) Decode(topic string, payload []byte, emit func(any) error) error {
+	if !utf8.Valid(payload) {
+		l.o.mended(fmt.Sprintf("invalid UTF-8 at byte %d reads as U+FFFD", invalidUTF8(payload)))
+		payload = bytes.Map(func(r rune) rune { return r }, payload)
+	}
+	return l.Decoder.Decode(topic, payload, emit)
 }
 
 // limited refuses payloads before anything is built of them.

@@ -14,15 +14,15 @@ func init() { formats["influx"] = newInflux }
 // newInflux decodes InfluxDB line protocol, an object a line:
 // {measurement, tags, fields, time}. time is as written, in whatever unit the
 // sender uses, null if the line has none.
-func newInflux(Options) (Decoder, error) { return influxDecoder{}, nil }
+func newInflux(o Options) (Decoder, error) { return influxDecoder{o}, nil }
 
-type influxDecoder struct{}
+type influxDecoder struct{ o Options }
 
-func (influxDecoder) Decode(_ string, payload []byte, emit func(any) error) error {
+func (d influxDecoder) Decode(_ string, payload []byte, emit func(any) error) error {
 	if !utf8.Valid(payload) {
 		return fmt.Errorf("payload is not line protocol: invalid UTF-8 at byte %d", invalidUTF8(payload))
 	}
-	s := influxScanner{s: string(payload), line: 1}
+	s := influxScanner{s: string(payload), line: 1, o: &d.o}
 	bad := 0
 	for s.nextLine() {
 		doc, err := s.point()
@@ -45,6 +45,7 @@ type influxScanner struct {
 	s    string
 	i    int
 	line int
+	o    *Options
 }
 
 // nextLine goes to the next point, over empty lines and comments.
@@ -204,6 +205,10 @@ func (s *influxScanner) value() (any, error) {
 			return nil, fmt.Errorf("%q is not an unsigned integer of 64 bits", t)
 		}
 		return fromUint(n), nil
+	}
+	if s.o.Lenient && NotFinite(t) {
+		s.o.mended(t + " reads as null")
+		return nil, nil
 	}
 	f, err := strconv.ParseFloat(t, 64)
 	if err != nil || math.IsInf(f, 0) || math.IsNaN(f) || strings.ContainsAny(t, "xX_pP") {

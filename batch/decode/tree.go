@@ -6,8 +6,33 @@ import (
 	"strconv"
 )
 
-func newJSON(o Options) (Decoder, error) {
-	return decoderFunc(func(p []byte) (any, error) { return parseJSON(p, o.MaxDepth) }), nil
+func newJSON(o Options) (Decoder, error) { return jsonDecoder{o}, nil }
+
+type jsonDecoder struct{ o Options }
+
+func (d jsonDecoder) Decode(_ string, p []byte, emit func(any) error) error {
+	doc, err := parseJSON(p, d.o.MaxDepth)
+	if err == nil {
+		return emit(doc)
+	}
+	if !d.o.Lenient {
+		return err
+	}
+	docs, what, err := mend(p, d.o.MaxDepth, err)
+	if err != nil {
+		return err
+	}
+	return d.o.emitMended(docs, what, emit)
+}
+
+func (o *Options) emitMended(docs []any, what string, emit func(any) error) error {
+	o.mended(what)
+	for _, doc := range docs {
+		if err := emit(doc); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parseJSON builds the tree of a payload.

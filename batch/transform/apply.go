@@ -13,8 +13,9 @@ import (
 
 // Options of an Applier.
 type Options struct {
-	Objects  bool // make the objects of routes that publish, and not their rows
-	Readings bool // find the numbers of every message, routes or not
+	Objects      bool // make the objects of routes that publish, and not their rows
+	Readings     bool // find the numbers of every message, routes or not
+	ReadingsText bool // of them also text that is a number, "19.6"
 
 	Births []mqttetl.Birth // what Sparkplug routes remember from before
 	// Retry: records that failed in their turn are tried again. Sparkplug takes
@@ -39,17 +40,22 @@ type Applier struct {
 	Readings []mqttetl.Reading
 	Failures []Failure
 	Unborn   []Unborn
+	// Notes say what a route has read although something was wrong with it: the
+	// first of each kind since the Applier was made.
+	Notes []Note
 
 	set    *Set
 	o      Options
 	routes []working
 	topics map[string][]match
 	known  int // bytes of topics
+	marred uint64
 	load   int // bytes gathered, about
 	limit  *deadline
 	only   *Part // during ApplyPart
-	walk   walker
+	walk   *walker
 	job    job
+	notes  [kinds]string // of the job, if it has noted something
 }
 
 // Unborn is an edge node of Sparkplug whose birth a route with Rebirth is missing.
@@ -108,6 +114,9 @@ type Stats struct {
 	Errors  uint64        // records
 	Time    time.Duration // an estimate: of routes without jq only some records are timed
 	SeqGaps uint64        // Sparkplug: times that seq did not follow its predecessor
+	Mended  uint64        // records with rows although something was wrong with their payload
+	Unset   uint64        // records with rows whose time was that of a clock that is not set
+	Skipped uint64        // readings: values that are none, although they are numbers; payloads that are no JSON, but begin so
 }
 
 // match is a route that takes a topic, with the texts of the topic's names.
@@ -123,6 +132,7 @@ type working struct {
 	*route
 	decoder   decode.Decoder
 	extractor *decode.Extractor
+	inflater  *decode.Inflater // nil: payloads are not compressed
 	found     []decode.Value
 	rows      *mqttetl.Rows // where its rows go
 	stats     Stats
@@ -131,6 +141,7 @@ type working struct {
 	slow      time.Duration // of slow records, less what time has forgiven
 	slowAt    time.Time     // when that was
 	until     time.Time     // suspended
+	noted     [kinds]bool
 }
 
 // Bounds of the memory of which routes a topic has.
@@ -168,8 +179,11 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 			}
 		}
 		var err error
-		if w.decoder, err = r.decoder(w.memory, o.Retry); err != nil {
+		if w.decoder, err = r.decoder(w.memory, o.Retry, func(what string) { a.job.note(Mended, what) }); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
+		}
+		if r.inflate != "" {
+			w.inflater = decode.NewInflater(r.inflate)
 		}
 		if r.plain {
 			w.extractor = decode.NewExtractor(r.paths)
@@ -211,7 +225,8 @@ func (a *Applier) Reset() {
 	}
 	clear(a.Objects)
 	clear(a.Failures)
-	a.Objects, a.Readings, a.Failures, a.Unborn = a.Objects[:0], a.Readings[:0], a.Failures[:0], a.Unborn[:0]
+	a.Objects, a.Readings, a.Failures = a.Objects[:0], a.Readings[:0], a.Failures[:0]
+	a.Unborn, a.Notes = a.Unborn[:0], a.Notes[:0]
 	a.walk.reset()
 	a.load = 0
 }
@@ -222,15 +237,22 @@ const fullLoad = 16 << 20
 // Full says that so much has been gathered that it should be taken, and Reset.
 func (a *Applier) Full() bool { return a.load > fullLoad }
 
-// Stats are those of all routes, in their order.
+// Stats are those of all routes, in their order, and of readings.
 func (a *Applier) Stats() []Stats {
 	list := make([]Stats, len(a.routes))
 	for i := range a.routes {
 		list[i] = a.routes[i].stats
 		list[i].SeqGaps = a.routes[i].memory.gaps
 	}
+	if a.o.Readings {
+		list = append(list, a.walk.stats)
+	}
 	return list
 }
+
+// Marred counts the records that a route could use although something was wrong with
+// them: those of Mended and Unset of all routes.
+func (a *Applier) Marred() uint64 { return a.marred }
 
 // Apply adds what the routes make of the record. What they cannot is a Failure.
 func (a *Applier) Apply(rec *mqttetl.Record) {
@@ -329,9 +351,12 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	w := m.w
 	rows, objects := w.rows.Len(), len(a.Objects)
 	j := &a.job // one of its own would be an allocation a record
-	*j = job{a: a, match: m, rec: rec, row0: rows, only: a.only}
+	*j = job{a: a, match: m, rec: rec, payload: rec.Payload, row0: rows, only: a.only}
 	err := j.run()
 	a.load += j.size + 32*w.rows.Width()*(w.rows.Len()-rows)
+	if j.noted && err == nil {
+		j.takeNotes()
+	}
 	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop, no strike to forget
 		w.stats.Rows += uint64(w.rows.Len() - rows)
 		j.finish(objects)
@@ -358,6 +383,9 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 		err = j.bad
 	}
 	if err != nil {
+		if j.noted && a.notes[Mended] != "" { // perhaps why
+			err = fmt.Errorf("%w (%s)", err, a.notes[Mended])
+		}
 		w.stats.Errors++
 		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull, part})
 		if u, ok := errors.AsType[*decode.UnbornError](err); ok && w.Rebirth > 0 {

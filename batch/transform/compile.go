@@ -48,6 +48,7 @@ type route struct {
 	when    *condition // nil: always
 	mapper  *program   // nil: the document
 	columns []column
+	inflate string  // compression of the payloads; "": none
 	at      *column // of the time; nil: the receipt
 	atField bool    // the time is the member time of what the map makes
 	clock   clock
@@ -67,6 +68,7 @@ type column struct {
 	jq    *program // nil: path
 	place int      // in a row
 	slot  int      // in the extractor
+	exact bool     // the text of the payload, if that is one number or word
 }
 
 // Compile checks and compiles routes. The error joins an *Error for each route
@@ -159,6 +161,7 @@ func compile(in Route) (r *route, problems []Problem) {
 	}
 	problems = append(problems, r.compileColumns()...)
 	problems = append(problems, r.compileTime()...)
+	problems = append(problems, r.checkDecompress()...)
 	if in.Publish != "" {
 		r.subject, err = parseSubject(in.Publish, r.pattern.names)
 		report("publish", err)
@@ -183,8 +186,8 @@ func (r *route) format() string {
 }
 
 // decoder makes a decoder; each user needs one.
-func (r *route) decoder(births decode.Births, retry bool) (decode.Decoder, error) {
-	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births, Retry: retry}
+func (r *route) decoder(births decode.Births, retry bool, mended func(string)) (decode.Decoder, error) {
+	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births, Retry: retry, Lenient: !r.Strict, Mended: mended}
 	for _, c := range r.Comma {
 		o.Comma = c
 	}
@@ -211,6 +214,9 @@ func (r *route) checkDecoder() (problems []Problem) {
 			add(o.key, o.key+" has no meaning without decode: "+o.of)
 		}
 	}
+	if r.Strict && (r.Decode == "raw" || r.Decode == "sparkplug_b") {
+		add("decode.lenient", "lenient has no meaning with decode: "+r.Decode)
+	}
 	if len([]rune(r.Comma)) > 1 {
 		add("comma", "must be one character")
 	}
@@ -220,12 +226,32 @@ func (r *route) checkDecoder() (problems []Problem) {
 	if len(problems) > 0 {
 		return problems
 	}
-	if _, err := r.decoder(nil, false); err != nil {
+	if _, err := r.decoder(nil, false, nil); err != nil {
 		key := "decode"
 		if protobuf {
 			key = "descriptor"
 		}
 		add(key, err.Error())
+	}
+	return problems
+}
+
+// binary are the formats of which any payload may be one, compressed or not.
+var binary = []string{"raw", "cbor", "msgpack", "protobuf", "sparkplug_b"}
+
+// checkDecompress decides which payloads are decompressed. Unless the route says so, only
+// where a compressed payload could be nothing else: with decode: auto a column of the whole
+// payload may want the bytes.
+func (r *route) checkDecompress() (problems []Problem) {
+	whole := r.format() == "auto" && (r.mapper != nil || slices.ContainsFunc(r.columns, func(c column) bool { return c.jq != nil || c.path.Root() }))
+	switch {
+	case r.Decompress == "" && (whole || slices.Contains(binary, r.format())), r.Decompress == DecompressNone:
+	case r.Decompress == "":
+		r.inflate = "auto"
+	case slices.Contains(decode.Compressions, r.Decompress):
+		r.inflate = r.Decompress
+	default:
+		problems = append(problems, Problem{"decompress", 0, fmt.Sprintf("must be one of %s, none, not %q", strings.Join(decode.Compressions, ", "), r.Decompress)})
 	}
 	return problems
 }
@@ -251,6 +277,7 @@ func (r *route) compileColumns() (problems []Problem) {
 		if p == nil {
 			p = r.nowhere(compiled)
 		}
+		compiled.exact = c.Type == mqttetl.Text && r.mapper == nil && compiled.jq == nil && compiled.path.Root() && (r.format() == "auto" || r.format() == "json")
 		if p != nil {
 			problems = append(problems, Problem{key, p.Offset, p.Text})
 			continue

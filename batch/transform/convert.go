@@ -88,13 +88,13 @@ func fromInt(v int64, t mqttetl.ColumnType) (mqttetl.Value, error) {
 
 func fromFloat(v float64, t mqttetl.ColumnType) (mqttetl.Value, error) {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return mqttetl.Value{}, fmt.Errorf("%v is no number that a column holds", v)
+		return mqttetl.Value{}, notFiniteError{strconv.FormatFloat(v, 'g', -1, 64)}
 	}
 	switch t {
 	case mqttetl.Integer:
 		n, ok := decode.FloatInt64(v)
 		if !ok {
-			return mqttetl.Value{}, fmt.Errorf("%v is no INTEGER of 64 bits", v)
+			return mqttetl.Value{}, notWhole(v)
 		}
 		return mqttetl.IntValue(n), nil
 	case mqttetl.Text:
@@ -104,6 +104,19 @@ func fromFloat(v float64, t mqttetl.ColumnType) (mqttetl.Value, error) {
 		return mqttetl.Value{}, fmt.Errorf("the number %v is no BLOB", v)
 	}
 	return mqttetl.FloatValue(v), nil
+}
+
+// notFiniteError is a number that is none. A route that is not strict makes NULL of it.
+type notFiniteError struct{ text string }
+
+func (e notFiniteError) Error() string { return e.text + " is no number that a column holds" }
+
+// notWhole says what to do about a device that turns out to send fractions.
+func notWhole(v float64) error {
+	if math.Abs(v) < 1<<63 {
+		return fmt.Errorf("%v has a fraction, which INTEGER cannot hold: make the column REAL and rerun the route, or round in jq", v)
+	}
+	return fmt.Errorf("%v is beyond INTEGER of 64 bits", v)
 }
 
 // fromDigits takes a number that neither an int nor a float64 can hold.
@@ -133,7 +146,7 @@ func fromText(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
 	case mqttetl.Blob:
 		return mqttetl.BytesValue(s), nil
 	}
-	n := strings.TrimSpace(s)
+	n := decode.Trim(s)
 	if n == "" {
 		return mqttetl.Value{}, nil
 	}
@@ -142,7 +155,13 @@ func fromText(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
 	} else if errors.Is(err, strconv.ErrRange) {
 		return fromDigits(n, t)
 	}
+	if decode.NotFinite(n) {
+		return mqttetl.Value{}, notFiniteError{fmt.Sprintf("%q", n)}
+	}
 	f, err := strconv.ParseFloat(n, 64)
+	if err != nil && errors.Is(err, strconv.ErrRange) {
+		return fromDigits(n, t)
+	}
 	if err != nil || strings.ContainsAny(n, "xXpP_") {
 		return mqttetl.Value{}, fmt.Errorf("the text %q is no %s", shorten(s), t)
 	}
@@ -154,7 +173,11 @@ func errNowhere(path string) error { return fmt.Errorf("there is no %s", path) }
 
 // fromJSON is convert for what an Extractor has found. The text of the value may
 // be that of the payload.
-func fromJSON(v *decode.Value, t mqttetl.ColumnType, path *decode.Path) (mqttetl.Value, error) {
+func fromJSON(v *decode.Value, c *column) (mqttetl.Value, error) {
+	t, path := c.Type, &c.path
+	if c.exact && v.Kind() >= decode.Bool && v.Kind() <= decode.Float {
+		return mqttetl.StringValue(sharedString(v.Raw())), nil
+	}
 	switch v.Kind() {
 	case decode.Null:
 		return mqttetl.Value{}, nil
@@ -213,6 +236,9 @@ func (c *clock) value(v any, received int64) (at int64, null bool, err error) {
 	case float64:
 		at, err = c.number(0, false, v)
 	case string:
+		if v = decode.Trim(v); v == "" {
+			return 0, true, nil
+		}
 		at, err = c.text(v, received)
 	default:
 		err = fmt.Errorf("time: %w", c.errForm(fmt.Sprintf("%.40v", v)))
@@ -231,8 +257,7 @@ func (c *clock) json(v *decode.Value, received int64) (at int64, null bool, err 
 			return at, false, err
 		}
 	case decode.String:
-		at, err := c.text(sharedString(v.Text()), received)
-		return at, false, err
+		return c.value(sharedString(v.Text()), received)
 	}
 	doc, err := v.Any()
 	if err != nil {

@@ -19,6 +19,9 @@
 //
 // Text that holds a number is a number to INTEGER and REAL, and empty text NULL.
 // null is NULL. A path that leads nowhere is an error, unless it ends in "?".
+// NaN and infinity, as numbers or in text, are NULL to INTEGER and REAL, which is
+// noted, unless the route is strict. A payload that is one number or word is
+// the bytes of it to TEXT, although jq sees a number: 1.10 stays 1.10.
 //
 // # Times
 //
@@ -27,7 +30,9 @@
 // with T or a space, or the same without a zone, which is local in the route's
 // time zone, or a number. A local time that a clock change skips is an error;
 // of the two moments that one which it repeats can mean, the one nearer to the
-// receipt of the message counts.
+// receipt of the message counts. A time before DefaultNotBefore or later after the
+// receipt than DefaultNotAfter, or one of zeros, is that of a clock which is not
+// set: the route's fallback decides, and it is noted.
 package transform
 
 import (
@@ -44,6 +49,8 @@ type Route struct {
 	Empty   bool     `json:",omitempty"` // empty payloads too: "" of text and raw, else null
 
 	Decode     string   // format of package decode; "": auto
+	Strict     bool     `json:",omitempty"` // what is wrong in a payload fails all of it: see package decode
+	Decompress string   `json:",omitempty"` // one of decode.Compressions, or DecompressNone; "": auto for formats of text, else none
 	Descriptor string   // protobuf: file that protoc -o has written
 	Message    string   // protobuf: full name of the message
 	Header     []string // csv: names of the columns; none: the first line of each payload has them
@@ -74,6 +81,11 @@ type Time struct {
 	Format   string // auto, rfc3339, unix, unix_ms, unix_us, unix_ns, a layout of Go (2006-01-02 15:04:05) or of strftime (%Y-%m-%d); "": auto
 	Timezone string // of times without one, IANA name; "": UTC
 	Fallback string // where the path leads nowhere or to null: FallbackReceived or FallbackNone; "": FallbackReceived
+
+	// A time outside of these is that of a clock which is not set: it counts as
+	// if there were none.
+	NotBefore string `json:",omitempty"` // RFC 3339 or a date, or any; "": DefaultNotBefore
+	NotAfter  string `json:",omitempty"` // the receipt and this duration, or any; "": DefaultNotAfter
 }
 
 // The values of OnError and Fallback.
@@ -82,6 +94,7 @@ const (
 	OnErrorNull       = "null"        // NULL where a value could not be had
 	FallbackReceived  = "received"    // the time of receipt
 	FallbackNone      = "none"        // an error, see OnError
+	DecompressNone    = "none"        // payloads are not compressed
 )
 
 // Problem is what is wrong with a route.

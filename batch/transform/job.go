@@ -3,8 +3,10 @@ package transform
 import (
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 
 	"github.com/mqttetl/mqttetl"
@@ -16,11 +18,13 @@ type job struct {
 	a *Applier
 	*match
 	rec       *mqttetl.Record
-	row0      int   // first row
-	bad       error // with OnErrorNull: the first value that could not be had
-	undecided bool  // whether the condition holds was not known when it failed
-	size      int   // text in the results
-	outputs   []any // of the map, for what is published
+	payload   []byte // of the record, decompressed
+	row0      int    // first row
+	bad       error  // with OnErrorNull: the first value that could not be had
+	undecided bool   // whether the condition holds was not known when it failed
+	size      int    // text in the results
+	outputs   []any  // of the map, for what is published
+	noted     bool   // Applier.notes are of this record
 
 	only  *Part // nil: all documents
 	docs  int   // that the decoder has made
@@ -45,15 +49,22 @@ func (j *job) run() (err error) {
 	if w.isSuspended() {
 		return errSuspended
 	}
-	if len(j.rec.Payload) > decode.DefaultMaxBytes {
+	if len(j.payload) > decode.DefaultMaxBytes {
 		j.undecided = w.when != nil
-		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.rec.Payload), decode.DefaultMaxBytes)
+		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.payload), decode.DefaultMaxBytes)
+	}
+	if w.inflater != nil && w.inflater.Takes(j.payload) {
+		if j.payload, err = w.inflater.Inflate(j.payload); err != nil {
+			j.undecided = w.when != nil
+			return err
+		}
+		j.a.load += len(j.payload)
 	}
 	if len(j.rec.Payload) == 0 && w.emptyIsNull() {
 		return cmp.Or(j.each(nil), j.ended())
 	}
 	if w.plain {
-		if err := w.extractor.Extract(j.rec.Payload, w.found); err == nil {
+		if err := w.extractor.Extract(j.payload, w.found); err == nil {
 			return j.plain()
 		}
 		// The decoder says why it is no JSON, or reads it as something else.
@@ -61,14 +72,14 @@ func (j *job) run() (err error) {
 	topic := sharedString(j.rec.Topic)
 	if w.Decode != "sparkplug_b" {
 		j.undecided = w.when != nil
-		err = w.decoder.Decode(topic, j.rec.Payload, j.each)
+		err = w.decoder.Decode(topic, j.payload, j.each)
 		return cmp.Or(err, j.ended())
 	}
 	// A birth counts although its rows could not be made, or all that follows
 	// would fail too.
 	var failed error
 	j.undecided = w.when != nil
-	err = w.decoder.Decode(topic, j.rec.Payload, func(doc any) error {
+	err = w.decoder.Decode(topic, j.payload, func(doc any) error {
 		if failed == nil {
 			failed = j.each(doc)
 		}
@@ -92,13 +103,14 @@ func (j *job) plain() error {
 	at, null, err := j.rec.Time, false, error(nil)
 	if w.at != nil {
 		at, null, err = w.clock.json(&w.found[w.at.slot], j.rec.Time)
+		at, null, err = j.believe(at, null, err)
 	}
 	if err := j.time(row, at, null, err); err != nil {
 		return err
 	}
 	for i := range w.columns {
 		c := &w.columns[i]
-		v, err := fromJSON(&w.found[c.slot], c.Type, &c.path)
+		v, err := fromJSON(&w.found[c.slot], c)
 		if err != nil {
 			if err = j.failed(c, err); err != nil {
 				return err
@@ -135,6 +147,10 @@ func (j *job) row() []mqttetl.Value {
 // failed is an error of one column: of the record, or with OnErrorNull a NULL.
 func (j *job) failed(c *column, err error) error {
 	err = fmt.Errorf("column %s: %w", c.Name, err)
+	if !j.w.Strict && j.w.Decode != "sparkplug_b" && errors.As(err, new(notFiniteError)) {
+		j.note(Mended, err.Error())
+		return nil
+	}
 	if j.w.OnError != OnErrorNull || errors.Is(err, errTime) {
 		return err
 	}
@@ -204,10 +220,12 @@ func (j *job) item(doc, item any) error {
 		var v any
 		if v, _, err = j.get(w.at, doc); err == nil {
 			at, null, err = w.clock.value(v, j.rec.Time)
+			at, null, err = j.believe(at, null, err)
 		}
 	case w.atField:
 		if m, ok := item.(map[string]any); ok && m["time"] != nil {
 			at, null, err = w.clock.value(m["time"], j.rec.Time)
+			at, null, err = j.believe(at, null, err)
 		}
 	}
 	if err := j.time(row, at, null, err); err != nil {
@@ -218,6 +236,9 @@ func (j *job) item(doc, item any) error {
 		v, ok, err := j.get(c, item)
 		if err == nil && !ok && !c.path.Optional() {
 			err = errNowhere(c.path.String())
+		}
+		if c.exact {
+			v = j.exact(v)
 		}
 		if err == nil {
 			row[c.place], err = convert(v, c.Type)
@@ -350,4 +371,13 @@ func clone(doc any) any {
 		return m
 	}
 	return doc
+}
+
+// exact is the payload where that is one number or word: v is what jq would see of it.
+func (j *job) exact(v any) any {
+	switch v.(type) {
+	case bool, int, float64, *big.Int, json.Number:
+		return decode.Trim(string(j.payload))
+	}
+	return v
 }

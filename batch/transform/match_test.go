@@ -81,7 +81,7 @@ func TestVariables(t *testing.T) {
 		"shorthand":      {func(r *Route) { r.Map = `{$topic} | {v: .topic | length}` }, "z/a/b", `x: 7 received "a/b" 5`},
 		"interpolation":  {func(r *Route) { r.Columns[0] = Column{"v", mqttetl.Text, `"\($topic)!"`} }, "z/a", `x: 7 received "a" "z/a!"`},
 		"column":         {func(r *Route) { r.Columns[0] = Column{"v", mqttetl.Text, `$topic + $device`} }, "z/a", `x: 7 received "a" "z/aa"`},
-		"time":           {func(r *Route) { r.Time = Time{Path: `$device | tonumber`} }, "z/5", `x: 7 5000000000 "5" 1`},
+		"time":           {func(r *Route) { r.Time = Time{Path: `$device | tonumber`, NotBefore: "any"} }, "z/5", `x: 7 5000000000 "5" 1`},
 		"own variable":   {func(r *Route) { r.Map = `1 as $device | {v: $device}` }, "z/a", `x: 7 received "a" 1`},
 		"named topic":    {func(r *Route) { r.Topic, r.Map = "z/{topic}", `{v: ($topic | length)}` }, "z/abc", `x: 7 received "abc" 3`},
 		"several routes": {func(r *Route) { r.Topic, r.Columns[0].Path = "{a}/{b}", `.v + ($b | tonumber)` }, "z/4", `x: 7 received "z" "4" 5`},

@@ -44,7 +44,7 @@ func TestOneBadDocument(t *testing.T) {
 	mapped := csv
 	mapped.Map = `{n: (if .n == "x" then error("bad") else .n end)}`
 	selected := csv
-	selected.When = ".n != 1"
+	selected.When = `.n != "1"`
 	metrics := values("TEXT .metric", "REAL .value")
 	metrics.Decode, metrics.Topic = "sparkplug_b", "spBv1.0/#"
 	endless := csv
@@ -104,7 +104,7 @@ func TestPartIsTriedAgain(t *testing.T) {
 	r.Columns[0].Type = mqttetl.Any
 	a = applier(t, Options{Objects: true}, r)
 	a.ApplyPart(record("t", payload), p)
-	if got := show(a); got != "out 20000: {\"c0\":\"x\"}\nout 40000: {\"c0\":4.5}\n" {
+	if got := show(a); got != "out 20000: {\"c0\":\"x\"}\nout 40000: {\"c0\":\"4.5\"}\n" {
 		t.Errorf("mended for both: %s", got)
 	}
 	if a.Apply(record("t", payload)); len(a.Objects) != 2+4 {

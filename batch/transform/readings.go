@@ -19,46 +19,79 @@ const (
 	maxPathsSize = 1 << 20 // bytes of all its paths
 )
 
-// ReadingsRoute is the name under which messages beyond them fail.
+// ReadingsRoute is the name under which messages beyond them fail, and under
+// which Stats and Notes have what readings do.
 const ReadingsRoute = "readings"
 
 // walker finds the numbers of a document.
 type walker struct {
-	decoder decode.Decoder
-	path    []byte
-	paths   []byte // those that readings have, one behind the other
-	start   int    // of those of the present message
+	decoder  decode.Decoder
+	inflater *decode.Inflater
+	stats    Stats
+	noted    [kinds]bool
+	notes    [kinds]string // of the present message
+	path     []byte
+	paths    []byte // those that readings have, one behind the other
+	start    int    // of those of the present message
 }
 
-func newWalker() walker {
-	d, err := decode.New("auto", decode.Options{})
+func newWalker() *walker {
+	w := &walker{inflater: decode.NewInflater("auto"), stats: Stats{Route: ReadingsRoute}}
+	var err error
+	w.decoder, err = decode.New("auto", decode.Options{Lenient: true, Mended: func(what string) { w.notes[Mended] = what }})
 	if err != nil {
 		panic(err) // auto needs nothing
 	}
-	return walker{decoder: d}
+	return w
 }
 
 func (w *walker) reset() { w.paths = w.paths[:0] }
+
+// skip notes a value that is none of the readings.
+func (w *walker) skip(format string, args ...any) {
+	w.stats.Skipped++
+	if w.notes[Skipped] == "" && !w.noted[Skipped] {
+		w.notes[Skipped] = fmt.Sprintf(format, args...)
+	}
+}
 
 // readings adds every number and boolean of the payload. What is neither JSON
 // nor a number has none, and that is no failure.
 func (a *Applier) readings(rec *mqttetl.Record) {
 	before := len(a.Readings)
 	a.walk.start = len(a.walk.paths)
+	a.walk.notes = [kinds]string{}
+	a.addReadings(rec, before)
+	if a.walk.notes[Mended] != "" && len(a.Readings) > before {
+		a.walk.stats.Mended++
+	}
+	a.say(ReadingsRoute, &a.walk.noted, rec.Seq, &a.walk.notes)
+}
+
+func (a *Applier) addReadings(rec *mqttetl.Record, before int) {
 	if err := a.numbers(rec, before); err != nil {
 		a.Readings = a.Readings[:before]
 		a.walk.paths = a.walk.paths[:a.walk.start]
+		a.walk.stats.Errors++
 		a.Failures = append(a.Failures, Failure{ReadingsRoute, rec.Seq, err, false, ""})
 	}
 }
 
 func (a *Applier) numbers(rec *mqttetl.Record, before int) (err error) {
 	defer recovered(&err)
-	err = a.walk.decoder.Decode("", rec.Payload, func(doc any) error {
+	payload := rec.Payload
+	if a.walk.inflater.Takes(payload) {
+		if payload, err = a.walk.inflater.Inflate(payload); err != nil {
+			a.walk.skip("%v", err)
+			return nil
+		}
+	}
+	err = a.walk.decoder.Decode("", payload, func(doc any) error {
 		a.walk.path = a.walk.path[:0]
 		return a.leaves(rec, doc, before+MaxReadings)
 	})
 	if errors.As(err, new(decode.NotJSON)) {
+		a.walk.skip("%v", err)
 		return nil
 	}
 	return err
@@ -87,7 +120,7 @@ func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {
 			a.walk.path = a.walk.path[:at]
 		}
 	default:
-		value, ok := reading(doc)
+		value, ok := a.reading(doc)
 		if !ok {
 			return nil
 		}
@@ -95,7 +128,8 @@ func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {
 		case len(a.Readings) == limit:
 			return fmt.Errorf("more than %d numbers in one message", MaxReadings)
 		case at > MaxPathBytes:
-			return fmt.Errorf("the path of a number is longer than %d bytes: %.40s…", MaxPathBytes, a.walk.path)
+			a.walk.skip("the path of a number is longer than %d bytes: %.40s…", MaxPathBytes, a.walk.path)
+			return nil
 		case len(a.walk.paths)-a.walk.start+at > maxPathsSize:
 			return fmt.Errorf("the paths of the numbers of one message are longer than %d bytes", maxPathsSize)
 		}
@@ -124,6 +158,41 @@ func appendName(path []byte, name string) []byte {
 	}
 	quoted, _ := json.Marshal(name) // of a string never fails
 	return append(append(append(path, '['), quoted...), ']')
+}
+
+func (a *Applier) reading(v any) (float64, bool) {
+	if s, ok := v.(string); ok {
+		return a.readingText(s)
+	}
+	f, ok := reading(v)
+	if _, isNumber := v.(json.Number); !ok && isNumber {
+		a.walk.skip("the number %s at %s is beyond REAL", shorten(fmt.Sprint(v)), a.walk.at())
+	}
+	return f, ok
+}
+
+// readingText takes text that is a number as JSON writes it, if it is wanted.
+func (a *Applier) readingText(s string) (float64, bool) {
+	if s == "" || s[0] > '9' || len(s) > 40 { // most text is none
+		return 0, false
+	}
+	v, ok := decode.Number(s)
+	if !ok {
+		return 0, false
+	}
+	if !a.o.ReadingsText {
+		a.walk.skip("the text %q at %s is a number: archive.readings_text takes these", s, a.walk.at())
+		return 0, false
+	}
+	return reading(v)
+}
+
+// at is the present path as people read it.
+func (w *walker) at() string {
+	if len(w.path) == 0 {
+		return "."
+	}
+	return shorten(string(w.path))
 }
 
 func reading(v any) (float64, bool) {

@@ -97,7 +97,7 @@ func TestTimes(t *testing.T) {
 		{"", "America/New_York", `"2026-11-01T01:30:00"`, "2026-11-01T05:30:00Z"}, // twice; received before: the first
 		{"", "Pacific/Apia", `"2011-12-30T12:00:00"`, `time "2011-12-30T12:00:00" does not exist in Pacific/Apia: the clocks go forward over it`},
 		{"", "", `"yesterday"`, `"yesterday" is no time of the format auto`},
-		{"", "", `""`, `"" is no time of the format auto`},
+		{"", "", `""`, "there is no time, and no fallback"},
 		{"", "", `true`, `is no time of the format auto`},
 		{"", "", `{"a":1}`, `is no time of the format auto`},
 		{"", "", `"9999-01-01T00:00:00Z"`, "is beyond the years 1678 to 2261"},
@@ -116,7 +116,7 @@ func TestTimes(t *testing.T) {
 		{"%d.%m.%Y", "", `"5/1"`, `"5/1" is no time of the format %d.%m.%Y`},
 	} {
 		r := values("ANY .t?")
-		r.Time = Time{Path: ".t", Format: c.format, Timezone: c.zone}
+		r.Time = Time{Path: ".t", Format: c.format, Timezone: c.zone, Fallback: FallbackNone, NotBefore: "any"}
 		for _, r := range []Route{r, withJQ(r)} {
 			a := applier(t, Options{}, r)
 			a.Apply(record("t", `{"t":`+c.json+`}`))
@@ -149,7 +149,7 @@ func TestTimeFallback(t *testing.T) {
 	}
 	// With a map, what it makes may have its own time.
 	r := values("INTEGER .v")
-	r.Map = ".[]"
+	r.Map, r.Time.NotBefore = ".[]", "1970-01-01"
 	if got := apply(t, Options{}, r, "t", `[{"v":1,"time":5},{"v":2}]`); got != "x: 7 5000000000 1\nx: 7 received 2" {
 		t.Errorf("got %s", got)
 	}

@@ -13,8 +13,10 @@ import (
 
 // clock reads the times of a route.
 type clock struct {
-	format   string
-	location *time.Location
+	format    string
+	location  *time.Location
+	notBefore int64         // no earlier time is believed
+	notAfter  time.Duration // after the receipt; no later time is believed; negative: any is
 }
 
 // formats of times that have a name, and what a number of them counts.
@@ -45,7 +47,7 @@ func newClock(t Time) (c clock, problems []Problem) {
 	default:
 		problems = append(problems, Problem{"time.fallback", 0, fmt.Sprintf("must be one of received, none, not %q", t.Fallback)})
 	}
-	return c, problems
+	return c, append(problems, c.bounds(t)...)
 }
 
 func (c *clock) known() bool {
@@ -90,7 +92,7 @@ func (c *clock) number(whole int64, isWhole bool, f float64) (int64, error) {
 		return 0, c.errForm(text())
 	}
 	if limit := float64(math.MaxInt64) / float64(unit); !(math.Abs(f) < limit) {
-		return 0, fmt.Errorf("time %s is beyond the years 1678 to 2261", text())
+		return 0, unsetError(fmt.Sprintf("time %s is beyond the years 1678 to 2261", text()))
 	}
 	if isWhole {
 		return whole * int64(unit), nil
@@ -115,7 +117,9 @@ var zonedForms = []string{
 // text reads a time as text. received decides between the two moments that a
 // local time can mean when clocks go back.
 func (c *clock) text(s string, received int64) (int64, error) {
-	s = strings.TrimSpace(s)
+	if zeros(s) {
+		return 0, unsetError(fmt.Sprintf("time %q is all zeros", s))
+	}
 	if _, ok := units[c.format]; ok {
 		return c.digits(s)
 	}
@@ -185,7 +189,7 @@ func (c *clock) strftime(s string, received int64) (int64, error) {
 
 func inRange(t time.Time, s string) (int64, error) {
 	if y := t.Year(); y < 1678 || y > 2261 {
-		return 0, fmt.Errorf("time %q is beyond the years 1678 to 2261", s)
+		return 0, unsetError(fmt.Sprintf("time %q is beyond the years 1678 to 2261", s))
 	}
 	return t.UnixNano(), nil
 }

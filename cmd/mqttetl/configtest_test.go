@@ -51,7 +51,7 @@ routes:
   - name: power
     topic: tele/{device}/SENSOR
     table: power
-    time: {path: .Time, fallback: none}
+    time: {path: .Time, fallback: none, not_before: any}
     columns: {power: REAL .Power, note: TEXT .note?}
 tests:
 `

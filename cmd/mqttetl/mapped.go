@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"log/slog"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mqttetl/mqttetl"
@@ -27,6 +30,7 @@ func (p *pipeline) addMapped(cfg *config.Config, reg *prometheus.Registry) error
 		return err
 	}
 	m.unborn = p.rebirths.ask
+	m.tell(reg, p.logger.With("part", "publish"))
 	p.births = nil
 	c := natsConfig(cfg.NATS, p.log.ID())
 	c.Logger = p.logger.With("part", "publish")
@@ -44,6 +48,47 @@ type mapper struct {
 	objects []forward.Object
 	letters []mqttetl.DeadLetter
 	unborn  func([]transform.Unborn) // nil: nobody is told
+
+	mended, unset *prometheus.CounterVec // by route
+	logger        *slog.Logger
+	counted       []transform.Stats // those that are in the counters
+	marred        uint64
+	said          map[string]bool
+}
+
+// tell makes the mapper say and count what the archive's routes do, for what is published.
+func (m *mapper) tell(reg *prometheus.Registry, logger *slog.Logger) {
+	by := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"route"})
+	}
+	m.mended = by("mqttetl_publish_mended_total", "Messages of which a route publishes something although something in them was wrong. Some count again after an error of the server.")
+	m.unset = by("mqttetl_publish_unset_times_total", "Messages whose time was that of a clock which is not set, so that what is published has the receipt. Some count again after an error of the server.")
+	m.logger, m.said = logger, map[string]bool{}
+	reg.MustRegister(m.mended, m.unset)
+}
+
+// count counts and says what the routes have left out or replaced.
+func (m *mapper) count() {
+	if m.logger == nil || m.applier.Marred() == m.marred {
+		return
+	}
+	m.marred = m.applier.Marred()
+	was := m.counted
+	m.counted = m.applier.Stats()
+	for i, s := range m.counted {
+		if was == nil {
+			was = make([]transform.Stats, len(m.counted))
+		}
+		m.mended.WithLabelValues(s.Route).Add(float64(s.Mended - was[i].Mended))
+		m.unset.WithLabelValues(s.Route).Add(float64(s.Unset - was[i].Unset))
+	}
+	for _, n := range m.applier.Notes {
+		if key := fmt.Sprint(n.Route, n.Kind); !m.said[key] {
+			m.said[key] = true
+			m.logger.Warn("a route publishes of messages in which something is wrong, and leaves that out; mqttetl_publish_mended_total and mqttetl_publish_unset_times_total count them",
+				"route", n.Route, "seq", n.Seq, "first", n.Text)
+		}
+	}
 }
 
 // newMapper makes one that knows the births in these records.
@@ -68,6 +113,7 @@ func (m *mapper) begin() (err error) {
 		}
 	}
 	m.applier, err = m.set.Applier(o)
+	m.counted, m.marred = nil, 0
 	return err
 }
 
@@ -83,6 +129,7 @@ func (m *mapper) mapLetter(rec *mqttetl.Record, reason string) ([]forward.Object
 	if m.unborn != nil {
 		m.unborn(m.applier.Unborn)
 	}
+	m.count()
 	m.objects, m.letters = m.objects[:0], m.letters[:0]
 	for _, o := range m.applier.Objects {
 		m.objects = append(m.objects, forward.Object{Subject: o.Subject, Route: o.Route, N: o.N, Body: o.Body})

@@ -95,7 +95,7 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 		}
 		p.batcher = batch.New(batch.Config{
 			Path: a.Path, LogID: p.log.ID(), Count: a.Batch.Count, Period: a.Batch.Period,
-			Routes: routes, Readings: a.Readings, Latest: a.Latest, Unborn: p.rebirths.ask,
+			Routes: routes, Readings: a.Readings, ReadingsText: a.ReadingsText, Latest: a.Latest, Unborn: p.rebirths.ask,
 			Logger: p.logger.With("part", "archive"), Metrics: batch.NewMetrics(reg),
 		}, logEnds{p.log.Consumer(archiveConsumer), p.log})
 	}

@@ -225,6 +225,9 @@ func (t *tried) show(rec *mqttetl.Record) {
 	for i := range t.applier.Rows {
 		t.rows.add(&t.applier.Rows[i])
 	}
+	for _, n := range t.applier.Notes {
+		fmt.Fprintf(t.err, "record %d, %s: route %s: %s\n", rec.Seq, visibleText(string(rec.Topic)), n.Route, visibleText(n.Text))
+	}
 	for i := range t.applier.Failures {
 		fail := &t.applier.Failures[i]
 		t.failed++

@@ -82,10 +82,11 @@ type Log struct {
 
 // Archive is the SQLite archive.
 type Archive struct {
-	Path     string
-	Batch    Batch
-	Readings bool // every number of every message is a row of readings
-	Latest   bool // the last message of each topic is a row of latest
+	Path         string
+	Batch        Batch
+	Readings     bool // every number of every message is a row of readings
+	ReadingsText bool // and every text that is one
+	Latest       bool // the last message of each topic is a row of latest
 }
 
 // Batch says when rows are committed: whichever of the two comes first.

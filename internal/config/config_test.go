@@ -57,7 +57,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		"server_name", "insecure", "subscribe", "qos", "share", "connections", "receive_maximum", "keepalive", "retained",
 		"dir", "max_size", "path", "batch", "count", "period", "stream", "subject_prefix", "creds_file", "listen",
 		"readings", "latest", "routes", "topic", "exclude", "empty", "decode", "descriptor", "message", "header", "comma", "when", "map", "table", "columns",
-		"time", "format", "timezone", "fallback", "publish", "rebirth", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
+		"time", "format", "timezone", "fallback", "not_before", "not_after", "lenient", "decompress", "readings_text", "publish", "rebirth", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
 	} {
 		if !strings.Contains(uncommented, key+":") {
 			t.Errorf("the example does not show %s", key)
@@ -105,7 +105,7 @@ sources:
     subscribe: ["#"]
     tls: *tls
 log: {dir: /d, max_size: 64MiB}
-archive: {path: /a, batch: {count: 1, period: 1h}, readings: true, latest: false}
+archive: {path: /a, batch: {count: 1, period: 1h}, readings: true, readings_text: true, latest: false}
 nats: {url: "nats://a,tls://b:1", stream: S, subject_prefix: a.b, creds_file: /c, tls: {ca: /x}}
 http: {listen: ":0"}
 `, "PW", "a: [b} # c", "N", "3")
@@ -119,7 +119,7 @@ http: {listen: ":0"}
 			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
 		Log:     Log{"/d", 64 << 20},
-		Archive: &Archive{"/a", Batch{1, time.Hour}, true, false},
+		Archive: &Archive{"/a", Batch{1, time.Hour}, true, true, false},
 		NATS:    &NATS{URL: "nats://a,tls://b:1", Stream: "S", SubjectPrefix: "a.b", CredsFile: "/c", TLS: TLS{CA: "/x"}},
 		HTTP:    &HTTP{":0"},
 	}

@@ -40,7 +40,8 @@ func (d *decoder) route(n ast.Node) routeNode {
 		{"topic", d.text(&r.Topic, "topic", checkUTF8)},
 		{"exclude", func(n ast.Node) { d.texts(n, "exclude", &r.Exclude, checkExclude) }},
 		{"empty", d.boolean(&r.Empty, "empty")},
-		{"decode", d.text(&r.Decode, "decode", nil)},
+		{"decode", func(n ast.Node) { d.decode(n, &r) }},
+		{"decompress", d.text(&r.Decompress, "decompress", nil)},
 		{"descriptor", d.text(&r.Descriptor, "descriptor", checkPath)},
 		{"message", d.text(&r.Message, "message", checkUTF8)},
 		{"header", func(n ast.Node) { d.texts(n, "header", &r.Header, checkUTF8) }},
@@ -149,6 +150,26 @@ func (d *decoder) columns(n ast.Node, r *routeNode) {
 	}
 }
 
+// decode is a mapping, or the format alone.
+func (d *decoder) decode(n ast.Node, r *routeNode) {
+	lenient := true
+	if resolved := d.resolve(n); resolved != nil && !isMapping(resolved) {
+		d.text(&r.Decode, "decode", nil)(n)
+		return
+	}
+	seen := d.mapping(n, "decode", []field{
+		{"format", d.text(&r.Decode, "format", nil)},
+		{"lenient", d.boolean(&lenient, "lenient")},
+	})
+	r.Strict = !lenient
+	if at := seen["format"]; at != nil {
+		r.values["decode"] = place{value: at}
+	}
+	if at := seen["lenient"]; at != nil {
+		r.values["decode.lenient"] = place{value: at}
+	}
+}
+
 // time is a mapping, or the path alone.
 func (d *decoder) time(n ast.Node, r *routeNode) {
 	put := func(key string, dst *string, check func(string) error) field {
@@ -164,6 +185,7 @@ func (d *decoder) time(n ast.Node, r *routeNode) {
 	}
 	d.mapping(n, "time", []field{
 		path, put("format", &r.Time.Format, nil), put("timezone", &r.Time.Timezone, nil), put("fallback", &r.Time.Fallback, nil),
+		put("not_before", &r.Time.NotBefore, nil), put("not_after", &r.Time.NotAfter, nil),
 	})
 }
 

@@ -25,10 +25,11 @@ func TestRoutesArrive(t *testing.T) {
     topic: zigbee2mqtt/{device}
     exclude: ["zigbee2mqtt/bridge/#", .../set]
     empty: true
-    decode: json
+    decode: {format: json, lenient: false}
+    decompress: gzip
     when: .temperature != null
     table: climate
-    time: {path: .last_seen, format: auto, timezone: Europe/Berlin, fallback: none}
+    time: {path: .last_seen, format: auto, timezone: Europe/Berlin, fallback: none, not_before: 2020-01-01, not_after: 24h}
     columns:
       temperature: real .temperature
       battery:     INTEGER   .battery?
@@ -39,17 +40,17 @@ tests:
   - {topic: t, payload: '{"y":1}', received: 2026-01-05T20:52:56Z, expect: {climate: [{n: 1, t: 2.5, s: x, z: null, b: true}], p: []}}
   - {topic: t, payload_base64: AQI=, error: no}
 `))
-	want := []transform.Route{{Name: "climate", Topic: "zigbee2mqtt/{device}", Exclude: []string{"zigbee2mqtt/bridge/#", ".../set"}, Empty: true, Decode: "json",
+	want := []transform.Route{{Name: "climate", Topic: "zigbee2mqtt/{device}", Exclude: []string{"zigbee2mqtt/bridge/#", ".../set"}, Empty: true, Decode: "json", Strict: true, Decompress: "gzip",
 		When: ".temperature != null", Table: "climate", OnError: "null",
-		Time:    transform.Time{Path: ".last_seen", Format: "auto", Timezone: "Europe/Berlin", Fallback: "none"},
+		Time:    transform.Time{Path: ".last_seen", Format: "auto", Timezone: "Europe/Berlin", Fallback: "none", NotBefore: "2020-01-01", NotAfter: "24h"},
 		Columns: []transform.Column{{Name: "temperature", Type: mqttetl.Real, Path: ".temperature"}, {Name: "battery", Type: mqttetl.Integer, Path: ".battery?"}, {Name: "n", Type: mqttetl.Any}},
 	}, {Name: "p", Topic: "t/{a...}", Map: "{x: .y}", Columns: []transform.Column{{Name: "x", Type: mqttetl.Real}}, Publish: "out.{a}", Time: transform.Time{Path: ".t"}}}
 	if !reflect.DeepEqual(c.Routes, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c.Routes, want)
 	}
-	tests := []Test{{Line: 17, Topic: "t", Payload: []byte(`{"y":1}`), Received: time.Date(2026, 1, 5, 20, 52, 56, 0, time.UTC),
+	tests := []Test{{Line: 18, Topic: "t", Payload: []byte(`{"y":1}`), Received: time.Date(2026, 1, 5, 20, 52, 56, 0, time.UTC),
 		Expect: map[string][]map[string]any{"climate": {{"n": int64(1), "t": 2.5, "s": "x", "z": nil, "b": true}}, "p": {}}},
-		{Line: 18, Topic: "t", Payload: []byte{1, 2}, Error: "no"}}
+		{Line: 19, Topic: "t", Payload: []byte{1, 2}, Error: "no"}}
 	if !reflect.DeepEqual(c.Tests, tests) {
 		t.Errorf("got\n%+v\nwant\n%+v", c.Tests, tests)
 	}
@@ -108,6 +109,13 @@ func TestRouteProblems(t *testing.T) {
 		"table of SQLite":      {oneRoute("topic: t", "table: sqlite_a", "columns: {a: REAL}"), "4:12: table: table sqlite_a belongs"},
 		"table is no name":     {oneRoute("topic: t", "table: a-b", "columns: {a: REAL}"), `4:12: table: "a-b" is no name`},
 		"decoder":              {oneRoute("topic: t", "table: a", "decode: jsn", "columns: {a: REAL}"), `5:13: decode: unknown decoder "jsn", one of auto`},
+		"decoder in mapping":   {oneRoute("topic: t", "table: a", "decode: {format: jsn}", "columns: {a: REAL}"), `5:22: decode: unknown decoder "jsn", one of auto`},
+		"decode's key":         {oneRoute("topic: t", "table: a", "decode: {format: json, lenent: true}", "columns: {a: REAL}"), `5:28: unknown key "lenent" in decode, did you mean "lenient"?`},
+		"lenient is a boolean": {oneRoute("topic: t", "table: a", "decode: {lenient: very}", "columns: {a: REAL}"), `5:23: lenient must be true or false, not the text "very"`},
+		"lenient raw":          {oneRoute("topic: t", "table: a", "decode: {format: raw, lenient: false}", "columns: {a: REAL .}"), `5:36: decode.lenient: lenient has no meaning with decode: raw`},
+		"decompress":           {oneRoute("topic: t", "table: a", "decompress: rar", "columns: {a: REAL}"), `5:17: decompress: must be one of auto, gzip, zlib, deflate, zstd, none, not "rar"`},
+		"time bound":           {oneRoute("topic: t", "table: a", "time: {path: .t, not_before: soon}", "columns: {a: REAL}"), `5:34: time.not_before: must be a date such as 2001-01-01`},
+		"time bound after":     {oneRoute("topic: t", "table: a", "time: {path: .t, not_after: -1h}", "columns: {a: REAL}"), `5:33: time.not_after: must be a duration after the receipt`},
 		"descriptor missing":   {oneRoute("topic: t", "table: a", "decode: protobuf", "columns: {a: REAL}"), "5:13: decode: protobuf needs descriptor"},
 		"descriptor absent":    {oneRoute("topic: t", "table: a", "decode: protobuf", "descriptor: /no/such", "message: a.B", "columns: {a: REAL}"), "6:17: descriptor: "},
 		"descriptor for json":  {oneRoute("topic: t", "table: a", "descriptor: x", "columns: {a: REAL}"), "5:17: descriptor: descriptor has no meaning without decode: protobuf"},

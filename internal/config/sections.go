@@ -180,6 +180,7 @@ func (d *decoder) archive(n ast.Node) *Archive {
 			})
 		}},
 		{"readings", d.boolean(&a.Readings, "readings")},
+		{"readings_text", d.boolean(&a.ReadingsText, "readings_text")},
 		{"latest", d.boolean(&a.Latest, "latest")},
 	})
 	return &a
