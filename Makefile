@@ -101,7 +101,7 @@ fuzz:
 
 # Commands and the Debian packages that hold them.
 NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server \
-	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler
+	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler jq:jq
 
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,12 +24,16 @@ import (
 type importFlags struct {
 	config          string
 	format, columns string
+	header          string
 	separator       string
+	topic           string
 	source          string
 	timezone        string
+	timeFormat      string
 	rejected        string
 	resume, dryRun  bool
 	quiet           bool
+	zoned           bool // --timezone was given
 }
 
 func newImport(std streams) *cobra.Command {
@@ -40,17 +45,32 @@ func newImport(std streams) *cobra.Command {
 them from there like live messages. The recorded time is kept. Plain, gzip and
 zstd files are told apart by themselves, and so are
 
-  NDJSON   of mqttetl export, mosquitto_sub -F %j and %J
-  CSV      of mqttetl export, or with the columns that --columns names
+  JSON       of mqttetl export, mosquitto_sub -F %j and %J, or with the names that
+             --columns gives: an object a line, pretty-printed objects, an array
+  CSV        of mqttetl export, or with the columns that --columns names; --header
+             names them where the file has no header
+  owntracks  .rec files of OwnTracks Recorder; --topic is that of the device
 
-Other lines are read as --format says, in the letters of mosquitto_sub -F:
-%I %U (time) %t %p %x %X %q %r %l %m. What stands between two letters ends the
-value before it: '%I %t %p' takes of a topic with a space only what is before the
-space, and the rest for payload. Only the last value may hold that text itself.
+Names for --columns are field=name, of time, topic, payload, qos, retain, dup,
+source, properties; a.b is the member b of the member a. A payload may be written
+as payload=name:base64, :hex, :text (a string, null is empty), :json (as it
+stands), :buffer (Node.js). A message without a payload is rejected.
 
-A line without a time, or with an empty cell for it, gets the present one. A time
-without a zone is UTC, or of --timezone; --since and --until of the commands that
-read, otherwise, take such a time as local.
+Other lines are read as --format says, in the language of sub -F: %I %U (time)
+%t %p %x %X %q %r %l %m %j %J, @Y-@m-@d and its kin, \t, widths. What stands between
+two letters ends the value before it: '%I %t %p' takes of a topic with a space only
+what is before the space, and the rest for payload. Only the last value may hold
+that text itself. With a format that begins with a time, or other text that shows
+where a message begins, lines that do not begin so belong to the payload before
+them; with %l before %p its length decides.
+
+A line without a time, or with an empty cell for it, gets the present one, and is
+counted. Times are RFC 3339 and its kin or Unix times in any unit; --time-format
+says another form, in letters as of date(1) or as unix, unix_ms, unix_us, unix_ns.
+A time without a zone is UTC, or of --timezone; --since and --until of the commands
+that read, otherwise, take such a time as local. Where the clocks of the zone were
+put back, the order of the lines says which of the two times it is; a time that
+they skipped is rejected.
 
 A line that cannot be read stops nothing: it is written, with its number and the
 reason, to FILE.rejected, of standard input to stdin.rejected here, or with
@@ -75,7 +95,10 @@ configuration.`,
 		Example: `  mqttetl import -c mqttetl.yaml export.ndjson.zst
   mosquitto_sub -t '#' -F %j -W 60 > day.json; mqttetl import day.json
   mqttetl import --format '%I %t %p' recording.txt --dry-run | head
-  mqttetl import --columns time=ts,topic=t,payload=value table.csv.gz --resume`,
+  mqttetl import --columns time=ts,topic=t,payload=value table.csv.gz --resume
+  mqttetl import --header time,topic,payload,qos,retain no-header.csv
+  mqttetl import --columns time=received_at,payload=msg_b64:base64 recorded.ndjson
+  mqttetl import --topic owntracks/jane/phone 2026-01.rec`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("which file? - is standard input")
@@ -83,6 +106,7 @@ configuration.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.zoned = cmd.Flags().Changed("timezone")
 			err := f.check()
 			if err != nil {
 				return usageError{err, cmd}
@@ -92,9 +116,12 @@ configuration.`,
 	}
 	configFlag(cmd, &f.config)
 	flags := cmd.Flags()
-	flags.StringVar(&f.format, "format", "", "ndjson, csv, or letters of mosquitto_sub -F (default: by what the file begins with)")
-	flags.StringVar(&f.columns, "columns", "", "CSV columns by name: time=ts,topic=t,payload=value")
-	flags.StringVar(&f.separator, "separator", "", `what stands between CSV columns, one character or \t (default: a comma)`)
+	flags.StringVar(&f.format, "format", "", "ndjson, csv, owntracks, or letters of sub -F (default: by what the file begins with)")
+	flags.StringVar(&f.columns, "columns", "", "names of JSON members or CSV columns: time=ts,topic=t,payload=value:base64")
+	flags.StringVar(&f.header, "header", "", "names of the columns of CSV without a header: time,topic,payload")
+	flags.StringVar(&f.topic, "topic", "", "topic of lines that name none")
+	flags.StringVar(&f.timeFormat, "time-format", "", "how times are written: '%d.%m.%Y %H:%M:%S', or unix, unix_ms, unix_us, unix_ns")
+	flags.StringVar(&f.separator, "separator", "", `what stands between CSV columns, one character or \t (default: by the header, or a comma)`)
 	flags.StringVar(&f.rejected, "rejected", "", "file for the rejected lines of all files (default: FILE.rejected)")
 	flags.StringVar(&f.timezone, "timezone", "UTC", "zone of times that name none: local, or as in Europe/Berlin")
 	flags.StringVar(&f.source, "source", "import", "source of lines that name none")
@@ -125,22 +152,31 @@ func (f *importFlags) do(cmd *cobra.Command, std streams, paths []string) (err e
 
 // check finds what is wrong with the flags before anything is read.
 func (f *importFlags) check() error {
-	if err := importer.CheckFormat(f.format); err != nil {
-		return fmt.Errorf("--format: %w", err)
-	}
-	if err := importer.CheckColumns(f.columns); err != nil {
-		return fmt.Errorf("--columns: %w", err)
-	}
-	if f.separator != "" {
-		if _, err := importer.ParseSeparator(f.separator); err != nil {
-			return fmt.Errorf("--separator: %w", err)
+	_, noSeparator := importer.ParseSeparator(cmp.Or(f.separator, ","))
+	_, noZone := f.zone()
+	for _, c := range []struct {
+		flag string
+		err  error
+	}{
+		{"topic", importer.CheckTopic(cmp.Or(f.topic, "topic"))}, {"time-format", importer.CheckTimeFormat(f.timeFormat)},
+		{"format", importer.CheckFormat(f.format, f.topic, f.timeFormat)}, {"columns", importer.CheckColumns(f.columns)},
+		{"header", importer.CheckHeader(f.header)}, {"separator", noSeparator}, {"timezone", noZone},
+	} {
+		if c.err != nil {
+			return fmt.Errorf("--%s: %w", c.flag, c.err)
 		}
 	}
-	if _, err := f.zone(); err != nil {
-		return fmt.Errorf("--timezone: %w", err)
+	switch f.format {
+	case "", "csv":
+		return nil
+	case "ndjson", "%j", "%J":
+	default:
+		if f.columns != "" {
+			return fmt.Errorf("--columns is for JSON and CSV, not with --format %s", f.format)
+		}
 	}
-	if f.format != "" && f.format != "csv" && f.columns+f.separator != "" {
-		return fmt.Errorf("--columns and --separator are for CSV, not with --format %s", f.format)
+	if f.separator+f.header != "" {
+		return fmt.Errorf("--header and --separator are for CSV, not with --format %s", f.format)
 	}
 	return nil
 }
@@ -163,7 +199,8 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 		more.Separator, _ = importer.ParseSeparator(f.separator) // checked before
 	}
 	more.Zone, _ = f.zone() // checked before
-	more.Format, more.Columns, more.Source, more.Resume, more.Shared = f.format, f.columns, f.source, f.resume, f.rejected != ""
+	more.Format, more.Columns, more.Header, more.Topic, more.TimeFormat = f.format, f.columns, f.header, f.topic, f.timeFormat
+	more.Source, more.Resume, more.Shared = f.source, f.resume, f.rejected != ""
 	for _, path := range paths {
 		in, err := openInput(std, path)
 		if err != nil {
@@ -178,9 +215,7 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 		if err == nil {
 			err = do(m)
 			s := m.Stats()
-			total.Imported += s.Imported
-			total.Rejected += s.Rejected
-			total.Before += s.Before
+			total.Add(&s)
 			if s.Rejected > 0 && c.Dry == nil {
 				fmt.Fprintf(std.err, "%s: %d lines rejected, see %s\n", path, s.Rejected, c.Rejected)
 			}
@@ -195,15 +230,40 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 	return total, nil
 }
 
-// importOutcome prints the account of an import that has come to its end.
-func importOutcome(std streams, s importer.Stats, took time.Duration) error {
+// outcome prints the account of an import that has come to its end.
+func (f *importFlags) outcome(std streams, s importer.Stats, took time.Duration) error {
 	before := ""
 	if s.Before > 0 {
 		before = fmt.Sprintf(", read before %d", s.Before)
 	}
 	fmt.Fprintf(std.err, "imported %d lines, rejected %d%s, in %v (%.0f/s)\n", s.Imported, s.Rejected, before,
 		took.Round(time.Millisecond), rate(uint64(s.Imported), took))
+	return f.account(std, s)
+}
+
+// account says what is not as the lines had it.
+func (f *importFlags) account(std streams, s importer.Stats) error {
+	if s.Untimed > 0 {
+		hint := ""
+		if s.TimeName != "" {
+			hint = fmt.Sprintf("; --columns time=%s if that is the time", s.TimeName)
+		}
+		fmt.Fprintf(std.err, "%s without a time got the present one%s\n", lines(s.Untimed), hint)
+	}
+	if s.Zoneless > 0 && !f.zoned {
+		fmt.Fprintf(std.err, "%s with a time that names no zone: taken as UTC, --timezone says another\n", lines(s.Zoneless))
+	}
+	if s.Twice > 0 {
+		fmt.Fprintf(std.err, "%s at a time that the clocks showed twice: the order of the lines decided\n", lines(s.Twice))
+	}
 	return unreadable(s)
+}
+
+func lines(n int64) string {
+	if n == 1 {
+		return "1 line"
+	}
+	return fmt.Sprintf("%d lines", n)
 }
 
 func unreadable(s importer.Stats) error {
@@ -240,7 +300,7 @@ func (f *importFlags) try(ctx context.Context, std streams, paths []string) erro
 		fmt.Fprintf(std.err, "and %d more\n", said-dryReasons)
 	}
 	fmt.Fprintf(std.err, "would import %d lines, would reject %d\n", total.Imported, total.Rejected)
-	return unreadable(total)
+	return f.account(std, total)
 }
 
 // locked is a writer for several goroutines.
@@ -312,7 +372,7 @@ func (f *importFlags) files(ctx context.Context, std streams, line *progressLine
 	if err != nil {
 		return err
 	}
-	return importOutcome(std, total, time.Since(began))
+	return f.outcome(std, total, time.Since(began))
 }
 
 // archived waits, as long as the archive gets on, until it has everything. It

@@ -62,7 +62,7 @@ func TestImportOfWhatSubPrints(t *testing.T) {
 
 // badLines is a text of good lines and as many bad ones.
 func badLines(n int) string {
-	return strings.Repeat("{\"topic\":\"a\"}\nbad\n", n)
+	return strings.Repeat("{\"topic\":\"a\",\"payload\":\"\"}\nbad\n", n)
 }
 
 func TestImportDryRunTellsReasons(t *testing.T) {
@@ -241,7 +241,7 @@ func TestImportResumesBehindDamage(t *testing.T) {
 	if n := s.ask(t, "SELECT count(*), count(DISTINCT payload) FROM messages"); n[0] != "20000|20000" {
 		t.Error(n)
 	}
-	writeFile(t, path, pack("{\"topic\":\"more\"}\n"+text.String()))
+	writeFile(t, path, pack("{\"topic\":\"more\",\"payload\":\"\"}\n"+text.String()))
 	r := call(t, "import", "-c", s.config, "--resume", path)
 	if r.code != exitDamaged || !strings.Contains(r.err, "has changed since it was imported") || !strings.Contains(r.err, "hint: without --resume") {
 		t.Errorf("%+v", r)
@@ -252,7 +252,7 @@ func TestImportResumesBehindDamage(t *testing.T) {
 func TestImportWithoutArchive(t *testing.T) {
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
-	writeFile(t, path, "{\"topic\":\"a\"}\n")
+	writeFile(t, path, "{\"topic\":\"a\",\"payload\":\"\"}\n")
 	writeFile(t, s.archive(), strings.Repeat("no database ", 1000))
 	r := call(t, "import", "-c", s.config, path)
 	if r.code != exitIO || !strings.Contains(r.err, "imported 1 lines, rejected 0") || !strings.Contains(r.err, "1 records are in the log and not in the archive") {
@@ -271,7 +271,7 @@ func TestImportWithoutArchive(t *testing.T) {
 func TestImportAgainIsTold(t *testing.T) {
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
-	writeFile(t, path, "{\"topic\":\"a\"}\n{\"topic\":\"b\"}\n")
+	writeFile(t, path, "{\"topic\":\"a\",\"payload\":\"\"}\n{\"topic\":\"b\",\"payload\":\"\"}\n")
 	for round, told := range []bool{false, true} {
 		r := call(t, "import", "-c", s.config, path)
 		if want := path + " has been imported before up to line 2,"; r.code != 0 || strings.Contains(r.err, want) != told || strings.Contains(r.err, "--resume") != told {
@@ -295,7 +295,7 @@ func TestImportWithoutSecrets(t *testing.T) {
 	}
 	s.write(t, strings.Replace(string(text), "subscribe:", "username: u, password: '${MQTTETL_TEST_IS_NOT_SET}', subscribe:", 1))
 	path := filepath.Join(s.dir, "f")
-	writeFile(t, path, "{\"topic\":\"a\"}\n")
+	writeFile(t, path, "{\"topic\":\"a\",\"payload\":\"\"}\n")
 	if r := call(t, "import", "-c", s.config, path); r.code != 0 || len(s.ask(t, "SELECT seq FROM messages")) != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -304,7 +304,7 @@ func TestImportWithoutSecrets(t *testing.T) {
 func TestImportTimezone(t *testing.T) {
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
-	writeFile(t, path, "time,topic\n2026-07-02 03:04:05,a\n")
+	writeFile(t, path, "time,topic,payload\n2026-07-02 03:04:05,a,\n")
 	for _, c := range []struct {
 		zone string
 		want time.Time

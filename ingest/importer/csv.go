@@ -2,8 +2,6 @@ package importer
 
 import (
 	"bytes"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,9 +11,6 @@ import (
 	"github.com/mqttetl/mqttetl/forward/format"
 )
 
-// csvFields are what a column can mean.
-var csvFields = []string{"time", "topic", "payload", "payload_base64", "qos", "retain", "dup", "source", "properties"}
-
 // OptionError is what a command line asks for and cannot be.
 type OptionError struct{ Err error }
 
@@ -23,12 +18,6 @@ func (e OptionError) Error() string { return e.Err.Error() }
 func (e OptionError) Unwrap() error { return e.Err }
 
 func badOption(format string, args ...any) error { return OptionError{fmt.Errorf(format, args...)} }
-
-// CheckColumns returns what is wrong with the Columns of a Config.
-func CheckColumns(columns string) error {
-	_, err := parseColumns(columns)
-	return err
-}
 
 // ParseSeparator reads the Separator of a Config: one character of ASCII, or \t.
 func ParseSeparator(s string) (byte, error) {
@@ -41,64 +30,143 @@ func ParseSeparator(s string) (byte, error) {
 	return s[0], nil
 }
 
-// parseColumns reads "time=ts,topic=t": our word, and the name of the column.
-func parseColumns(s string) (map[string]string, error) {
-	m := map[string]string{}
-	if s == "" {
-		return m, nil
-	}
-	for pair := range strings.SplitSeq(s, ",") {
-		field, column, ok := strings.Cut(pair, "=")
-		if !ok || !slices.Contains(csvFields, field) || column == "" {
-			return nil, badOption("columns %q: must be field=column, the fields are %s", pair, strings.Join(csvFields, ", "))
+// separators may stand between the columns of a CSV of which nothing is said.
+const separators = ",;\t|"
+
+// separatorOf finds what stands between the columns, by a header that has the
+// topic's; 0 if it has none.
+func (r *reader) separatorOf(header []byte) byte {
+	name, named := r.columns.of("topic")
+	for _, sep := range []byte(separators) {
+		names, err := splitCSV(nil, header, sep)
+		if err != nil || len(names) < 2 {
+			continue
 		}
-		m[field] = column
+		if named && columnOf(names, name, false) >= 0 || !named && columnOf(names, "topic", true) >= 0 {
+			return sep
+		}
 	}
-	return m, nil
+	return 0
 }
 
-// newCSV makes a parser for lines under the header. A field is in the column
-// that columns names or, if it names none for it, in the one of its own name.
-func newCSV(header []byte, columns map[string]string, sep byte) (parser, error) {
-	names, err := splitCSV(nil, header, sep)
+// columnOf returns the place of a name in a header; -1 if it is not there. loose
+// passes over case, for names that the user has not given.
+func columnOf(names [][]byte, want string, loose bool) int {
+	return slices.IndexFunc(names, func(n []byte) bool {
+		n = bytes.TrimSpace(n)
+		return string(n) == want || loose && strings.EqualFold(string(n), want)
+	})
+}
+
+// table are the columns of a CSV.
+type table struct {
+	*reader
+	names    [][]byte
+	columns  []column // what stands in each; no field: nothing
+	sep      byte
+	exported bool // it has the header of export
+	row      [][]byte
+}
+
+// newTable finds the columns under a header. A field is in the column that
+// was named for it or, if none was, in the one of its own name.
+func (r *reader) newTable(header []byte, sep byte) (*table, error) {
+	names, err := splitCSV(nil, bytes.Clone(header), sep)
 	if err != nil {
 		return nil, err
 	}
-	fields := make([]string, len(names))
-	topic := false
-	for _, field := range csvFields {
-		want, named := columns[field]
-		if !named {
-			want = field
-		}
-		at := slices.IndexFunc(names, func(n []byte) bool { return string(n) == want })
-		if at < 0 && named {
-			return nil, withSeparator(badOption("there is no column %q in %.200q", want, header), header, sep)
+	return r.tableOf(names, header, sep)
+}
+
+func (r *reader) tableOf(names [][]byte, header []byte, sep byte) (t *table, err error) {
+	t = &table{reader: r, names: names, columns: make([]column, len(names)), sep: sep, exported: string(header)+"\n" == format.CSVHeader}
+	has := map[string]bool{"topic": len(r.topic) > 0}
+	for _, field := range fields {
+		at, encoding, err := t.find(field)
+		if err != nil {
+			return nil, withSeparator(err, header, sep)
 		}
 		if at >= 0 {
-			fields[at] = field
-			topic = topic || field == "topic"
+			t.columns[at] = column{field, encoding}
+			has[field] = true
 		}
 	}
-	if !topic {
-		return nil, withSeparator(badOption("there is no column for the topic in %.200q; --columns topic=… names it", header), header, sep)
+	switch {
+	case !has["topic"]:
+		err = badOption("there is no column for the topic in %.200q; --columns topic=… names it, --topic gives one", header)
+	case !has["payload"] && !has["payload_base64"]:
+		err = badOption("there is no column for the payload in %.200q; --columns payload=… names it", header)
 	}
-	exported := string(header)+"\n" == format.CSVHeader
-	var row [][]byte
-	return func(line []byte) (e entry, err error) {
-		if row, err = splitCSV(row[:0], line, sep); err != nil {
-			return e, err
+	if err != nil {
+		return nil, withSeparator(err, header, sep)
+	}
+	return t, nil
+}
+
+// find returns the place of a field's column, -1 if there is none, and how a
+// payload is written in it.
+func (t *table) find(field string) (at int, encoding string, err error) {
+	if name, named := t.reader.columns.of(field); named {
+		if at = columnOf(t.names, name, false); at < 0 {
+			return at, "", badOption("there is no column %q in %.200q", name, bytes.Join(t.names, []byte{t.sep}))
 		}
-		if len(row) != len(fields) {
-			return e, fmt.Errorf("%d fields, the header has %d", len(row), len(fields))
-		}
-		for i, v := range row {
-			if err := e.column(fields[i], v); err != nil {
-				return e, fmt.Errorf("%s: %w", fields[i], err)
+		return at, t.reader.columns[name].encoding, nil
+	}
+	if t.reader.columns.names(field) { // the payload is elsewhere
+		return -1, "", nil
+	}
+	for _, name := range defaultNames(field) {
+		at = slices.IndexFunc(t.names, func(n []byte) bool {
+			own, e := cutEncoding(field, strings.TrimSpace(string(n)))
+			if !strings.EqualFold(own, name) {
+				return false
 			}
+			encoding = e
+			return true
+		})
+		if at < 0 {
+			continue
 		}
-		return e, e.check(exported)
-	}, nil
+		if columnOf(t.names[at+1:], name, true) >= 0 {
+			return at, "", badOption("there are two columns %q; --header names all columns by their order", name)
+		}
+		return at, encoding, nil
+	}
+	return -1, "", nil
+}
+
+// parse reads a row.
+func (t *table) parse(line []byte) (e entry, err error) {
+	if t.row, err = splitCSV(t.row[:0], line, t.sep); err != nil {
+		return e, err
+	}
+	if len(t.row) != len(t.columns) {
+		return e, fmt.Errorf("%d fields, the header has %d", len(t.row), len(t.columns))
+	}
+	for i, v := range t.row {
+		if err := t.cell(&e, t.columns[i], v); err != nil {
+			return e, fmt.Errorf("%s: %w", t.columns[i].field, err)
+		}
+	}
+	return e, t.check(&e, t.exported)
+}
+
+// CheckHeader returns what is wrong with the Header of a Config.
+func CheckHeader(header string) error {
+	if header == "" {
+		return nil
+	}
+	_, err := headerNames(header)
+	return err
+}
+
+// headerNames reads the names of the columns of a CSV that has no header.
+func headerNames(header string) ([][]byte, error) {
+	names, err := splitCSV(nil, []byte(header), ',')
+	if err != nil || strings.ContainsAny(header, "\r\n") {
+		return nil, badOption("header %q: must be the names of the columns with commas between, as in time,topic,payload", header)
+	}
+	return names, nil
 }
 
 // withSeparator adds what the header seems to be separated by.
@@ -114,22 +182,22 @@ func withSeparator(err error, header []byte, sep byte) error {
 	return err
 }
 
-// column takes the value of a field.
-func (e *entry) column(field string, v []byte) (err error) {
-	switch field {
+// cell takes the value of a column.
+func (r *reader) cell(e *entry, c column, v []byte) (err error) {
+	switch c.field {
 	case "time":
 		if len(v) > 0 {
-			err = e.setTime(string(v))
+			err = r.setTime(e, string(v))
 		}
 	case "topic":
 		e.Topic = v
 	case "payload":
 		if len(v) > 0 || e.Payload == nil {
-			e.Payload = v
+			e.Payload, err = decodeText(c.encoding, v)
 		}
 	case "payload_base64":
 		if len(v) > 0 {
-			e.Payload, err = base64.StdEncoding.AppendDecode(nil, v)
+			e.Payload, err = decodeBase64(v)
 		}
 	case "source":
 		e.source = string(v)
@@ -139,102 +207,10 @@ func (e *entry) column(field string, v []byte) (err error) {
 		}
 	case "qos":
 		if len(v) > 0 {
-			err = e.setFlag(field, string(v))
+			err = e.setFlag(c.field, string(v))
 		}
 	case "retain", "dup":
-		err = e.setFlag(field, string(v))
+		err = e.setFlag(c.field, string(v))
 	}
 	return err
-}
-
-// openQuote says whether a line ends within a quoted field, which then goes on in
-// the next one; within says that it began in one. bad: there is text behind a
-// closing quote, so that one of the quotes was none.
-func openQuote(line []byte, sep byte, within bool) (open, bad bool) {
-	if bytes.IndexByte(line, '"') < 0 {
-		return within, false
-	}
-	for {
-		if !within {
-			if len(line) == 0 || line[0] != '"' { // a quote elsewhere is a character
-				at := bytes.IndexByte(line, sep)
-				if at < 0 {
-					return false, false
-				}
-				line = line[at+1:]
-				continue
-			}
-			line = line[1:]
-		}
-		at := bytes.IndexByte(line, '"')
-		if at < 0 {
-			return true, false
-		}
-		line = line[at+1:]
-		switch {
-		case len(line) == 0 || string(line) == "\r":
-			return false, false
-		case line[0] == '"':
-			line, within = line[1:], true
-		case line[0] != sep:
-			return false, true
-		default:
-			line, within = line[1:], false
-		}
-	}
-}
-
-// splitCSV appends the fields of a line (RFC 4180), which sep stands between.
-func splitCSV(dst [][]byte, line []byte, sep byte) ([][]byte, error) {
-	for {
-		if len(line) == 0 || line[0] != '"' {
-			at := bytes.IndexByte(line, sep)
-			if at < 0 {
-				return append(dst, line), nil
-			}
-			dst, line = append(dst, line[:at:at]), line[at+1:]
-			continue
-		}
-		field, rest, err := quoted(line[1:])
-		if err != nil {
-			return dst, err
-		}
-		dst = append(dst, field)
-		if len(rest) == 0 {
-			return dst, nil
-		}
-		if rest[0] != sep {
-			return dst, errors.New("text behind a closing quote")
-		}
-		line = rest[1:]
-	}
-}
-
-// quoted reads a field behind its opening quote, and the closing one.
-func quoted(s []byte) (field, rest []byte, err error) {
-	for i := 0; i < len(s); i++ {
-		if s[i] != '"' {
-			continue
-		}
-		if i+1 < len(s) && s[i+1] == '"' {
-			return doubled(s, i)
-		}
-		return s[:i:i], s[i+1:], nil
-	}
-	return nil, nil, errors.New("a quote that does not close")
-}
-
-// doubled goes on copying from the first doubled quote on.
-func doubled(s []byte, i int) (field, rest []byte, err error) {
-	field = append(field, s[:i]...)
-	for ; i < len(s); i++ {
-		if s[i] == '"' {
-			if i+1 >= len(s) || s[i+1] != '"' {
-				return field, s[i+1:], nil
-			}
-			i++
-		}
-		field = append(field, s[i])
-	}
-	return nil, nil, errors.New("a quote that does not close")
 }

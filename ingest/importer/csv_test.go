@@ -182,8 +182,8 @@ func TestStoppedWhileTheLogIsFull(t *testing.T) {
 // What is given twice counts as given last.
 func TestFlagsGivenTwice(t *testing.T) {
 	for text, want := range map[string]mqttetl.Flags{
-		`{"topic":"t","qos":1,"qos":2}`: 2, `{"topic":"t","qos":2,"qos":1,"retain":1,"retain":0}`: 1,
-		`{"topic":"t","qos":1,"retain":0,"retain":true,"dup":1}`: 1 | mqttetl.FlagRetain | mqttetl.FlagDup,
+		`{"topic":"t","qos":1,"qos":2,"payload":""}`: 2, `{"topic":"t","qos":2,"qos":1,"retain":1,"retain":0,"payload":""}`: 1,
+		`{"topic":"t","qos":1,"retain":0,"retain":true,"dup":1,"payload":""}`: 1 | mqttetl.FlagRetain | mqttetl.FlagDup,
 	} {
 		recs, _, err := dry(Config{}, []byte(text))
 		if err != nil || len(recs) != 1 || recs[0].Flags != want {

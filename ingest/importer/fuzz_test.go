@@ -8,11 +8,11 @@ import (
 func FuzzParseJSON(f *testing.F) {
 	f.Add([]byte(`{"tst":"2026-01-02T03:04:05.678901+0100","topic":"a/b","qos":1,"payload":{"a":[1,"x\u00e9"]},"properties":{"content-type":"x"}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		e, err := parseJSON(line)
+		e, err := (&reader{}).parseJSON(line)
 		if err != nil || !json.Valid(line) {
 			return
 		}
-		if err := e.check(true); err != nil {
+		if err := (&reader{}).check(&e, true); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -1,8 +1,6 @@
 package importer
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +24,14 @@ type Log interface {
 type Config struct {
 	Name    string    // of the file, for messages and for resuming
 	In      io.Reader // plain, gzip or zstd
-	Format  string    // "", which looks at the beginning, "ndjson", "csv", or a format of mosquitto_sub -F
-	Columns string    // CSV: field=column, separated by commas
-	// Separator of CSV, 0: a comma.
+	Format  string    // "", which looks at the beginning, "ndjson", "csv", "owntracks", or a format of mosquitto_sub -F
+	Columns string    // NDJSON and CSV: field=name, separated by commas; a payload may be name:base64, …
+	Header  string    // CSV without a header: the names of the columns, separated by commas
+	Topic   string    // of lines that name none; "": these are rejected
+	// TimeFormat is how times are written, as of strftime(3), or unix, unix_ms,
+	// unix_us, unix_ns; "": the forms that are known.
+	TimeFormat string
+	// Separator of CSV, 0: a comma, or what stands in a header with a column topic.
 	Separator byte
 	Source    string         // recorded for lines that name none
 	Zone      *time.Location // of times that name none, nil: UTC
@@ -48,6 +51,24 @@ type Stats struct {
 	Bytes                     int64 // of the text
 	Done                      bool  // the earlier import had come to the end
 	Again                     int64 // without Resume: lines that an earlier import has read, and this one too
+
+	Untimed  int64  // imported lines without a time, which got the present one
+	TimeName string // a member or column of the first of them that may be its time
+	Zoneless int64  // imported lines whose time named no zone
+	Twice    int64  // of them, those at a time that the clocks showed twice
+}
+
+// Add adds what was counted of another file.
+func (s *Stats) Add(o *Stats) {
+	s.Imported += o.Imported
+	s.Rejected += o.Rejected
+	s.Before += o.Before
+	s.Untimed += o.Untimed
+	s.Zoneless += o.Zoneless
+	s.Twice += o.Twice
+	if s.TimeName == "" {
+		s.TimeName = o.TimeName
+	}
 }
 
 const (
@@ -62,8 +83,11 @@ type Importer struct {
 	cfg   Config
 	log   Log
 	lines *lines
+	reader
 	parse parser
-	sep   byte // of CSV, 0 for anything else
+	table *table      // nil for anything but CSV
+	text  *textFormat // nil for NDJSON and CSV
+	clock clock
 	at    position
 	known bool     // at is from the log
 	again position // without Resume: what an earlier import has read
@@ -71,6 +95,8 @@ type Importer struct {
 	batch *mqttetl.Batch
 
 	unclosed bool // the text has ended in a quoted field
+	last     bool // the text has ended behind a message that could go on
+	torn     bool // the message goes on in lines that no one can tell from messages
 
 	mu     sync.Mutex
 	stats  Stats
@@ -97,9 +123,11 @@ func (m *Importer) open() error {
 		return err
 	}
 	m.lines = l
-	if len(head) == 0 {
-		m.parse = parseJSON
-	} else if err := m.choose(head); err != nil {
+	if m.reader, err = m.cfg.reader(); err != nil {
+		return err
+	}
+	m.clock.zone = m.cfg.Zone
+	if err := m.choose(head); err != nil {
 		return err
 	}
 	m.at.HeadBytes, m.at.Head, m.at.RejectedFile = len(head), fingerprint(head), m.cfg.shared()
@@ -110,47 +138,6 @@ func (m *Importer) open() error {
 		return nil
 	}
 	return m.recall(head)
-}
-
-func firstLine(head []byte) []byte {
-	line, _, _ := bytes.Cut(head, []byte("\n"))
-	return line
-}
-
-// choose finds the parser for the format, or for what the file begins with.
-func (m *Importer) choose(head []byte) (err error) {
-	text := bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
-	kind := m.cfg.Format
-	if kind == "" {
-		switch {
-		case bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")):
-			kind = "ndjson"
-		case m.cfg.Columns != "", m.cfg.Separator != 0, bytes.Contains(firstLine(text), []byte("topic,")), bytes.HasSuffix(bytes.TrimRight(firstLine(text), "\r"), []byte(",topic")):
-			kind = "csv"
-		default:
-			return mqttetl.WithHint(fmt.Errorf("neither NDJSON nor CSV with a column topic: %.60q", firstLine(text)),
-				"--format '%I %t %p' says what the lines are")
-		}
-	}
-	switch kind {
-	case "ndjson":
-		m.parse = parseJSON
-	case "csv":
-		columns, err := parseColumns(m.cfg.Columns)
-		if err != nil {
-			return err
-		}
-		header, err := m.lines.next()
-		if err != nil {
-			return err
-		}
-		m.sep = cmp.Or(m.cfg.Separator, ',')
-		m.parse, err = newCSV(bytes.TrimSuffix(header, []byte("\r")), columns, m.sep)
-		return err
-	default:
-		m.parse, err = parseTextFormat(kind)
-	}
-	return err
 }
 
 // shared is the name of the file of rejected lines, "" if it is this file's own.
@@ -240,54 +227,28 @@ func (m *Importer) show() {
 	m.stats.Lines, m.stats.Bytes = m.at.Lines-m.stats.Before, m.at.Offset
 }
 
-// line returns the next line, of CSV with those that a quoted field goes on in.
-// A quote that does not close costs its own line only: those behind it are read
-// again as lines of their own.
-func (m *Importer) line() ([]byte, error) {
-	line, err := m.lines.next()
-	if errors.Is(err, io.EOF) && m.unclosed {
-		m.at.Open = openField
-	}
-	if err != nil || m.sep == 0 {
-		return bytes.TrimSuffix(line, []byte("\r")), err
-	}
-	if open, _ := openQuote(line, m.sep, false); !open {
-		return bytes.TrimSuffix(line, []byte("\r")), nil
-	}
-	m.lines.keep(line)
-	for open, bad := true, false; open; {
-		if line, err = m.lines.next(); err != nil {
-			break
-		}
-		if open, bad = openQuote(line, m.sep, true); bad || m.lines.kept() > maxLine {
-			return m.lines.back(), nil
-		}
-	}
-	switch {
-	case errors.Is(err, io.EOF):
-		m.unclosed = true
-		return m.lines.back(), nil
-	case err != nil:
-		m.lines.whole() // is passed over
-		return nil, err
-	}
-	return bytes.TrimSuffix(m.lines.whole(), []byte("\r")), nil
-}
-
 // one imports a line or rejects it. Empty lines are passed over.
 func (m *Importer) one(ctx context.Context, line []byte) error {
 	if len(line) == 0 {
 		return nil
 	}
+	if m.torn {
+		m.torn = false
+		return m.reject(errTorn, line)
+	}
 	e, err := m.parse(line)
 	if err != nil {
 		return m.reject(err, line)
 	}
+	twice := false
 	switch {
 	case !e.timed:
 		e.time = time.Now().UnixNano()
-	case e.wall && m.cfg.Zone != nil:
-		e.time = inZone(e.time, m.cfg.Zone)
+		m.untimed(line)
+	case e.wall:
+		if e.time, twice, err = m.clock.instant(e.time); err != nil {
+			return m.reject(err, line)
+		}
 	}
 	if e.source == "" {
 		e.source = m.cfg.Source
@@ -298,9 +259,8 @@ func (m *Importer) one(ctx context.Context, line []byte) error {
 		err = m.add(ctx, &e)
 	}
 	m.at.Imported++
-	m.mu.Lock()
-	m.stats.Imported++
-	m.mu.Unlock()
+	m.at.Clock = m.clock.last
+	m.counted(&e, twice)
 	return err
 }
 

@@ -130,13 +130,13 @@ func TestForms(t *testing.T) {
 
 func TestBadLines(t *testing.T) {
 	for _, line := range []string{
-		`{`, `{}`, `{"topic":"a"} x`, `{"topic":"a","payload":}`, `{"topic":"a","qos":3}`, `{"topic":"a","retain":2}`, `{"topic":"a/#"}`, `{"topic":""}`,
+		`{`, `{}`, `{"topic":"a","payload":""} x`, `{"topic":"a","payload":}`, `{"topic":"a","qos":3,"payload":""}`, `{"topic":"a","retain":2,"payload":""}`, `{"topic":"a/#","payload":""}`, `{"topic":"","payload":""}`,
 		"{\"topic\":\"a\",\"payload\":\"\xff\"}", "{\"topic\":\"a\",\"payload\":\"a\x00\"}", `{"topic":"a","payload":"\ud800"}`, `{"topic":"a","payload":"\x"}`,
 		`{"topic":"a","payload_base64":"?"}`, `{"topic":"a","payload":"a","payload_base64":"YQ=="}`, `{"topic":"a","payload":"abc","payloadlen":7}`,
-		`{"topic":"a","time":"yesterday"}`, `{"topic":"a","time":"9999-01-01T00:00:00Z"}`, `{"topic":"a","properties":{"x":1}}`, `{"topic":1}`,
+		`{"topic":"a","time":"yesterday","payload":""}`, `{"topic":"a","time":"9999-01-01T00:00:00Z","payload":""}`, `{"topic":"a","properties":{"x":1}}`, `{"topic":1,"payload":""}`,
 		`{"topic":"a","x":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}`, `{"topic":"` + strings.Repeat("a", 65536) + `"}`, `not JSON`,
 	} {
-		recs, stats, err := dry(Config{Format: "ndjson"}, []byte("{\"topic\":\"before\"}\n"+line+"\n\n{\"topic\":\"after\"}"))
+		recs, stats, err := dry(Config{Format: "ndjson"}, []byte("{\"topic\":\"before\",\"payload\":\"\"}\n"+line+"\n\n{\"topic\":\"after\",\"payload\":\"\"}"))
 		if err != nil || len(recs) != 2 || stats.Rejected != 1 || stats.Imported != 2 {
 			t.Errorf("%.60q: %d records, %+v, %v", line, len(recs), stats, err)
 		}
@@ -145,7 +145,7 @@ func TestBadLines(t *testing.T) {
 
 func TestRefusesWhatItCannotKnow(t *testing.T) {
 	for text, want := range map[string]string{
-		"a/b 21.5\n": "neither NDJSON", "\xff\xfe{\x00": "UTF-16", "\xfe\xff\x00{": "iconv -f UTF-16 -t UTF-8 FILE |", "\x1f\x8bno": "cut short", "\x1f\x8bno header of gzip": "the compressed file is damaged: gzip: invalid header",
+		"a/b 21.5\n": "neither JSON", "\xff\xfe{\x00": "UTF-16", "\xfe\xff\x00{": "iconv -f UTF-16 -t UTF-8 FILE |", "\x1f\x8bno": "cut short", "\x1f\x8bno header of gzip": "the compressed file is damaged: gzip: invalid header",
 		"\xfd7zXZ\x00\x00\x04\xe6": "xz -dc FILE |", "BZh91AY&SY\x12\x34": "bzip2 -dc FILE |",
 	} {
 		if _, _, err := dry(Config{}, []byte(text)); err == nil || !strings.Contains(err.Error()+mqttetl.Hint(err), want) {
@@ -231,12 +231,12 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestVeryLongLine(t *testing.T) {
-	before, after := "{\"topic\":\"before\"}\n", "\n{\"topic\":\"after\"}\n"
+	before, after := "{\"topic\":\"before\",\"payload\":\"\"}\n", "\n{\"topic\":\"after\",\"payload\":\"\"}\n"
 	l, _, err := newLines(io.MultiReader(strings.NewReader(before), &endless{maxLine + 1}, strings.NewReader(after)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{`{"topic":"before"}`, "", `{"topic":"after"}`} {
+	for i, want := range []string{`{"topic":"before","payload":""}`, "", `{"topic":"after","payload":""}`} {
 		line, err := l.next()
 		if string(line) != want || (i == 1) != errors.Is(err, errLong) {
 			t.Errorf("line %d: %.40q, %v", i+1, line, err)

@@ -170,8 +170,10 @@ func newLines(r io.Reader) (l *lines, head []byte, err error) {
 	return l, head, checkBeginning(head)
 }
 
-// skip passes over what has been read before, and sees to it that it is the same.
-func (l *lines) skip(at position) error {
+// skip passes over what has been read before, and sees to it that it is the same
+// and that its last message has not grown. begins says whether a line is the
+// beginning of one; nil: any is.
+func (l *lines) skip(at position, begins func(head []byte) bool) error {
 	_, err := io.CopyN(l, l.r, at.Offset-l.offset)
 	switch {
 	case errors.Is(err, io.EOF):
@@ -182,12 +184,12 @@ func (l *lines) skip(at position) error {
 		return changed(fmt.Sprintf("the %d lines that were read before are others now", at.Lines))
 	}
 	l.number = at.Lines
-	return l.closed(at.Open)
+	return l.closed(at.Open, begins)
 }
 
 // closed sees to it that a line that was open when it was read has not grown,
 // and passes over a line end that it has got since.
-func (l *lines) closed(open openEnd) error {
+func (l *lines) closed(open openEnd, begins func(head []byte) bool) error {
 	if open == 0 {
 		return nil
 	}
@@ -195,20 +197,33 @@ func (l *lines) closed(open openEnd) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	end := 0
-	switch {
-	case len(next) == 0:
+	if len(next) == 0 {
 		return nil
-	case next[0] == '\n':
-		end = 1
-	case string(next) == "\r\n":
-		end = 2
 	}
-	if end == 0 || open == openField {
-		return mqttetl.WithHint(fmt.Errorf("%w: its last line then, line %d, was read without an end, and has grown", ErrChanged, l.number),
-			"the log keeps what was read of that line: imported into another log the file is right, and without --resume it is added to this one from its beginning")
+	grown := mqttetl.WithHint(fmt.Errorf("%w: its last line then, line %d, was read without an end, and has grown", ErrChanged, l.number),
+		"the log keeps what was read of that line: imported into another log the file is right, and without --resume it is added to this one from its beginning")
+	if open != openPayload {
+		end := 0
+		switch {
+		case next[0] == '\n':
+			end = 1
+		case string(next) == "\r\n":
+			end = 2
+		}
+		if end == 0 || open == openField {
+			return grown
+		}
+		if _, err = io.CopyN(l, l.r, int64(end)); err != nil {
+			return err
+		}
 	}
-	_, err = io.CopyN(l, l.r, int64(end))
+	if open == openLine || begins == nil {
+		return nil
+	}
+	head, more, err := l.ahead()
+	if more && !begins(head) {
+		return grown
+	}
 	return err
 }
 
@@ -286,13 +301,33 @@ func (l *lines) keep(line []byte) {
 	l.keeping, l.behind = true, lineState{l.at, l.offset, l.number, l.sum, l.open}
 }
 
+// near says that ahead leaves the line valid that next has returned last.
+func (l *lines) near() bool { return l.at < len(l.again) || l.r.Buffered() >= headSize }
+
+// ahead returns the beginning of the next line, up to headSize bytes without its
+// end; more says that there is one.
+func (l *lines) ahead() (head []byte, more bool, err error) {
+	if l.at < len(l.again) {
+		head = l.again[l.at:min(len(l.again), l.at+headSize)]
+	} else if head, err = l.r.Peek(headSize); errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if end := bytes.IndexByte(head, '\n'); end >= 0 {
+		return bytes.TrimSuffix(head[:end], []byte("\r")), true, nil
+	}
+	return head, len(head) > 0, err
+}
+
 // kept is how many bytes have been read since keep, with its line.
 func (l *lines) kept() int { return l.at - l.begun }
 
-// whole ends keeping and returns all that was kept, without the last line's end.
+// text is all that was kept, without the last line's end.
+func (l *lines) text() []byte { return bytes.TrimSuffix(l.again[l.begun:l.at], []byte("\n")) }
+
+// whole ends keeping and returns all that was kept.
 func (l *lines) whole() []byte {
 	l.keeping = false
-	return bytes.TrimSuffix(l.again[l.begun:l.at], []byte("\n"))
+	return l.text()
 }
 
 // back ends keeping and returns the line that it began with; those behind it are

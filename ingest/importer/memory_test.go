@@ -63,7 +63,7 @@ func TestMemoryOfLongLines(t *testing.T) {
 // So is that for a row of CSV over several lines.
 func TestMemoryOfLongRows(t *testing.T) {
 	row := "\"a\n" + strings.Repeat("x", 8<<20) + "\"\n"
-	m, err := New(Config{Format: "csv", In: strings.NewReader("topic\n" + strings.Repeat(row, 3)), Dry: func(*mqttetl.Record) error { return nil }}, nil)
+	m, err := New(Config{Format: "csv", Topic: "t", In: strings.NewReader("payload\n" + strings.Repeat(row, 3)), Dry: func(*mqttetl.Record) error { return nil }}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,14 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// byteArray reads an array of n whole numbers from 0 to 255, which is how
-// mqttetl sub and mosquitto_sub write bytes that no JSON string can hold.
+// byteArray reads an array of n whole numbers from 0 to 255, of any number if n
+// is -1. So mqttetl sub and mosquitto_sub write bytes that no JSON string can hold.
 func byteArray(array []byte, n int) ([]byte, bool) {
 	s := scanner{p: array}
 	if s.expect('[') != nil {
 		return nil, false
 	}
-	b := make([]byte, 0, n)
+	b := make([]byte, 0, max(n, 0))
 	for s.peek() != ']' || len(b) == 0 && n > 0 {
 		if len(b) > 0 && s.expect(',') != nil || len(b) == n {
 			return nil, false
@@ -30,7 +30,7 @@ func byteArray(array []byte, n int) ([]byte, bool) {
 		}
 		b = append(b, byte(c))
 	}
-	return b, len(b) == n
+	return b, n < 0 || len(b) == n
 }
 
 // shortest is what the text has at least from which %J has made this valid

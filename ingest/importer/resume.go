@@ -20,14 +20,17 @@ type position struct {
 	Sum                               uint32  // CRC-32C of the Offset bytes
 	RejectedFile                      string  // "" if it was this file's own
 	Open                              openEnd `json:",omitempty"`
+	Clock                             int64   `json:",omitempty"` // the last time that named no zone, as an instant
 }
 
 // openEnd is what the last line lacked that was read, at the end of the file.
 type openEnd int
 
 const (
-	openLine  openEnd = 1 + iota // its line end
-	openField                    // the closing quote of a CSV field
+	openLine        openEnd = 1 + iota // its line end
+	openField                          // the closing quote of a CSV field
+	openPayload                        // nothing, but its payload may go on in a line that follows
+	openPayloadLine                    // its line end, and its payload may go on
 )
 
 // ErrChanged: the file is another than the one of which the log keeps how far it
@@ -74,10 +77,11 @@ func (m *Importer) resume(head []byte, at position) error {
 	}
 	if at.Offset == 0 { // nothing has been read
 		at.Lines, at.Offset, at.Sum = m.at.Lines, m.at.Offset, m.at.Sum
-	} else if err := m.lines.skip(at); err != nil {
+	} else if err := m.lines.skip(at, m.begins()); err != nil {
 		return err
 	}
 	m.known, m.at = true, at
+	m.clock.last = at.Clock
 	m.stats.Before, m.stats.Done = at.Lines, at.Done
 	return nil
 }

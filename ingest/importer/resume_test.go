@@ -40,7 +40,7 @@ func TestResumeRefusesAnotherFile(t *testing.T) {
 		t.Fatal(s, err)
 	}
 	for what, other := range map[string]string{
-		"begins differently":      "{\"topic\":\"other\"}\n" + text,
+		"begins differently":      "{\"topic\":\"other\",\"payload\":\"\"}\n" + text,
 		"others now":              strings.Replace(text, `"998"`, `"xyz"`, 1),
 		"it ends after 5000 byte": text[:5000],
 	} {
@@ -49,7 +49,7 @@ func TestResumeRefusesAnotherFile(t *testing.T) {
 			t.Errorf("want %s: %+v, %v", what, s, err)
 		}
 	}
-	if s, err := imports(t, l, cfg, text+"{\"topic\":\"more\"}\n"); err != nil || s.Imported != 1 || s.Before != 1000 || !s.Done {
+	if s, err := imports(t, l, cfg, text+"{\"topic\":\"more\",\"payload\":\"\"}\n"); err != nil || s.Imported != 1 || s.Before != 1000 || !s.Done {
 		t.Errorf("a file that has grown: %+v, %v", s, err)
 	}
 }
@@ -66,7 +66,7 @@ func (n noted) Note(string) ([]byte, error) { return n.note, nil }
 func TestResumeComparesEverySum(t *testing.T) {
 	l, stop := running(t, t.TempDir())
 	defer stop()
-	text := "{\"topic\":\"t\"}\n"
+	text := "{\"topic\":\"t\",\"payload\":\"\"}\n"
 	at, err := json.Marshal(position{Offset: int64(len(text)), Lines: 1, HeadBytes: len(text), Head: fingerprint([]byte(text))})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestRejectedTogether(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		var text strings.Builder
 		for i := range 300 {
-			if fmt.Fprintf(&text, "{\"topic\":\"t\",\"source\":\"s%d\"}\n", i/10); i%7 == 0 {
+			if fmt.Fprintf(&text, "{\"topic\":\"t\",\"source\":\"s%d\",\"payload\":\"\"}\n", i/10); i%7 == 0 {
 				fmt.Fprintf(&text, "bad %s\n", name)
 			}
 		}
@@ -199,7 +199,7 @@ func TestRejectedBetweenKillAndResume(t *testing.T) {
 	text := func(name string) string {
 		var s strings.Builder
 		for i := range 300 {
-			if fmt.Fprintf(&s, "{\"topic\":\"t\",\"source\":\"s%d\"}\n", i/10); i%2 == 0 {
+			if fmt.Fprintf(&s, "{\"topic\":\"t\",\"source\":\"s%d\",\"payload\":\"\"}\n", i/10); i%2 == 0 {
 				fmt.Fprintf(&s, "bad %s\n", name)
 			}
 		}
@@ -307,11 +307,11 @@ func TestImportedAgain(t *testing.T) {
 	l, stop := running(t, t.TempDir())
 	defer stop()
 	cfg := Config{Name: "f", Rejected: filepath.Join(t.TempDir(), "r")}
-	lines := "{\"topic\":\"1\"}\n{\"topic\":\"2\"}\n"
+	lines := "{\"topic\":\"1\",\"payload\":\"\"}\n{\"topic\":\"2\",\"payload\":\"\"}\n"
 	for _, c := range []struct {
 		text  string
 		again int64
-	}{{lines, 0}, {lines, 2}, {lines + "{\"topic\":\"3\"}", 2}, {lines + "{\"topic\":\"3\"}", 3}, {lines, 0}, {lines + "bad\n", 2}, {strings.ToUpper(lines) + "bad\n", 0}, {lines, 0}} {
+	}{{lines, 0}, {lines, 2}, {lines + "{\"topic\":\"3\",\"payload\":\"\"}", 2}, {lines + "{\"topic\":\"3\",\"payload\":\"\"}", 3}, {lines, 0}, {lines + "bad\n", 2}, {strings.ToUpper(lines) + "bad\n", 0}, {lines, 0}} {
 		if s, err := imports(t, l, cfg, c.text); err != nil || s.Again != c.again || s.Before != 0 {
 			t.Errorf("%q: %+v, %v, want %d again", c.text, s, err, c.again)
 		}

@@ -212,9 +212,10 @@ func (s *scanner) array(depth int) error {
 	}
 }
 
-// literalByte says whether c may stand in a number, true, false or null.
+// literalByte says whether c may stand in a number, true, false or null, or in
+// the NaN and Infinity of others.
 func literalByte(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c == '-' || c == '+' || c == '.' || c == 'E'
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '-' || c == '+' || c == '.'
 }
 
 // end sees to it that nothing follows.
@@ -246,8 +247,16 @@ func checkBeginning(p []byte) error {
 	if len(p) < 2 {
 		return nil
 	}
-	if mark := binary.BigEndian.Uint16(p); mark == 0xfffe || mark == 0xfeff {
-		return mqttetl.WithHint(errors.New("the file is UTF-16, and UTF-8 is read here"), "iconv -f UTF-16 -t UTF-8 FILE | mqttetl import -")
+	name := ""
+	switch mark := binary.BigEndian.Uint16(p); {
+	case mark == 0xfffe || mark == 0xfeff:
+		name = "UTF-16"
+	case len(p) >= 4 && p[1] == 0 && p[3] == 0 && p[0] != 0 && p[2] != 0:
+		name = "UTF-16LE"
+	case len(p) >= 4 && p[0] == 0 && p[2] == 0 && p[1] != 0 && p[3] != 0:
+		name = "UTF-16BE"
+	default:
+		return nil
 	}
-	return nil
+	return mqttetl.WithHint(errors.New("the file is UTF-16, and UTF-8 is read here"), "iconv -f "+name+" -t UTF-8 FILE | mqttetl import -")
 }

@@ -20,14 +20,14 @@ func TestTopicsThatAreNotUTF8(t *testing.T) {
 		name, format, text string
 		good               bool
 	}{
-		{"CSV", "", "time,topic\n1767323045,\xfc/x\n", false},
-		{"CSV, a surrogate", "", "time,topic\n1767323045,\xed\xa0\x80\n", false},
+		{"CSV", "", "time,topic,payload\n1767323045,\xfc/x,\n", false},
+		{"CSV, a surrogate", "", "time,topic,payload\n1767323045,\xed\xa0\x80,\n", false},
 		{"CSV, not all columns of export", "", strings.Replace(format.CSVHeader, ",properties", "", 1) + "1,1767323045,\xfc/x,s,0,0,0,,\n", false},
 		{"text", "%t %p", "\xfc/x 1\n", false},
-		{"NDJSON", "", "{\"topic\":\"\xfc/x\"}\n", false},
-		{"CSV, NUL", "", "time,topic\n1767323045,a\x00b\n", false},
-		{"NDJSON, NUL", "", `{"topic":"a\u0000b"}` + "\n", false},
-		{"CSV, UTF-8", "", "time,topic\n1767323045,ü/x\n", true},
+		{"NDJSON", "", "{\"topic\":\"\xfc/x\",\"payload\":\"\"}\n", false},
+		{"CSV, NUL", "", "time,topic,payload\n1767323045,a\x00b,\n", false},
+		{"NDJSON, NUL", "", `{"topic":"a\u0000b","payload":""}` + "\n", false},
+		{"CSV, UTF-8", "", "time,topic,payload\n1767323045,ü/x,\n", true},
 		{"NDJSON of export", "", string((&format.JSON{}).Append(nil, &bad)), true},
 		{"CSV of export", "", string((&format.CSV{}).Append([]byte(format.CSVHeader), &bad)), true},
 	} {
@@ -44,9 +44,9 @@ func TestTopicsThatAreNotUTF8(t *testing.T) {
 
 // An empty cell is no time, as a line that has none.
 func TestEmptyTimeIsThePresentOne(t *testing.T) {
-	for _, line := range []string{",a", `"",a`} {
+	for _, line := range []string{",a,", `"",a,`} {
 		before := time.Now().UnixNano()
-		recs, stats, err := dry(Config{}, []byte("time,topic\n"+line+"\n"))
+		recs, stats, err := dry(Config{}, []byte("time,topic,payload\n"+line+"\n"))
 		if err != nil || stats.Rejected > 0 || len(recs) != 1 || recs[0].Time < before || recs[0].Time > time.Now().UnixNano() {
 			t.Errorf("%s: %+v, %+v, %v", line, recs, stats, err)
 		}
@@ -71,8 +71,8 @@ func TestTimesWithoutAZone(t *testing.T) {
 		{rome, "1767323045", "2026-01-02T03:04:05Z"},
 	} {
 		for form, text := range map[string]string{
-			"CSV": "time,topic\n" + c.time + ",a\n", "JSON": `{"time":"` + c.time + `","topic":"a"}`,
-			"JSON with two times": `{"time":"` + c.time + `","tst":"2020-01-01T00:00:00","topic":"a"}`,
+			"CSV": "time,topic,payload\n" + c.time + ",a,\n", "JSON": `{"time":"` + c.time + `","topic":"a","payload":""}`,
+			"JSON with two times": `{"time":"` + c.time + `","tst":"2020-01-01T00:00:00","topic":"a","payload":""}`,
 		} {
 			recs, stats, err := dry(Config{Zone: c.zone}, []byte(text))
 			if err != nil || len(recs) != 1 || recs[0].Time != at(c.want) {
@@ -101,7 +101,7 @@ func (s *slow) Note(string) ([]byte, error) { return nil, nil }
 // After a failure too Run waits until the log is done with all that it was given.
 func TestRunWaitsAfterAFailure(t *testing.T) {
 	log := &slow{first: make(chan struct{})}
-	m, err := New(Config{Name: "f", In: strings.NewReader("{\"topic\":\"a\",\"source\":\"x\"}\n{\"topic\":\"a\",\"source\":\"y\"}\n"),
+	m, err := New(Config{Name: "f", In: strings.NewReader("{\"topic\":\"a\",\"source\":\"x\",\"payload\":\"\"}\n{\"topic\":\"a\",\"source\":\"y\",\"payload\":\"\"}\n"),
 		Rejected: filepath.Join(t.TempDir(), "r")}, log)
 	if err != nil {
 		t.Fatal(err)
