@@ -178,7 +178,7 @@ func newRouteMetrics() routeMetrics {
 	}
 	return routeMetrics{
 		routeRows:    by("mqttetl_route_rows_total", "Rows of typed tables that a route has committed."),
-		routeErrors:  by("mqttetl_route_errors_total", "Messages that a route could not use, whatever its on_error."),
+		routeErrors:  by("mqttetl_route_errors_total", "Messages that a route could not use, or not all of, whatever its on_error."),
 		routeSeconds: by("mqttetl_route_seconds_total", "Time spent in a route. Of routes without jq one message in 64 is timed."),
 		seqGaps:      by("mqttetl_sparkplug_seq_gaps_total", "Times that the seq of a Sparkplug node did not follow its predecessor."),
 		routeMended:  by("mqttetl_route_mended_total", "Messages that a route, or readings, could use although something in them was wrong: not a number, not UTF-8, cut off."),
