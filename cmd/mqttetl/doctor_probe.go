@@ -14,8 +14,9 @@ import (
 // probed is how many messages the rate is measured with.
 const probed = 5000
 
-// window measures how many messages the broker sends without an acknowledgement.
-func (p *patientOf) window(ctx context.Context) {
+// window measures how many messages the broker sends without an acknowledgement,
+// and says whether it could.
+func (p *patientOf) window(ctx context.Context) bool {
 	const check = "window"
 	asked := p.source.ReceiveMaximum
 	filter := client.Filter{Topic: p.topic, QoS: 1}
@@ -29,13 +30,14 @@ func (p *patientOf) window(ctx context.Context) {
 	got := int(p.held.Load())
 	if err != nil || got == 0 || answers[0].Code == 0 {
 		p.unmeasured(ctx, check, err)
-		return
+		return false
 	}
 	level, advice := levelOK, ""
 	if got < asked {
 		level, advice = levelWarn, "raise the broker's limit of messages in flight (Mosquitto: max_inflight_messages)"
 	}
 	p.add(p.part, check, level, advice, "the broker sends %d messages without an acknowledgement; receive_maximum is %d", got, asked)
+	return true
 }
 
 // unmeasured says that a probe has come to nothing.
@@ -49,7 +51,7 @@ func (p *patientOf) unmeasured(ctx context.Context, check string, err error) {
 // fill publishes n messages to ourselves and waits until no more arrive.
 func (p *patientOf) fill(ctx context.Context, n int) error {
 	p.last.Store(time.Now().UnixNano())
-	if err := p.publish(ctx, p.topic, n); err != nil {
+	if err := p.publish(ctx, p.topic, n, make(chan struct{}, n)); err != nil {
 		return err
 	}
 	for time.Since(time.Unix(0, p.last.Load())) < quietTime {
@@ -61,8 +63,8 @@ func (p *patientOf) fill(ctx context.Context, n int) error {
 }
 
 // publish publishes n messages over a connection of their own: the other may be
-// full of what it does not acknowledge.
-func (p *patientOf) publish(ctx context.Context, topic string, n int) error {
+// full of what it does not acknowledge. Each of them takes a place in room.
+func (p *patientOf) publish(ctx context.Context, topic string, n int, room chan struct{}) error {
 	c, err := p.connect(ctx, p.conn.Version(), client.Options{})
 	if err != nil {
 		return err
@@ -70,6 +72,9 @@ func (p *patientOf) publish(ctx context.Context, topic string, n int) error {
 	defer p.leave(ctx, c)
 	defer context.AfterFunc(ctx, c.Close)()
 	for range n {
+		if err := admit(ctx, c, room); err != nil {
+			return fmt.Errorf("publish to %s: %w", topic, err)
+		}
 		if _, err := c.Publish(&client.Message{Topic: topic, Payload: []byte("doctor"), QoS: 1}); err != nil {
 			return err
 		}
@@ -80,17 +85,45 @@ func (p *patientOf) publish(ctx context.Context, topic string, n int) error {
 	return nil
 }
 
+// admit waits for a place in room.
+func admit(ctx context.Context, c *client.Client, room chan struct{}) error {
+	select {
+	case room <- struct{}{}:
+		return nil
+	default:
+		c.Flush()
+	}
+	select {
+	case room <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.Done():
+		return c.Err()
+	case <-time.After(doctorTime):
+		return fmt.Errorf("of %d messages none has come back for %s", len(room), doctorTime)
+	}
+}
+
+// underWay is how many messages of the rate are under way at most, so that no
+// broker has to queue more than it does by default, and drops one.
+const underWay = 500
+
 // ceiling measures how many messages a second go through the broker to one
 // connection that acknowledges after the time of a commit, as the service does.
 func (p *patientOf) ceiling(ctx context.Context) {
 	const check = "ceiling"
 	topic := p.topic + "/rate"
 	var got atomic.Int64
-	all := make(chan struct{})
+	all, room := make(chan struct{}), make(chan struct{}, underWay)
 	c, err := p.connect(ctx, p.conn.Version(), client.Options{
 		Receive: func(m *client.Received) error {
-			if string(m.Topic) == topic && got.Add(1) == probed {
-				close(all)
+			select {
+			case <-room:
+				if got.Add(1) == probed {
+					close(all)
+				}
+			default: // a redelivery
 			}
 			return nil
 		},
@@ -108,7 +141,7 @@ func (p *patientOf) ceiling(ctx context.Context) {
 	}
 	began := time.Now()
 	if err == nil {
-		err = p.publish(ctx, topic, probed)
+		err = p.publish(ctx, topic, probed, room)
 	}
 	if err == nil {
 		select {

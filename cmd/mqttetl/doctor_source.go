@@ -54,8 +54,9 @@ func (d *doctor) source(ctx context.Context, s *config.Source) {
 		p.add(p.part, "window", levelOK, "doctor --probe measures it: it publishes to mqttetl/doctor/…", "not measured")
 		return
 	}
-	p.window(ctx)
-	p.ceiling(ctx)
+	if p.window(ctx) {
+		p.ceiling(ctx)
+	}
 }
 
 // leave says goodbye, unless somebody is waiting for the end.
