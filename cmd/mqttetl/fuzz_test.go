@@ -43,7 +43,7 @@ func FuzzFindings(f *testing.F) {
 	f.Add(`{"at":7}` + "\n" + `{"archive":{"cursor":3,"gaps":[{"first":1,"last":2}],"damage":["x"]}}` + "\n" + `{"log":{"first":1,"last":9,"records":9,"damage":[]}}`)
 	f.Add(`{"at":7}{"lo`)
 	f.Fuzz(func(t *testing.T, text string) {
-		found := readFindings(strings.NewReader(text))
+		found := readFindings(json.NewDecoder(strings.NewReader(text)))
 		if found.Log == nil {
 			return
 		}

@@ -61,7 +61,7 @@ archive was put back from an older copy; they are no damage.`,
 			if _, err := loadStores(path); err != nil {
 				return err
 			}
-			v, err := verifyApart(cmd.Context(), path)
+			v, err := verifyApart(cmd.Context(), path, std)
 			if err != nil {
 				return err
 			}
@@ -76,28 +76,70 @@ archive was put back from an older copy; they are no damage.`,
 	return cmd
 }
 
+// errNotSelf: what was started is not this program.
+var errNotSelf = errors.New("not this program")
+
 // verifyApart has the files read by a child process: LMDB follows pointers in
-// the file, and a damaged one can end the process that reads it by a signal.
-func verifyApart(ctx context.Context, configPath string) (*verdict, error) {
-	self, err := os.Executable()
+// the file, and a damaged one can end the process that reads it by a signal. Where
+// none can be started, as under an emulator, they are read in this one.
+func verifyApart(ctx context.Context, configPath string, std streams) (*verdict, error) {
+	why := errNotSelf
+	for _, self := range selves() {
+		v, err := verifyIn(ctx, self, configPath)
+		if !errors.Is(err, errNotSelf) {
+			return v, err
+		}
+		why = err
+	}
+	fmt.Fprintf(std.err, "mqttetl: reading in this process, which a badly damaged file may end: the program cannot start itself: %s\n", oneLine(why))
+	cfg, err := loadStores(configPath)
 	if err != nil {
 		return nil, err
 	}
+	var all findings
+	if err := readAll(ctx, cfg, func(f findings) error { all.add(f); return ctx.Err() }); err != nil {
+		return nil, err
+	}
+	return all.verdict(), nil
+}
+
+// selves are the ways to start this program, the best first: the link of the
+// kernel holds when the file has been deleted or replaced, but is that of the
+// emulator under one.
+func selves() []string {
+	paths := []string{"/proc/self/exe"}
+	if path, err := os.Executable(); err == nil {
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// verifyIn has the files read by a process of the program at path; errNotSelf if
+// that is not this one.
+func verifyIn(ctx context.Context, path, configPath string) (*verdict, error) {
 	var complaint bytes.Buffer
-	child := osexec.CommandContext(ctx, self, verifyRead, "--config", configPath)
+	child := osexec.CommandContext(ctx, path, verifyRead, "--config", configPath)
 	child.Stderr = &complaint
 	out, err := child.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := child.Start(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNotSelf, err)
 	}
-	found := readFindings(out)
+	d := json.NewDecoder(out)
+	var hello findings
+	if d.Decode(&hello) != nil {
+		hello.Program = ""
+	}
+	found := readFindings(d)
+	io.Copy(io.Discard, out) // so that the process never waits for us
 	err = child.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case hello.Program != thisBuild():
+		return nil, fmt.Errorf("%w: %s: %v", errNotSelf, path, child.ProcessState)
 	case err == nil && found.Log != nil:
 		return found.verdict(), nil
 	case crashed(child.ProcessState):
@@ -128,20 +170,24 @@ type childError struct {
 func (e childError) Error() string { return e.message }
 
 // readFindings puts together what the reading process has told before it ended.
-func readFindings(r io.Reader) (all findings) {
-	for d := json.NewDecoder(r); ; {
+func readFindings(d *json.Decoder) (all findings) {
+	for {
 		var f findings
 		if d.Decode(&f) != nil {
-			io.Copy(io.Discard, r) // so that the process never waits for us
 			return all
 		}
-		all.At = max(all.At, f.At)
-		if f.Archive != nil {
-			all.Archive = f.Archive
-		}
-		if f.Log != nil {
-			all.Log = f.Log
-		}
+		all.add(f)
+	}
+}
+
+// add takes the next line of the process that reads.
+func (all *findings) add(f findings) {
+	all.At = max(all.At, f.At)
+	if f.Archive != nil {
+		all.Archive = f.Archive
+	}
+	if f.Log != nil {
+		all.Log = f.Log
 	}
 }
 

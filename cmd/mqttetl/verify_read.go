@@ -21,10 +21,14 @@ const verifyRead = "verify-read"
 // findings is one line from the process that reads to the one that reports:
 // how far it has come, or what it found.
 type findings struct {
+	Program string          `json:"program,omitempty"` // the first line: who reads
 	At      mqttetl.Seq     `json:"at,omitempty"`
 	Archive *archiveVerdict `json:"archive,omitempty"`
 	Log     *logVerdict     `json:"log,omitempty"`
 }
+
+// thisBuild tells this build from another.
+func thisBuild() string { return "mqttetl " + buildVersion().Version + " " + buildVersion().Commit }
 
 func (f *findings) verdict() *verdict {
 	v := &verdict{Log: *f.Log, Archive: f.Archive}
@@ -40,11 +44,14 @@ func newVerifyRead(std streams) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			enc := json.NewEncoder(std.out)
+			if err := enc.Encode(findings{Program: thisBuild()}); err != nil {
+				return err
+			}
 			cfg, err := loadStores(path)
 			if err != nil {
 				return err
 			}
-			enc := json.NewEncoder(std.out)
 			return readAll(cmd.Context(), cfg, func(f findings) error { return enc.Encode(f) })
 		},
 	}

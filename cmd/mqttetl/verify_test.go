@@ -129,7 +129,7 @@ func TestVerifyOfAnArchiveThatCannotBeRead(t *testing.T) {
 
 // A reading process that a damaged file has killed: what it had told counts.
 func TestVerifyReportsACrashWithThePosition(t *testing.T) {
-	all := readFindings(strings.NewReader("{\"at\":7}\n{\"archive\":{\"cursor\":3,\"gaps\":[],\"damage\":[\"x\"]}}\n{\"at\":9}\n{\"lo"))
+	all := readFindings(json.NewDecoder(strings.NewReader("{\"at\":7}\n{\"archive\":{\"cursor\":3,\"gaps\":[],\"damage\":[\"x\"]}}\n{\"at\":9}\n{\"lo")))
 	if all.At != 9 || all.Archive == nil || all.Archive.Cursor != 3 || all.Log != nil {
 		t.Errorf("%+v", all)
 	}
