@@ -98,7 +98,7 @@ func everyShape() map[string]mqttetl.Message {
 		"empty payload":     {Topic: []byte("a")},
 		"empty level":       {Topic: []byte("/a//b/"), Payload: []byte("x")},
 		"NUL":               {Topic: []byte("a"), Payload: []byte{0, 1, 0}},
-		"not UTF-8":         {Topic: []byte{0xff, '/', 0xfe}, Payload: []byte{0xc3, 0x28}},
+		"not UTF-8":         {Topic: []byte("a"), Payload: []byte{0xc3, 0x28}},
 		"64 KiB topic":      {Topic: bytes.Repeat([]byte("t"), 65535), Payload: []byte("x")},
 		"5 MiB payload":     {Topic: []byte("big"), Payload: bytes.Repeat([]byte("0123456789abcdef"), 5<<16)},
 		"user properties":   {Topic: []byte("a"), Properties: users, Payload: []byte("x")},

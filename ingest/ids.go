@@ -28,6 +28,7 @@ type packetIDs struct {
 	qos1 idSet // received on this connection, PUBACK not yet written
 	qos2 idSet // of the session: PUBREC due or sent, PUBREL not received
 	here idSet // those of qos2 that were received on this connection
+	dups idSet // those of qos1 that came with DUP, as redeliveries of an earlier connection
 
 	loaded bool // qos2 holds what the log knows of the session
 }
@@ -44,7 +45,11 @@ func (p *packetIDs) load(ids []uint16) {
 func (p *packetIDs) release(acks []byte) {
 	for len(acks) > 0 {
 		if acks[0]>>4 == typePuback {
-			p.qos1.remove(uint16(acks[2])<<8 | uint16(acks[3]))
+			id := uint16(acks[2])<<8 | uint16(acks[3])
+			p.qos1.remove(id)
+			if p.dups.n > 0 {
+				p.dups.remove(id)
+			}
 		}
 		acks = acks[2+acks[1]:]
 	}

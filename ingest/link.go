@@ -48,8 +48,12 @@ type link struct {
 	watches   atomic.Bool // this link subscribes to droppedTopic
 	toldQuota atomic.Bool // that the broker exceeds the receive maximum
 	versions  choice      // of the goroutine that makes connections
-	stop      context.CancelCauseFunc
-	tasks     sync.WaitGroup // ack writers, and goroutines that subscribe
+
+	asPublished asPublished
+	reuses      seldom // packet ids used again before their PUBACK
+	badTopics   seldom
+	stop        context.CancelCauseFunc
+	tasks       sync.WaitGroup // ack writers, and goroutines that subscribe
 
 	mu             sync.Mutex
 	conn           *conn
@@ -221,6 +225,9 @@ func (l *link) down() {
 		err = errClosedAgain
 		if often {
 			err = errClosedOften
+		}
+		if !l.wasSubscribed() {
+			err = fmt.Errorf("%w, %w", err, errNeverSubscribed)
 		}
 	}
 	l.tell(err)

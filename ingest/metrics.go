@@ -22,6 +22,8 @@ type Metrics struct {
 	lowered     *prometheus.CounterVec
 	sessionLost *prometheus.CounterVec
 	dropped     *prometheus.GaugeVec
+	reused      *prometheus.CounterVec
+	badTopics   *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics with r; nil leaves them unregistered.
@@ -44,10 +46,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lowered:     counters("subscriptions_lowered_total", "Filters that the broker granted with a lower QoS than asked for."),
 		sessionLost: counters("session_lost_total", "Connects at which the broker no longer had the session and what it had queued."),
 		dropped:     gauges("broker_dropped_messages", "Messages the broker says it has dropped since it started ($SYS/broker/publish/messages/dropped)."),
+		reused:      counters("reused_packet_ids_total", "Messages under a packet id whose PUBACK was still due; they are stored and acknowledged."),
+		badTopics:   counters("malformed_topics_total", "Messages whose topic was not UTF-8 without NUL; they are stored under an escaped topic."),
 	}
 	if r != nil {
 		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.ackSeconds, m.redelivered, m.reconnects,
-			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped)
+			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped, m.reused, m.badTopics)
 	}
 	return m
 }
@@ -70,7 +74,7 @@ type sourceCounters struct {
 	connected                                               prometheus.Gauge
 	received                                                [3]prometheus.Counter
 	bytes, pubacks, redelivered, reconnections, sessionLost prometheus.Counter
-	failed, refused, lowered                                prometheus.Counter
+	failed, refused, lowered, reused, badTopics             prometheus.Counter
 	dropped                                                 prometheus.Gauge
 	ackSeconds                                              prometheus.Observer
 }
@@ -86,6 +90,8 @@ func newSourceCounters(m *Metrics, source string) *sourceCounters {
 		failed:        m.failed.WithLabelValues(source),
 		refused:       m.refused.WithLabelValues(source),
 		lowered:       m.lowered.WithLabelValues(source),
+		reused:        m.reused.WithLabelValues(source),
+		badTopics:     m.badTopics.WithLabelValues(source),
 		sessionLost:   m.sessionLost.WithLabelValues(source),
 		dropped:       m.dropped.WithLabelValues(source),
 	}

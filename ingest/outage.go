@@ -117,6 +117,9 @@ var errClosedAgain = fmt.Errorf("%w again, soon after accepting it", errClosedBy
 // errClosedOften: the same has gone on for a long time.
 var errClosedOften = fmt.Errorf("%w, for a long time", errClosedAgain)
 
+// errNeverSubscribed: errClosedAgain before any filter was granted.
+var errNeverSubscribed = errors.New("before it had granted a filter")
+
 // judge says how a failure is to be told. Slowly means that it will not pass
 // until someone acts, so that trying often has no use.
 func judge(err error) (level slog.Level, message, hint string, slowly bool) {
@@ -132,6 +135,12 @@ func judge(err error) (level slog.Level, message, hint string, slowly bool) {
 	case errors.As(err, &r) && r.takenOver():
 		return slog.LevelError, "another client took over the session",
 			"give every client of this broker its own client_id; two mqttetl with one configuration share one", true
+	case errors.As(err, &r) && r.remedy() != "":
+		return slog.LevelError, "the broker ends the connection", r.remedy(), true
+	case errors.Is(err, errNeverSubscribed):
+		return slog.LevelWarn, "connections do not last",
+			"some brokers close the connection where they refuse a filter: check their access rules; or another client is using " +
+				"the same client_id: each must have its own", errors.Is(err, errClosedOften)
 	case errors.Is(err, errClosedAgain):
 		return slog.LevelWarn, "connections do not last",
 			"another client may be using the same client_id: each must have its own", errors.Is(err, errClosedOften)
@@ -197,7 +206,7 @@ func (l *link) notAccepted(err error) error {
 		defer l.mu.Unlock()
 		l.silent++
 		return known
-	case errors.Is(known, net.ErrClosed), errors.Is(known, context.Canceled):
+	case errors.Is(known, err), errors.Is(known, net.ErrClosed), errors.Is(known, context.Canceled):
 		return err
 	case known == errClosedByBroker:
 		return errUnanswered

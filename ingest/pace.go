@@ -13,13 +13,15 @@ type pace struct {
 	stable        time.Duration // a connection that lasted so long ends an outage
 
 	answer, answerMost time.Duration // what CONNECT waits for its CONNACK, at first and after silence
+	suback             time.Duration // what SUBSCRIBE waits: SUBACK comes after the messages that the broker had queued
 }
 
 var defaultPace = pace{
 	first: 100 * time.Millisecond, most: 2 * time.Second, // at a broker that comes back, within 2 s
 	slow: 10 * time.Second, slowest: time.Minute,
 	stable: 10 * time.Second,
-	answer: 10 * time.Second, answerMost: 45 * time.Second, // below subackTime
+	answer: 10 * time.Second, answerMost: 45 * time.Second,
+	suback: time.Minute,
 }
 
 // lasting is how long a connection must last to end an outage. Behind a slow

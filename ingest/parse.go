@@ -123,7 +123,7 @@ func (c *conn) unfinished(first byte, size, remaining int) (more bool, err error
 		return false, err
 	}
 	c.rest, c.skipRest = remaining-h.Size, !store
-	if store {
+	if c.mendTopic(&h); store {
 		c.batch().Open(c.in.now, publishFlags(first), h.Topic, h.Props, c.rest)
 	}
 	c.in.skip(size + h.Size)
@@ -157,6 +157,7 @@ func (c *conn) publish(first byte, whole, body []byte) error {
 	if err != nil {
 		return err
 	}
+	c.mendTopic(&h)
 	payload := body[h.Size:]
 	if isDroppedTopic(h.Topic) {
 		c.observeDropped(payload)
@@ -190,6 +191,7 @@ func (c *conn) receive(first byte, size int, h *wire.Head) (store bool, err erro
 	if err != nil {
 		return false, err
 	}
+	d = c.batch() // a note may have begun another
 	if flags.Dup() && flags.QoS() > 0 {
 		d.tally.redelivered++
 	}
@@ -205,17 +207,47 @@ func (c *conn) receiveQoS1(d *delivery, id uint16, dup bool) (store bool, err er
 		c.acks.writtenSince(c.ids.release)
 	}
 	if c.ids.qos1.has(id) {
-		// MQTT 3.1.1 lets a server send again while the connection lasts; the
-		// message is on its way to the log already and will be acknowledged.
-		if !c.v5 && dup {
-			return false, nil
+		again, err := c.sentAgain(id, dup)
+		if err != nil || again {
+			return false, err
 		}
-		return false, wire.Violation("packet id %d is used again before its PUBACK", id)
+		d = c.batch() // sentAgain may have begun another
 	}
 	c.ids.qos1.add(id)
+	if dup {
+		c.ids.dups.add(id)
+	}
 	c.checkQuota()
 	d.acks = appendAck(d.acks, typePuback, id)
 	return true, nil
+}
+
+// sentAgain says whether a PUBLISH whose packet id awaits its PUBACK is the same
+// message once more. MQTT 3.1.1 lets a server send again while the connection
+// lasts: then the message is on its way to the log already and will be
+// acknowledged. Anything else is a broker that uses an id for two messages
+// (MQTT 5 §2.2.1). Ending the connection would bring both again, for ever; so
+// each is stored and acknowledged, and the fault is told. From then on DUP
+// proves nothing, nor does it where the first of the two has it: both may be
+// redeliveries of different messages.
+func (c *conn) sentAgain(id uint16, dup bool) (again bool, err error) {
+	p, err := c.link.remembers()
+	if err != nil {
+		return false, err
+	}
+	if !c.v5 && dup && !p.reuses && !c.ids.dups.has(id) {
+		return true, nil
+	}
+	if !dup && !p.reuses {
+		p.reuses = true
+		c.note(noteName("session", c.link.session), p.note())
+	}
+	c.link.counters.reused.Inc()
+	if n := c.link.reuses.count(); n > 0 {
+		c.link.logger.Warn("the broker uses packet ids again before their PUBACK; all its messages are stored and acknowledged",
+			"messages", n, "packet_id", id)
+	}
+	return false, nil
 }
 
 func (c *conn) receiveQoS2(d *delivery, id uint16, dup bool) (store bool) {
@@ -279,6 +311,9 @@ func (c *conn) connack(body []byte) error {
 	c.answer.Stop()
 	if err := c.recallDropped(); err != nil {
 		return err
+	}
+	if answer, _ := wire.ReadConnack(body, c.v5); c.v5 {
+		c.link.sessionExpires(answer.Props)
 	}
 	return c.session(body[0]&1 != 0)
 }

@@ -63,7 +63,7 @@ func plainPublish(p []byte, v5 bool) (topic, payload []byte, id uint16, size int
 		return nil, nil, 0, 0
 	}
 	id = binary.BigEndian.Uint16(body[end:])
-	if id == 0 {
+	if id == 0 || !validTopic(body[2:end]) {
 		return nil, nil, 0, 0
 	}
 	return body[2:end], body[from:], id, size

@@ -223,6 +223,8 @@ type little struct {
 	refusal []byte // its answer to a CONNECT of MQTT 5, if it does not speak it
 	code    byte   // of what it refuses; 0: 0x80
 	reason  string // with the code, MQTT 5
+	strict  bool   // it refuses subscriptions with retain as published
+	closes  bool   // and does so by closing the connection
 }
 
 // start returns the broker's address.
@@ -272,6 +274,9 @@ func (b little) serve(c net.Conn) {
 			}
 			_, _ = c.Write(connack)
 		case 8: // SUBSCRIBE
+			if b.strict && b.closes && body[len(body)-1]&8 != 0 {
+				return
+			}
 			_, _ = c.Write(b.suback(body))
 			_, _ = c.Write(publishFrame(b.v5, 0, 0, "t", nil, []byte("old")))
 		}
@@ -282,7 +287,7 @@ func (b little) serve(c net.Conn) {
 // suback answers the SUBSCRIBE of one filter.
 func (b little) suback(subscribe []byte) []byte {
 	code, reason := byte(0), ""
-	if bytes.Contains(subscribe, []byte("forbidden")) {
+	if bytes.Contains(subscribe, []byte("forbidden")) || b.strict && subscribe[len(subscribe)-1]&8 != 0 {
 		code, reason = cmp.Or(b.code, 0x80), b.reason
 	}
 	body := subscribe[:2:2]

@@ -2,9 +2,15 @@ package ingest
 
 import (
 	"bytes"
+	"math"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
+
+// sessionExpiry is the property Session Expiry Interval.
+const sessionExpiry = 0x11
 
 // past is what a link knows of its session from earlier connections, also those
 // of earlier processes.
@@ -14,6 +20,9 @@ type past struct {
 	kept      bool // it has said at least once that it had kept the session
 	toldNever bool // that it never says so; of this process
 	absent    int  // connects at which it had not kept it, while it never had
+	reuses    bool // it has used packet ids again before their PUBACK
+
+	told uint32 // for how long it keeps the session, in seconds, as last logged
 }
 
 // note is how the log keeps p.
@@ -21,9 +30,12 @@ func (p *past) note() []byte {
 	if !p.confirmed {
 		return nil
 	}
-	note := []byte{p.level, 0, byte(min(p.absent, 2))}
+	note := []byte{p.level, 0, byte(min(p.absent, 2)), 0}
 	if p.kept {
 		note[1] = 1
+	}
+	if p.reuses {
+		note[3] = 1
 	}
 	return note
 }
@@ -31,8 +43,8 @@ func (p *past) note() []byte {
 // readPast is the inverse of note.
 func readPast(note []byte) *past {
 	p := &past{confirmed: note != nil}
-	if len(note) == 3 {
-		p.level, p.kept, p.absent = note[0], note[1] == 1, int(note[2])
+	if len(note) == 4 {
+		p.level, p.kept, p.absent, p.reuses = note[0], note[1] == 1, int(note[2]), note[3] == 1
 	}
 	return p
 }
@@ -116,5 +128,22 @@ func (l *link) sessionLost(p *past) {
 		p.toldNever = true
 		l.logger.Warn("the broker has never said that it kept our session (session present); what is published while we are " +
 			"not connected may be lost at each reconnect, which mqttetl_session_lost_total counts from now on without a log line")
+	}
+}
+
+// sessionExpires says so if the broker keeps the session for less than asked:
+// for ever (MQTT 5 §3.2.2.3.2).
+func (l *link) sessionExpires(props wire.Properties) {
+	p, err := l.remembers()
+	if err != nil {
+		return // told by session
+	}
+	for v := range props.All() {
+		if v.ID != sessionExpiry || v.Number == math.MaxUint32 || p.told == v.Number+1 {
+			continue
+		}
+		p.told = v.Number + 1
+		l.logger.Warn("the broker keeps our session for a limited time while we are not connected, and drops what it has queued after it",
+			"limit", time.Duration(v.Number)*time.Second, "hint", "raise the broker's limit of the session expiry")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/reason"
@@ -77,6 +78,38 @@ func (l *link) granted(ctx context.Context, filter string, ask subscribeFunc) bo
 		l.logger.Warn("the broker granted less than asked", "filter", filter, "asked", l.cfg.QoS, "granted", code)
 	}
 	return true
+}
+
+// asPublished finds out whether a broker takes subscriptions that ask for retain
+// as published. One that refuses them, or ends the connection, twice before any
+// was granted is asked without in turn.
+type asPublished struct {
+	mu              sync.Mutex
+	granted, denied bool
+	failures        int
+}
+
+func (a *asPublished) ask() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.granted || !a.denied && (a.failures < 2 || a.failures%2 == 1)
+}
+
+// answer notes how an ask ended and says whether it has shown that the broker
+// does not take the option.
+func (a *asPublished) answer(asked, granted bool) (denied bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case !granted:
+		a.failures++
+	case asked:
+		a.granted = true
+	case !a.denied:
+		a.denied = true
+		return true
+	}
+	return false
 }
 
 // setTrouble keeps for Stats why the link is not subscribed.

@@ -32,7 +32,6 @@ var errSilent = errors.New("the broker does not answer CONNECT")
 // 3.1.1 is accepted it stays for that connection; after the first one MQTT 5 is
 // asked once more, after the second it is not.
 type choice struct {
-	decided   bool // 3.1.1, for the rest of the process
 	only311   int  // times that 3.1.1 was answered after MQTT 5 was not
 	saidSo    bool // that MQTT 5 gets no answer
 	trying311 bool // because MQTT 5 got none
@@ -51,7 +50,7 @@ func (l *link) changeFrom5(err error) bool {
 		return false
 	}
 	if r := (*refusal)(nil); errors.As(err, &r) && r.version() || errors.Is(err, errAnswered311) {
-		l.versions = choice{decided: true}
+		l.versions = choice{}
 		l.logger.Info("the broker does not speak MQTT 5; going on with 3.1.1")
 		return true
 	}
@@ -80,7 +79,7 @@ func (l *link) failed311(err error) bool {
 	}
 	var r *refusal
 	if errors.As(err, &r) && !r.version() { // it has answered, if only with a refusal
-		l.versions = choice{decided: true}
+		l.versions = choice{}
 		l.failed(err)
 		return false
 	}
@@ -114,7 +113,7 @@ func (l *link) ended311() bool {
 		return false
 	}
 	if v.only311++; v.only311 > 1 {
-		*v = choice{decided: true}
+		*v = choice{}
 		return false
 	}
 	v.trying311 = false

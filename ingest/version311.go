@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/url"
 	"sync"
@@ -88,12 +89,20 @@ func (l *link) ask311(client mqtt.Client, present bool) subscribeFunc {
 	}
 	return func(ctx context.Context, filter string, qos byte, _ RetainHandling) (byte, string, error) {
 		t := client.Subscribe(filter, qos, nil).(*mqtt.SubscribeToken)
+		timeout := time.NewTimer(l.pace.suback)
+		defer timeout.Stop()
 		select {
 		case <-t.Done():
+		case <-timeout.C:
+			return 0, "", fmt.Errorf("no SUBACK within %s", l.pace.suback)
 		case <-ctx.Done():
 			return 0, "", ctx.Err()
 		}
-		return t.Result()[filter], "", t.Error()
+		code, answered := t.Result()[filter]
+		if err := t.Error(); err != nil || answered {
+			return code, "", err
+		}
+		return 0, "", wire.Malformed("something else than a SUBACK for a SUBSCRIBE")
 	}
 }
 

@@ -12,13 +12,9 @@ import (
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
-// How long a control plane waits for the answers to CONNECT, which the conn
-// bounds itself (patience), and SUBSCRIBE. A SUBACK comes after the messages that
-// the broker had queued.
-const (
-	connectTime = 2 * time.Minute
-	subackTime  = time.Minute
-)
+// connectTime is how long a control plane waits for the answer to CONNECT, which
+// the conn bounds itself (patience).
+const connectTime = 2 * time.Minute
 
 // version5 is MQTT 5 by autopaho.
 type version5 struct{}
@@ -40,7 +36,7 @@ func (version5) run(ctx context.Context, l *link) error {
 		},
 		OnConnectionUp: func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
 			l.up(ctx, func(ctx context.Context, filter string, qos byte, retained RetainHandling) (byte, string, error) {
-				return subscribe5(ctx, cm, filter, qos, retained)
+				return l.subscribe5(ctx, cm, filter, qos, retained)
 			})
 		},
 		OnConnectionDown: func() bool { l.down(); return true },
@@ -55,7 +51,7 @@ func (version5) run(ctx context.Context, l *link) error {
 		},
 		ClientConfig: paho.ClientConfig{
 			ClientID:      l.clientID,
-			PacketTimeout: subackTime,
+			PacketTimeout: l.pace.suback,
 			AuthHandler:   noAuth{},
 		},
 	})
@@ -93,10 +89,16 @@ func (l *link) connect5(p *paho.Connect) (*paho.Connect, error) {
 	return p, nil
 }
 
-func subscribe5(ctx context.Context, cm *autopaho.ConnectionManager, filter string, qos byte, r RetainHandling) (byte, string, error) {
+// subscribe5 asks for retain as published too: without it the broker clears
+// RETAIN of live messages (MQTT 5 §3.8.3.1).
+func (l *link) subscribe5(ctx context.Context, cm *autopaho.ConnectionManager, filter string, qos byte, r RetainHandling) (byte, string, error) {
+	asPublished := l.asPublished.ask()
 	a, err := cm.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{
-		Topic: filter, QoS: qos, RetainHandling: r.option(),
+		Topic: filter, QoS: qos, RetainHandling: r.option(), RetainAsPublished: asPublished,
 	}}})
+	if l.asPublished.answer(asPublished, a != nil && len(a.Reasons) == 1 && a.Reasons[0] < 0x80) {
+		l.logger.Warn("the broker refuses subscriptions with retain as published: RETAIN of live messages is recorded as 0")
+	}
 	if a == nil {
 		return 0, "", err
 	}

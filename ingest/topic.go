@@ -1,0 +1,90 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
+)
+
+// validTopic is the rule of MQTT 5 §1.5.4.
+func validTopic(topic []byte) bool { return bytes.IndexByte(topic, 0) < 0 && utf8.Valid(topic) }
+
+// topicProperty is the name of the user property that holds the topic as it
+// came, in base64, in several parts if it is long.
+const topicProperty = "mqttetl-topic"
+
+// Limits of what mendTopic makes: a topic of MQTT, and what fits into a value of
+// a property in base64.
+const (
+	longestTopic = 65535
+	topicPart    = 48000
+)
+
+// mendTopic replaces a topic that is not UTF-8 without NUL. MQTT wants the
+// connection closed (§1.5.4); but a broker that has let such a message through
+// would send it again at the next connection, and what is queued after it would
+// never come. Nor may it go further as it is: a row that cannot be read spoils
+// the query that meets it. So the bad bytes, and %, are written %XX, and the
+// topic as it came is added to the message as a user property.
+func (c *conn) mendTopic(h *wire.Head) {
+	if validTopic(h.Topic) {
+		return
+	}
+	c.link.counters.badTopics.Inc()
+	if n := c.link.badTopics.count(); n > 0 {
+		c.link.logger.Warn("the broker sends topics that are not UTF-8 without NUL; the messages are stored under an escaped topic",
+			"messages", n, "topic", string(escapeTopic(h.Topic)))
+	}
+	props := bytes.Clone(h.Props)
+	for rest := h.Topic; len(rest) > 0; {
+		part := rest[:min(len(rest), topicPart)]
+		rest = rest[len(part):]
+		value := base64.StdEncoding.AppendEncode(nil, part)
+		props = mqttetl.Property{ID: mqttetl.UserProperty, Name: []byte(topicProperty), Value: value}.Append(props)
+	}
+	h.Topic, h.Props = escapeTopic(h.Topic), props
+}
+
+// escapeTopic writes what a topic cannot hold, and %, as %XX.
+func escapeTopic(topic []byte) []byte {
+	const hex = "0123456789ABCDEF"
+	var out []byte
+	for len(topic) > 0 {
+		r, n := utf8.DecodeRune(topic)
+		next := topic[:n]
+		if r == utf8.RuneError && n == 1 || r == 0 || r == '%' {
+			next = []byte{'%', hex[topic[0]>>4], hex[topic[0]&15]}
+		}
+		if len(out)+len(next) > longestTopic {
+			break
+		}
+		out = append(out, next...)
+		topic = topic[n:]
+	}
+	return out
+}
+
+// seldom counts what is worth a log line once a minute at most.
+type seldom struct {
+	mu sync.Mutex
+	n  int
+	at time.Time // of the last line
+}
+
+// count counts one more and returns how many there were since the last line if
+// it is time for the next, otherwise 0.
+func (s *seldom) count() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n++
+	if time.Since(s.at) < toldEvery {
+		return 0
+	}
+	n, s.n, s.at = s.n, 0, time.Now()
+	return n
+}
