@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -11,8 +12,30 @@ import (
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
-// validTopic is the rule of MQTT 5 §1.5.4.
-func validTopic(topic []byte) bool { return bytes.IndexByte(topic, 0) < 0 && utf8.Valid(topic) }
+// validTopic is the rule of MQTT 5 §1.5.4: UTF-8 without NUL. Most topics are
+// ASCII, which takes two operations for eight bytes.
+func validTopic(topic []byte) bool {
+	return plainASCII(topic) || bytes.IndexByte(topic, 0) < 0 && utf8.Valid(topic)
+}
+
+// plainASCII says that all bytes of p are from 1 to 127.
+func plainASCII(p []byte) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	var bad uint64
+	if len(p) < 8 {
+		for _, b := range p {
+			bad |= uint64(b) | (uint64(b) - 1)
+		}
+		return bad&high == 0
+	}
+	last := binary.LittleEndian.Uint64(p[len(p)-8:])
+	bad = last | (last - ones)
+	for ; len(p) > 8; p = p[8:] {
+		x := binary.LittleEndian.Uint64(p)
+		bad |= x | (x - ones) // the lowest NUL borrows and so sets its high bit
+	}
+	return bad&high == 0
+}
 
 // topicProperty is the name of the user property that holds the topic as it
 // came, in base64, in several parts if it is long.

@@ -73,3 +73,18 @@ func TestMalformedTopics(t *testing.T) {
 		}
 	}
 }
+
+// TestPlainASCII: every byte at every place of topics of every short length.
+func TestPlainASCII(t *testing.T) {
+	for n := range 20 {
+		for at := range n {
+			topic := bytes.Repeat([]byte{1}, n)
+			for b := range 256 {
+				topic[at] = byte(b)
+				if got, want := plainASCII(topic), b > 0 && b < 128; got != want {
+					t.Fatalf("%x: %v, want %v", topic, got, want)
+				}
+			}
+		}
+	}
+}
