@@ -15,6 +15,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // Patience of the checks.
@@ -107,7 +108,7 @@ func (p *patientOf) connect(ctx context.Context, version byte, o client.Options)
 	s := p.source
 	o.Version, o.ClientID, o.CleanStart = version, s.ClientID+"-doctor-"+rand.Text()[:8], true
 	o.KeepAlive = uint16(s.KeepAlive / time.Second)
-	err := o.Properties.Set(client.ForConnect, "receive-maximum", strconv.Itoa(s.ReceiveMaximum))
+	err := o.Properties.Set(wire.ForConnect, "receive-maximum", strconv.Itoa(s.ReceiveMaximum))
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // publisher is mqttetl pub.
@@ -109,7 +110,7 @@ func (p *publisher) run(ctx context.Context) error {
 	if err != nil {
 		return usageError{err, p.cmd}
 	}
-	m := &client.Message{Topic: p.topic, QoS: p.qos, Retain: p.retain, Properties: p.property(client.ForPublish)}
+	m := &client.Message{Topic: p.topic, QoS: p.qos, Retain: p.retain, Properties: p.property(wire.ForPublish)}
 	if m.Payload, err = p.payload(); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // subscriber is mqttetl sub.
@@ -226,7 +227,7 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 	var granted int
 	var refusals []error
 	if len(filters) > 0 {
-		answers, err := c.Subscribe(ctx, filters, s.property(client.ForSubscribe))
+		answers, err := c.Subscribe(ctx, filters, s.property(wire.ForSubscribe))
 		if err != nil {
 			return err
 		}
@@ -242,7 +243,7 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 		}
 	}
 	if len(s.unsubscribe) > 0 {
-		if err := c.Unsubscribe(ctx, s.unsubscribe, s.property(client.ForUnsubscribe)); err != nil {
+		if err := c.Unsubscribe(ctx, s.unsubscribe, s.property(wire.ForUnsubscribe)); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // tester is mqttetl test.
@@ -106,19 +107,19 @@ func (t *tester) run(ctx context.Context) error {
 	}
 	defer c.Disconnect(0)
 	filter := client.Filter{Topic: t.filter, QoS: t.qos}
-	answers, err := c.Subscribe(ctx, []client.Filter{filter}, t.property(client.ForSubscribe))
+	answers, err := c.Subscribe(ctx, []client.Filter{filter}, t.property(wire.ForSubscribe))
 	if err == nil {
 		err = client.Refused(filter, answers[0])
 	}
 	if err != nil {
-		return err
+		return codeOf(err)
 	}
 	if answers[0].Code < t.qos {
 		t.say("mqttetl: filter %s: the broker grants QoS %d, %d was asked", t.filter, answers[0].Code, t.qos)
 	}
 	err = t.loop(ctx, c)
 	t.summary()
-	return err
+	return codeOf(err)
 }
 
 // loop publishes until something ends it.
@@ -172,7 +173,7 @@ func (t *tester) failure() error {
 func (t *tester) send(c *client.Client, n int) error {
 	m := &client.Message{
 		Topic: t.topic, Payload: fmt.Appendf(nil, "%s %d", t.text, n), QoS: t.qos, Retain: t.retain,
-		Properties: t.property(client.ForPublish),
+		Properties: t.property(wire.ForPublish),
 	}
 	t.mu.Lock() // so that the acknowledgement is not seen before the message
 	defer t.mu.Unlock()

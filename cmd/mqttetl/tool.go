@@ -17,6 +17,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // A tool is a command with the options of mosquitto_pub and mosquitto_sub: what
@@ -43,7 +44,7 @@ type tool struct {
 	keepalive          int
 	expiry             string
 	version            versionFlag
-	properties         map[string]*client.Properties
+	properties         map[string]*wire.Properties
 	willTopic          string
 	willPayload        string
 	will               client.Message
@@ -53,7 +54,7 @@ type tool struct {
 // newTool makes a command whose options are parsed as mosquitto's are: -h with
 // a value is the host, alone it asks for help; -D takes several values.
 func newTool(std streams, cmd *cobra.Command, run func(context.Context) error) *tool {
-	t := &tool{std: std, cmd: cmd, properties: map[string]*client.Properties{}}
+	t := &tool{std: std, cmd: cmd, properties: map[string]*wire.Properties{}}
 	cmd.DisableFlagParsing = true
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := t.parse(args); err != nil {
@@ -137,23 +138,23 @@ func alias(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 
 // propertyValue collects -D; its one argument is the arguments that join put
 // together.
-type propertyValue map[string]*client.Properties
+type propertyValue map[string]*wire.Properties
 
 func (p *propertyValue) String() string { return "" }
 func (p *propertyValue) Type() string   { return "property" }
 
 func (p *propertyValue) Set(s string) error {
 	words := strings.Split(s, separator)
-	if len(words) < 3 || len(words) != 2+client.Values(words[1]) {
+	if len(words) < 3 || len(words) != 2+wire.Values(words[1]) {
 		return errors.New("want packet, name and value; for user-property packet, user-property, name and value")
 	}
 	if (*p)[words[0]] == nil {
-		(*p)[words[0]] = new(client.Properties)
+		(*p)[words[0]] = new(wire.Properties)
 	}
 	return (*p)[words[0]].Set(words[0], words[1], words[2:]...)
 }
 
-func (t *tool) property(packet string) client.Properties {
+func (t *tool) property(packet string) wire.Properties {
 	if p := t.properties[packet]; p != nil {
 		return *p
 	}
@@ -225,7 +226,7 @@ func (t *tool) checkTLS() error {
 func (t *tool) checkSession() error {
 	if t.willTopic != "" {
 		t.will.Topic, t.will.Payload = t.willTopic, []byte(t.willPayload)
-		t.will.Properties = t.property(client.ForWill)
+		t.will.Properties = t.property(wire.ForWill)
 		if err := t.will.Check(); err != nil {
 			return fmt.Errorf("will: %w", err)
 		}
@@ -239,7 +240,7 @@ func (t *tool) checkSession() error {
 		expiry = "4294967295"
 	}
 	if expiry != "" {
-		if err := new(propertyValue(t.properties)).Set(strings.Join([]string{client.ForConnect, "session-expiry-interval", expiry}, separator)); err != nil {
+		if err := new(propertyValue(t.properties)).Set(strings.Join([]string{wire.ForConnect, "session-expiry-interval", expiry}, separator)); err != nil {
 			return fmt.Errorf("-x %s: %w", t.expiry, err)
 		}
 	}
@@ -311,8 +312,8 @@ func (t *tool) connect(ctx context.Context, u *url.URL, o client.Options) (*clie
 	o.ClientID = t.id
 	o.CleanStart = !t.keep
 	o.KeepAlive = uint16(t.keepalive)
-	o.Properties = t.property(client.ForConnect)
-	o.Goodbye = t.property(client.ForDisconnect)
+	o.Properties = t.property(wire.ForConnect)
+	o.Goodbye = t.property(wire.ForDisconnect)
 	o.Username = t.username
 	if t.password != "" || t.changed("pw") {
 		o.Password = []byte(t.password)

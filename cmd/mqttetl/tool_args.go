@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // separator stands between the words of one -D.
@@ -92,7 +92,7 @@ func (t *tool) join(args []string) (joined []string, err error) {
 		}
 		words := args[i+1:]
 		if len(words) >= 2 {
-			words = words[:min(len(words), 2+client.Values(words[1]))]
+			words = words[:min(len(words), 2+wire.Values(words[1]))]
 		}
 		joined = append(joined, a, strings.Join(words, separator))
 		i += len(words)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // codedError is an error with an exit code of its own.
@@ -35,11 +36,17 @@ func natsCode(err error) error {
 	return err
 }
 
+// exitProtocol is mosquitto's exit code where a broker breaks the protocol.
+const exitProtocol = 2
+
 // codeOf gives a refused CONNECT its exit code: that of a refused login or, as
 // mosquitto_sub does, the reason code of MQTT 5. The return codes of 3.1.1 are
 // too small to be told from other exit codes.
 func codeOf(err error) error {
 	var r *client.Refusal
+	if errors.As(err, new(*wire.Error)) {
+		return codedError{err, exitProtocol}
+	}
 	if !errors.As(err, &r) || r.Packet != "CONNACK" {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // Received is a message as the broker delivered it.
@@ -22,7 +23,7 @@ type Received struct {
 
 // Options describe a connection.
 type Options struct {
-	Version    byte // Version5 or Version311
+	Version    byte // Version5, Version311 or Version31
 	ClientID   string
 	Username   string
 	Password   []byte // nil: none
@@ -58,7 +59,8 @@ const DefaultWindow = 1000
 // Limits of the present implementation.
 const (
 	connackTime = 10 * time.Second
-	goodbyeTime = 2 * time.Second
+	goodbyeTime = 2 * time.Second        // for the last bytes to leave, and the broker to end what it was sending
+	quietTime   = 100 * time.Millisecond // of silence after DISCONNECT that a broker may need to close
 	readBuffer  = 64 << 10
 	flushSize   = 16 << 10 // bytes to publish that wake the writer by themselves
 	outMost     = 1 << 20  // bytes to publish at which Publish waits for the writer
@@ -86,19 +88,22 @@ type Client struct {
 	acks     []byte            // of received messages, the reader's own
 	held     map[uint16]bool   // QoS 2 ids that are received and not released, the reader's own
 	alias    map[uint16][]byte // topics by their alias, the reader's own
-	ended    chan struct{}     // closed when the connection is over
+	limits   wire.Limits
+	ended    chan struct{} // closed when the connection is over
 	tasks    sync.WaitGroup
 	unhook   func() bool
 
 	mu      sync.Mutex
 	changed sync.Cond
-	err     error // why it is over
-	leaving bool  // DISCONNECT is on its way, nothing else may follow
+	err     error     // why it is over
+	leaving bool      // DISCONNECT is on its way, nothing else may follow
+	cause   error     // why it leaves, if it was not asked to
+	until   time.Time // when leaving ends at the latest
 	out     []byte
 	writing bool // the writer is in Write
 	flush   bool // the writer is to write what there is
 	flight  flight
-	waits   map[uint16]chan []byte // SUBACK and UNSUBACK by packet id
+	waits   map[uint16]chan wire.Answer // SUBACK and UNSUBACK by packet id
 }
 
 // Connect logs in over conn, which it owns from then on. A refusal is an error
@@ -114,7 +119,7 @@ func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 		ClientID: o.ClientID, ReceiveMaximum: 65535, MaximumQoS: 2,
 		o: o, conn: conn, patience: connackTime,
 		held: map[uint16]bool{}, alias: map[uint16][]byte{},
-		ended: make(chan struct{}), waits: map[uint16]chan []byte{},
+		ended: make(chan struct{}), waits: map[uint16]chan wire.Answer{}, limits: o.limits(),
 	}
 	c.changed.L = &c.mu
 	c.in = bufio.NewReaderSize(patient{c}, readBuffer)
@@ -141,75 +146,75 @@ func (c *Client) handshake() error {
 		return unanswered{lost(err)}
 	}
 	first, body, err := c.packet()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	var fault *wire.Error
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return unanswered{fmt.Errorf("no CONNACK within %v: %w", connackTime, mqttetl.ErrUnavailable)}
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errNotMQTT) {
+	case errors.As(err, &fault):
+		return errNotMQTT
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return lost(err) // it was an answer, of whatever kind
-	}
-	if err != nil {
+	case err != nil:
 		return unanswered{lost(err)}
-	}
-	if first>>4 != typeConnack || len(body) < 2 {
+	case first>>4 != typeConnack:
 		return fmt.Errorf("the answer to CONNECT is not a CONNACK (0x%02x): %w", first, errNotMQTT)
 	}
 	_ = c.conn.SetWriteDeadline(time.Time{})
+	if err := wire.CheckFirst(first, c.limits.V5); err != nil {
+		return err
+	}
 	return c.connack(body)
+}
+
+// limits are what CONNECT says.
+func (o *Options) limits() wire.Limits {
+	l := wire.Limits{V5: o.Version == Version5}
+	for p := range o.Properties.All() {
+		if p.ID == wire.TopicAliasMaximum {
+			l.Aliases = uint16(p.Number)
+		}
+	}
+	return l
 }
 
 var errNotMQTT = fmt.Errorf("this is not MQTT (%w)", mqttetl.ErrUnavailable)
 
 // connack takes the broker's answer (MQTT 5 §3.2).
 func (c *Client) connack(body []byte) error {
-	c.debug("received CONNACK (%d)", body[1])
-	c.SessionPresent = body[0]&1 != 0
-	v311 := c.o.Version != Version5 || body[1] != 0 && body[1] < 0x80
-	r := &Refusal{Packet: "CONNACK", Code: body[1], V311: v311}
-	if !v311 {
-		props, _, err := splitProperties(body[2:])
-		if err == nil {
-			err = props.each(func(id byte, v property) { c.told(id, v, r) })
-		}
-		if err != nil {
-			return fmt.Errorf("CONNACK: %w", err)
-		}
+	if c.limits.V5 && len(body) == 2 && body[1] == 0 {
+		return (&Refusal{Packet: "CONNACK", Code: 1, V311: true, Reason: "it answers MQTT 5 as if it were 3.1.1"}).hint()
 	}
-	if r.Code != 0 {
-		return r.hint()
+	a, err := wire.ReadConnack(body, c.limits.V5)
+	if err != nil {
+		return err
+	}
+	c.debug("received CONNACK (%d)", a.Code)
+	c.SessionPresent = a.Present
+	if a.Code != 0 {
+		return (&Refusal{Packet: "CONNACK", Code: a.Code, V311: !c.limits.V5 || a.Code < 0x80, Reason: a.Reason()}).hint()
+	}
+	for p := range a.Props.All() {
+		c.told(p)
 	}
 	return nil
 }
 
 // told takes a property of CONNACK.
-func (c *Client) told(id byte, v property, r *Refusal) {
-	switch id {
-	case reasonString:
-		r.Reason = v.text
-	case assignedClientID:
-		c.ClientID = v.text
-	case receiveMaximum:
-		c.ReceiveMaximum = int(v.number)
-	case maximumQoS:
-		c.MaximumQoS = byte(v.number)
-	case retainAvailable:
-		c.RetainRefused = v.number == 0
-	case maximumPacketSize:
-		c.MaximumPacket = int(v.number)
-	case serverKeepAlive:
-		c.o.KeepAlive = uint16(v.number)
+func (c *Client) told(p wire.Property) {
+	switch p.ID {
+	case wire.AssignedClientID:
+		c.ClientID = string(p.Value)
+	case wire.ReceiveMaximum:
+		c.ReceiveMaximum = int(p.Number)
+	case wire.MaximumQoS:
+		c.MaximumQoS = byte(p.Number)
+	case wire.RetainAvailable:
+		c.RetainRefused = p.Number == 0
+	case wire.MaximumPacketSize:
+		c.MaximumPacket = int(p.Number)
+	case wire.ServerKeepAlive:
+		c.o.KeepAlive = uint16(p.Number)
 	}
-}
-
-// splitProperties cuts properties with their length from the front of b.
-func splitProperties(b []byte) (p Properties, rest []byte, err error) {
-	if len(b) == 0 {
-		return nil, nil, nil
-	}
-	size, n := mqttetl.VarInt(b)
-	if n <= 0 || len(b) < n+int(size) {
-		return nil, nil, errors.New("malformed properties")
-	}
-	return Properties(b[n : n+int(size)]), b[n+int(size):], nil
 }
 
 // lost is the error of a connection that ended.
@@ -224,16 +229,24 @@ func lost(err error) error {
 type patient struct{ *Client }
 
 func (r patient) Read(p []byte) (int, error) {
-	deadline := time.Time{}
-	if r.patience > 0 {
-		deadline = time.Now().Add(r.patience)
-	}
 	r.mu.Lock()
-	if !r.leaving {
-		_ = r.conn.SetReadDeadline(deadline) // a closed connection says so in Read
-	}
+	_ = r.conn.SetReadDeadline(r.deadlineLocked()) // a closed connection says so in Read
 	r.mu.Unlock()
 	return r.conn.Read(p)
+}
+
+// deadlineLocked is until when the broker may send nothing.
+func (c *Client) deadlineLocked() (t time.Time) {
+	if c.leaving {
+		if t = time.Now().Add(quietTime); t.After(c.until) {
+			return c.until
+		}
+		return t
+	}
+	if c.patience > 0 {
+		t = time.Now().Add(c.patience)
+	}
+	return t
 }
 
 // fail ends the connection with a reason. Only the first reason counts.
@@ -265,37 +278,44 @@ func (c *Client) Done() <-chan struct{} { return c.ended }
 // errBye ends a connection at our own wish.
 var errBye = errors.New("disconnected")
 
-// Disconnect says goodbye, with a reason code that MQTT 3.1.1 has not, and waits
-// until the broker has closed the connection.
+// Disconnect says goodbye, with a reason code that MQTT 3.1.1 has not, and
+// closes the connection.
 func (c *Client) Disconnect(code byte) {
 	c.goodbye(code)
 	<-c.ended
 	c.Close()
 }
 
-// goodbye lets everything leave that is to leave, and a DISCONNECT behind it.
-// From then on the reader only waits for the end: to close a connection with
+// goodbye lets everything leave that is to leave, and a DISCONNECT after it.
+// From then on the reader only takes what the broker was still sending, until
+// the broker closes the connection or is silent for quietTime: to close it with
 // unread bytes in it would make TCP drop what the broker has not read either,
 // such as our last acknowledgements.
 func (c *Client) goodbye(code byte) {
 	var body []byte
-	if c.o.Version == Version5 && (code != 0 || len(c.o.Goodbye) > 0) {
+	switch {
+	case c.o.Version == Version5 && len(c.o.Goodbye) > 0:
 		body = c.o.properties([]byte{code}, c.o.Goodbye)
+	case c.o.Version == Version5 && code != 0:
+		body = []byte{code}
 	}
 	c.debug("sending DISCONNECT")
-	deadline := time.Now().Add(goodbyeTime)
-	_ = c.conn.SetWriteDeadline(deadline)
+	until := time.Now().Add(goodbyeTime)
+	_ = c.conn.SetWriteDeadline(until)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.leaving {
-		c.leaving = true
+		c.leaving, c.until = true, until
 		c.out = appendPacket(c.out, typeDisconnect<<4, body)
 		c.flushLocked()
 	}
 	for c.err == nil && (c.writing || len(c.out) > 0) {
 		c.changed.Wait()
 	}
-	_ = c.conn.SetReadDeadline(deadline)
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok && c.err == nil {
+		_ = half.CloseWrite() // some brokers wait for it
+	}
+	_ = c.conn.SetReadDeadline(c.deadlineLocked())
 }
 
 func (c *Client) isLeaving() bool {
@@ -369,10 +389,12 @@ func (c *Client) ping() {
 			return
 		case <-t.C:
 		}
-		c.debug("sending PINGREQ")
 		c.mu.Lock()
-		c.out = append(c.out, typePingreq<<4, 0)
-		c.flushLocked()
+		if !c.leaving {
+			c.out = append(c.out, typePingreq<<4, 0)
+			c.flushLocked()
+		}
 		c.mu.Unlock()
+		c.debug("sending PINGREQ")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,7 +104,7 @@ func TestWindow(t *testing.T) {
 		want    int
 	}{
 		"ours":         {Version311, accept311, 7},
-		"the broker's": {Version5, []byte{typeConnack << 4, 6, 0, 0, 3, receiveMaximum, 0, 3}, 3},
+		"the broker's": {Version5, []byte{typeConnack << 4, 6, 0, 0, 3, wire.ReceiveMaximum, 0, 3}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answered, late := 0, 0
@@ -197,14 +198,14 @@ func TestRefusals(t *testing.T) {
 		later   bool
 	}{
 		"3.1.1 login":   {Version311, []byte{typeConnack << 4, 2, 0, 4}, "bad user name or password (0x04)", true, false},
-		"5 login":       {Version5, []byte{typeConnack << 4, 8, 0, 0x86, 5, reasonString, 0, 2, 'n', 'o'}, "bad user name or password (0x86): no", true, false},
+		"5 login":       {Version5, []byte{typeConnack << 4, 8, 0, 0x86, 5, wire.ReasonString, 0, 2, 'n', 'o'}, "bad user name or password (0x86): no", true, false},
 		"5 busy":        {Version5, []byte{typeConnack << 4, 3, 0, 0x89, 0}, "server busy", false, true},
 		"old broker":    {Version5, []byte{typeConnack << 4, 2, 0, 1}, "unacceptable protocol version", false, false},
 		"not MQTT":      {Version311, []byte("HTTP/1.1 400 Bad Request\r\n\r\n" + strings.Repeat(" ", 100)), "not MQTT", false, true},
 		"cut":           {Version5, []byte{typeConnack << 4, 3, 0, 0, 9}, "malformed properties", false, false},
 		"endless size":  {Version5, []byte{typeConnack << 4, 0xff, 0xff, 0xff, 0xff, 1}, "not MQTT", false, true},
 		"bad property":  {Version5, []byte{typeConnack << 4, 5, 0, 0, 2, 0xfe, 0}, "unknown property", false, false},
-		"short connack": {Version5, []byte{typeConnack << 4, 1, 0}, "not a CONNACK", false, true},
+		"short connack": {Version5, []byte{typeConnack << 4, 1, 0}, "a CONNACK of 1 bytes", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := dialFake(t, Options{Version: c.version, CleanStart: true}, c.connack)
@@ -219,7 +220,7 @@ func TestRefusals(t *testing.T) {
 
 // TestLimitsOfTheBroker: what the broker said it would not take is not sent.
 func TestLimitsOfTheBroker(t *testing.T) {
-	connack := []byte{typeConnack << 4, 12, 0, 0, 9, maximumQoS, 1, retainAvailable, 0, maximumPacketSize, 0, 0, 0, 20}
+	connack := []byte{typeConnack << 4, 12, 0, 0, 9, wire.MaximumQoS, 1, wire.RetainAvailable, 0, wire.MaximumPacketSize, 0, 0, 0, 20}
 	c, _, err := dialFake(t, Options{Version: Version5, CleanStart: true}, connack)
 	if err != nil {
 		t.Fatal(err)
@@ -260,9 +261,9 @@ func TestSilenceEndsTheConnection(t *testing.T) {
 // FuzzClient: whatever a broker sends, the client ends by itself.
 func FuzzClient(f *testing.F) {
 	f.Add(true, []byte{typePublish<<4 | 2, 6, 0, 1, 't', 0, 9, 0})
-	f.Add(true, []byte{typePublish << 4, 9, 0, 1, 't', 3, topicAlias, 0, 1, 'p', 'q'})
+	f.Add(true, []byte{typePublish << 4, 9, 0, 1, 't', 3, wire.TopicAlias, 0, 1, 'p', 'q'})
 	f.Add(false, []byte{typePuback << 4, 2, 0, 1, typeSuback << 4, 3, 0, 1, 0x80, typePingresp << 4, 0})
-	f.Add(true, []byte{typeDisconnect << 4, 8, 0x8e, 6, reasonString, 0, 3, 'o', 'u', 't'})
+	f.Add(true, []byte{typeDisconnect << 4, 8, 0x8e, 6, wire.ReasonString, 0, 3, 'o', 'u', 't'})
 	f.Add(true, []byte{typePubrec << 4, 4, 0, 1, 0x97, 0, typePubcomp << 4, 2, 0, 1})
 	f.Fuzz(func(t *testing.T, v5 bool, stream []byte) {
 		ours, theirs := net.Pipe()

@@ -6,24 +6,25 @@ import (
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // Control packet types (MQTT 5 §2.1.2, table 2-1).
 const (
-	typeConnect     = 1
-	typeConnack     = 2
-	typePublish     = 3
-	typePuback      = 4
-	typePubrec      = 5
-	typePubrel      = 6
-	typePubcomp     = 7
-	typeSubscribe   = 8
-	typeSuback      = 9
-	typeUnsubscribe = 10
-	typeUnsuback    = 11
-	typePingreq     = 12
-	typePingresp    = 13
-	typeDisconnect  = 14
+	typeConnect     = wire.Connect
+	typeConnack     = wire.Connack
+	typePublish     = wire.Publish
+	typePuback      = wire.Puback
+	typePubrec      = wire.Pubrec
+	typePubrel      = wire.Pubrel
+	typePubcomp     = wire.Pubcomp
+	typeSubscribe   = wire.Subscribe
+	typeSuback      = wire.Suback
+	typeUnsubscribe = wire.Unsubscribe
+	typeUnsuback    = wire.Unsuback
+	typePingreq     = wire.Pingreq
+	typePingresp    = wire.Pingresp
+	typeDisconnect  = wire.Disconnect
 )
 
 // maxRemaining is the largest remaining length (MQTT 5 §2.1.4).
@@ -31,9 +32,13 @@ const maxRemaining = 268_435_455
 
 // Versions of MQTT, as they stand in CONNECT.
 const (
+	Version31  = 3
 	Version311 = 4
 	Version5   = 5
 )
+
+// Properties are those of MQTT 5 that a client sets.
+type Properties = wire.Properties
 
 // Message is a message to publish, or a will.
 type Message struct {
@@ -91,7 +96,7 @@ func (o *Options) properties(dst []byte, p Properties) []byte {
 	return append(appendVarInt(dst, len(p)), p...)
 }
 
-// connect is the CONNECT packet (MQTT 5 §3.1, 3.1.1 §3.1).
+// connect is the CONNECT packet (MQTT 5 §3.1, 3.1.1 §3.1, 3.1 §3.1).
 func (o *Options) connect() []byte {
 	var flags byte
 	if o.CleanStart {
@@ -109,7 +114,11 @@ func (o *Options) connect() []byte {
 	if o.Username != "" {
 		flags |= 1 << 7
 	}
-	b := append(appendString(nil, "MQTT"), o.Version, flags)
+	protocol := "MQTT"
+	if o.Version == Version31 {
+		protocol = "MQIsdp"
+	}
+	b := append(appendString(nil, protocol), o.Version, flags)
 	b = binary.BigEndian.AppendUint16(b, o.KeepAlive)
 	b = o.properties(b, o.Properties)
 	b = appendString(b, o.ClientID)

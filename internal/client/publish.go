@@ -1,10 +1,12 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // flight is what has been published and is not yet acknowledged.
@@ -45,7 +47,7 @@ func (c *Client) Publish(m *Message) (id uint16, err error) {
 		return 0, c.err
 	}
 	if c.leaving {
-		return 0, errBye
+		return 0, cmp.Or(c.cause, errBye)
 	}
 	if m.QoS > 0 {
 		id = c.flight.nextID()
@@ -116,24 +118,36 @@ func (c *Client) Drain(ctx context.Context) error {
 
 // acknowledged takes a PUBACK, PUBREC or PUBCOMP.
 func (c *Client) acknowledged(kind byte, body []byte) error {
-	id := uint16(body[0])<<8 | uint16(body[1])
-	r, err := c.outcome(kind, body[2:])
+	a, err := wire.ReadAck(kind, body, c.limits.V5)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
-	if c.flight.state[id] != kind {
-		c.mu.Unlock()
-		return nil // such as a PUBREC of an earlier connection's message
-	}
-	if kind == typePubrec && r == nil {
-		c.flight.state[id] = typePubcomp
-		c.out = appendAck(c.out, typePubrel, id)
+	due := c.flight.state[a.ID]
+	again := kind == typePubrec && (due == typePubcomp || due == 0)
+	switch {
+	case again && a.Code < 0x80, due == kind && kind == typePubrec && a.Code < 0x80:
+		// Also of a message of an earlier connection: the broker waits for it.
+		if !again {
+			c.flight.state[a.ID] = typePubcomp
+		}
+		c.out = appendAck(c.out, typePubrel, a.ID)
 		c.flush = true // with the next wake-up, at the latest when the reader is idle
 		c.mu.Unlock()
 		return nil
+	case due == kind:
+		return c.settled(kind, &a)
 	}
-	c.flight.state[id] = 0
+	c.mu.Unlock()
+	if due == typePuback || due == typePubrec || due == typePubcomp {
+		return wire.Violation("packet id %d is answered by %s, %s is due", a.ID, wire.Name(kind), wire.Name(due))
+	}
+	return nil // of an earlier connection's message
+}
+
+// settled takes the last answer to a message. It unlocks mu.
+func (c *Client) settled(kind byte, a *wire.Answer) error {
+	c.flight.state[a.ID] = 0
 	c.flight.count--
 	if c.flight.count == c.flight.window/2 || c.flight.count == 0 {
 		c.changed.Broadcast() // not for each, or a full window would cost a wake-up a message
@@ -144,10 +158,11 @@ func (c *Client) acknowledged(kind byte, body []byte) error {
 	}
 	c.flight.telling = true
 	c.mu.Unlock()
-	if r != nil {
-		c.o.Acknowledged(id, r)
+	if a.Code < 0x80 {
+		c.o.Acknowledged(a.ID, nil)
 	} else {
-		c.o.Acknowledged(id, nil)
+		packet := map[byte]string{typePuback: "PUBACK", typePubrec: "PUBREC", typePubcomp: "PUBCOMP"}[kind]
+		c.o.Acknowledged(a.ID, &Refusal{Packet: packet, Code: a.Code, Reason: a.Reason()})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,21 +170,4 @@ func (c *Client) acknowledged(kind byte, body []byte) error {
 		c.changed.Broadcast()
 	}
 	return nil
-}
-
-// outcome is the refusal that an acknowledgement of MQTT 5 holds, nil if none.
-func (c *Client) outcome(kind byte, body []byte) (*Refusal, error) {
-	if c.o.Version != Version5 || len(body) == 0 || body[0] < 0x80 {
-		return nil, nil
-	}
-	r := &Refusal{Packet: map[byte]string{typePuback: "PUBACK", typePubrec: "PUBREC", typePubcomp: "PUBCOMP"}[kind], Code: body[0]}
-	props, _, err := splitProperties(body[1:])
-	if err != nil {
-		return nil, err
-	}
-	return r, props.each(func(id byte, v property) {
-		if id == reasonString {
-			r.Reason = v.text
-		}
-	})
 }

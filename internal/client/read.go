@@ -1,13 +1,14 @@
 package client
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // packet reads the next packet. The body is valid until the next call.
@@ -26,7 +27,7 @@ func (c *Client) packet() (first byte, body []byte, err error) {
 			break
 		}
 		if shift += 7; shift > 21 {
-			return 0, nil, errNotMQTT
+			return 0, nil, wire.Malformed("a remaining length of more than four bytes")
 		}
 	}
 	if size <= c.in.Size() {
@@ -62,19 +63,39 @@ func (c *Client) read() {
 	for err == nil && c.Err() == nil && !c.isLeaving() {
 		err = c.next()
 	}
-	if errors.Is(err, ErrStop) {
-		if failed := c.idle(); failed != nil {
-			err = failed
-		} else {
-			c.goodbye(0)
-		}
-	} else if c.isLeaving() {
+	if c.isLeaving() {
 		err = errBye
+	} else {
+		err = c.leave(err)
 	}
 	if c.isLeaving() {
-		_, _ = io.Copy(io.Discard, c.in) // until the broker closes, or for goodbyeTime
+		_, _ = io.Copy(io.Discard, c.in) // until the broker closes, or as long as goodbye says
 	}
 	c.fail(err)
+}
+
+// leave says goodbye where the reason is one that allows it, and returns the
+// reason.
+func (c *Client) leave(reason error) error {
+	var fault *wire.Error
+	switch {
+	case errors.Is(reason, ErrStop):
+		if failed := c.idle(); failed != nil {
+			return failed
+		}
+		c.goodbye(0)
+	case errors.As(reason, &fault):
+		if failed := c.idle(); failed != nil { // what came before the fault is good
+			return failed
+		}
+		if c.limits.V5 {
+			c.mu.Lock()
+			c.cause = reason
+			c.mu.Unlock()
+			c.goodbye(fault.Code)
+		}
+	}
+	return reason
 }
 
 // next takes one packet.
@@ -88,7 +109,7 @@ func (c *Client) next() error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the broker has sent nothing for %v, not even a PINGRESP: %w", c.patience, mqttetl.ErrUnavailable)
-	case errors.Is(err, errNotMQTT):
+	case errors.As(err, new(*wire.Error)):
 		return err
 	case err != nil:
 		return lost(err)
@@ -118,61 +139,71 @@ func (c *Client) idle() error {
 }
 
 func (c *Client) take(first byte, body []byte) error {
-	kind := first >> 4
-	if len(body) < 2 && kind != typePingresp && kind != typeDisconnect {
-		return fmt.Errorf("a packet of type %d with %d bytes: %w", kind, len(body), errNotMQTT)
+	if err := wire.CheckFirst(first, c.limits.V5); err != nil {
+		return err
 	}
-	switch kind {
+	switch kind := first >> 4; kind {
 	case typePublish:
 		return c.received(first, body)
 	case typePuback, typePubrec, typePubcomp:
 		return c.acknowledged(kind, body)
 	case typePubrel:
-		id := binary.BigEndian.Uint16(body)
-		delete(c.held, id)
-		c.acks = appendAck(c.acks, typePubcomp, id)
-		return nil
+		return c.released(body)
 	case typeSuback, typeUnsuback:
-		c.debug("received SUBACK or UNSUBACK %v", body[2:])
-		c.answered(binary.BigEndian.Uint16(body), body[2:])
-		return nil
+		return c.answered(kind, body)
 	case typePingresp:
 		c.debug("received PINGRESP")
+		if len(body) > 0 {
+			return wire.Malformed("a PINGRESP of %d bytes", len(body))
+		}
 		return nil
 	case typeDisconnect:
 		return c.dismissed(body)
 	}
-	return fmt.Errorf("a packet of type %d: %w", kind, errNotMQTT)
+	return wire.Violation("a second CONNACK")
 }
 
-func (c *Client) answered(id uint16, answer []byte) {
+// released takes a PUBREL: the packet id stands for a new message from now on.
+func (c *Client) released(body []byte) error {
+	a, err := wire.ReadAck(typePubrel, body, c.limits.V5)
+	if err != nil {
+		return err
+	}
+	delete(c.held, a.ID)
+	c.acks = appendAck(c.acks, typePubcomp, a.ID)
+	return nil
+}
+
+// answered takes a SUBACK or UNSUBACK.
+func (c *Client) answered(kind byte, body []byte) error {
+	a, err := wire.ReadCodes(kind, body, c.limits.V5)
+	if err != nil {
+		return err
+	}
+	c.debug("received SUBACK or UNSUBACK %v", a.Codes)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.waits[id]; w != nil {
-		delete(c.waits, id)
-		c.flight.state[id] = 0
-		w <- append([]byte(nil), answer...)
+	w := c.waits[a.ID]
+	if w == nil {
+		return nil
 	}
+	if c.flight.state[a.ID] != kind {
+		return wire.Violation("packet id %d is answered by %s, %s is due", a.ID, wire.Name(kind), wire.Name(c.flight.state[a.ID]))
+	}
+	delete(c.waits, a.ID)
+	c.flight.state[a.ID] = 0
+	a.Codes, a.Props = slices.Clone(a.Codes), slices.Clone(a.Props)
+	w <- a
+	return nil
 }
 
 // dismissed takes a DISCONNECT (MQTT 5 §3.14).
 func (c *Client) dismissed(body []byte) error {
-	r := &Refusal{Packet: "DISCONNECT"}
-	if len(body) > 0 {
-		r.Code = body[0]
+	a, err := wire.ReadDisconnect(body)
+	if err != nil {
+		return err
 	}
-	if len(body) > 1 {
-		props, _, err := splitProperties(body[1:])
-		if err != nil {
-			return err
-		}
-		_ = props.each(func(id byte, v property) {
-			if id == reasonString {
-				r.Reason = v.text
-			}
-		})
-	}
-	return r.hint()
+	return (&Refusal{Packet: "DISCONNECT", Code: a.Code, Reason: a.Reason()}).hint()
 }
 
 // received takes a PUBLISH (MQTT 5 §3.3).
@@ -184,46 +215,32 @@ func (c *Client) received(first byte, body []byte) error {
 	if first&8 != 0 {
 		m.Flags |= mqttetl.FlagDup
 	}
-	at := 2 + int(binary.BigEndian.Uint16(body))
-	end := at
-	if m.Flags.QoS() > 0 {
-		end += 2
+	h, _, err := wire.PublishHead(first, len(body), body, c.limits)
+	if err == nil {
+		err = h.Check()
 	}
-	if end > len(body) {
-		return fmt.Errorf("a PUBLISH that is too short for its topic: %w", errNotMQTT)
+	if err != nil {
+		return err
 	}
-	m.Topic = body[2:at]
-	if m.Flags.QoS() > 0 {
-		m.ID = binary.BigEndian.Uint16(body[at:])
-	}
-	m.Payload = body[end:]
-	if c.o.Version == Version5 {
-		props, rest, err := splitProperties(m.Payload)
-		if err != nil {
-			return err
-		}
-		m.Properties, m.Payload = mqttetl.Properties(props), rest
-		if m.Topic, err = c.topicOf(m.Topic, props); err != nil {
+	if h.Alias > 0 {
+		if err := c.resolve(&h); err != nil {
 			return err
 		}
 	}
+	m.Topic, m.Properties, m.ID, m.Payload = h.Topic, h.Props, h.ID, body[h.Size:]
 	return c.deliver(&m)
 }
 
-// topicOf resolves a topic alias, which the broker uses only if it was allowed to.
-func (c *Client) topicOf(topic []byte, props Properties) ([]byte, error) {
-	alias := uint16(0)
-	if err := props.each(func(id byte, v property) {
-		if id == topicAlias {
-			alias = uint16(v.number)
-		}
-	}); err != nil || alias == 0 {
-		return topic, err
+// resolve keeps the topic of an alias, or finds it (MQTT 5 §3.3.2.3.4).
+func (c *Client) resolve(h *wire.Head) error {
+	if len(h.Topic) > 0 {
+		c.alias[h.Alias] = slices.Clone(h.Topic)
+		return nil
 	}
-	if len(topic) > 0 {
-		c.alias[alias] = append([]byte(nil), topic...)
+	if h.Topic = c.alias[h.Alias]; h.Topic == nil {
+		return wire.Violation("topic alias %d stands for no topic", h.Alias)
 	}
-	return c.alias[alias], nil
+	return nil
 }
 
 // deliver hands m to the caller, one of QoS 2 only once, and acknowledges it.

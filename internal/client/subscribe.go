@@ -3,7 +3,8 @@ package client
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // A Filter is one subscription.
@@ -11,6 +12,7 @@ type Filter struct {
 	Topic             string
 	QoS               byte
 	RetainAsPublished bool // MQTT 5 §3.8.3.1
+	RetainHandling    byte // MQTT 5 §3.8.3.1: 0 retained messages are sent, 1 to a new subscription only, 2 never
 }
 
 // An Answer is what the broker says to one filter: the granted QoS, or a code
@@ -22,24 +24,30 @@ type Answer struct {
 
 // Subscribe asks for all filters in one packet and returns an answer for each.
 func (c *Client) Subscribe(ctx context.Context, filters []Filter, p Properties) ([]Answer, error) {
-	codes, reason, err := c.ask(ctx, typeSubscribe, p, func(b []byte) []byte {
+	answer, err := c.ask(ctx, typeSubscribe, p, func(b []byte) []byte {
 		for _, f := range filters {
 			options := f.QoS
-			if f.RetainAsPublished && c.o.Version == Version5 {
+			if c.limits.V5 {
+				options |= f.RetainHandling << 4
+			}
+			if f.RetainAsPublished && c.limits.V5 {
 				options |= 1 << 3
 			}
 			b = append(appendString(b, f.Topic), options)
 		}
 		return b
 	})
-	if err == nil && len(codes) != len(filters) {
-		err = fmt.Errorf("SUBACK has %d answers for %d filters", len(codes), len(filters))
+	if err == nil && len(answer.Codes) != len(filters) {
+		err = wire.Violation("a SUBACK with %d codes for %d filters", len(answer.Codes), len(filters))
 	}
-	answers := make([]Answer, len(codes))
-	for i, code := range codes {
-		answers[i] = Answer{code, reason}
+	if err != nil {
+		return nil, err
 	}
-	return answers, err
+	answers := make([]Answer, len(answer.Codes))
+	for i, code := range answer.Codes {
+		answers[i] = Answer{code, answer.Reason()}
+	}
+	return answers, nil
 }
 
 // Refused is the error that an answer to Subscribe means, nil for a grant.
@@ -52,7 +60,7 @@ func Refused(f Filter, a Answer) error {
 
 // Unsubscribe ends subscriptions.
 func (c *Client) Unsubscribe(ctx context.Context, filters []string, p Properties) error {
-	_, _, err := c.ask(ctx, typeUnsubscribe, p, func(b []byte) []byte {
+	_, err := c.ask(ctx, typeUnsubscribe, p, func(b []byte) []byte {
 		for _, f := range filters {
 			b = appendString(b, f)
 		}
@@ -61,35 +69,24 @@ func (c *Client) Unsubscribe(ctx context.Context, filters []string, p Properties
 	return err
 }
 
-// ask sends a SUBSCRIBE or UNSUBSCRIBE and returns the codes of the answer, and
-// its reason string.
-func (c *Client) ask(ctx context.Context, kind byte, p Properties, list func([]byte) []byte) (codes []byte, reason string, err error) {
-	answer := make(chan []byte, 1)
+// ask sends a SUBSCRIBE or UNSUBSCRIBE and returns the answer, which is one
+// packet type later.
+func (c *Client) ask(ctx context.Context, kind byte, p Properties, list func([]byte) []byte) (wire.Answer, error) {
+	answer := make(chan wire.Answer, 1)
 	c.mu.Lock()
 	id := c.flight.nextID()
-	c.flight.state[id] = typeSuback
+	c.flight.state[id] = kind + 1
 	c.waits[id] = answer
 	body := binary.BigEndian.AppendUint16(nil, id)
 	c.out = appendPacket(c.out, kind<<4|2, list(c.o.properties(body, p)))
 	c.flushLocked()
 	c.mu.Unlock()
 	select {
-	case b := <-answer:
-		if c.o.Version != Version5 {
-			return b, "", nil
-		}
-		props, codes, err := splitProperties(b)
-		if err == nil {
-			err = props.each(func(id byte, v property) {
-				if id == reasonString {
-					reason = v.text
-				}
-			})
-		}
-		return codes, reason, err
+	case a := <-answer:
+		return a, nil
 	case <-c.ended:
-		return nil, "", c.Err()
+		return wire.Answer{}, c.Err()
 	case <-ctx.Done():
-		return nil, "", context.Cause(ctx)
+		return wire.Answer{}, context.Cause(ctx)
 	}
 }

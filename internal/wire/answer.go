@@ -46,14 +46,14 @@ func ReadConnack(body []byte, v5 bool) (a Answer, err error) {
 	return a, err
 }
 
-// The reason codes of acknowledgements (MQTT 5 §3.4.2.1, §3.5.2.1, §3.6.2.1,
-// §3.7.2.1, §3.9.3, §3.11.3).
+// The codes of acknowledgements that are no refusals (MQTT 5 §3.4.2.1, §3.5.2.1,
+// §3.6.2.1, §3.7.2.1, §3.9.3). Every code from 0x80 is a refusal: Mosquitto
+// sends some that are not in the specification's lists.
 var (
-	publishCodes     = []byte{0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99}
-	releaseCodes     = []byte{0, 0x92}
-	subscribeCodes   = []byte{0, 1, 2, 0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2}
-	unsubscribeCodes = []byte{0, 0x11, 0x80, 0x83, 0x87, 0x8f, 0x91}
-	suback311        = []byte{0, 1, 2, 0x80} // 3.1.1 §3.9.3
+	publishCodes   = []byte{0, 0x10}
+	releaseCodes   = []byte{0}
+	subscribeCodes = []byte{0, 1, 2}
+	suback311      = []byte{0, 1, 2, 0x80} // 3.1.1 §3.9.3
 )
 
 // ReadAck decodes what follows the fixed header of a PUBACK, PUBREC, PUBREL or
@@ -72,7 +72,7 @@ func ReadAck(packet byte, body []byte, v5 bool) (a Answer, err error) {
 	if packet == Pubrel || packet == Pubcomp {
 		codes = releaseCodes
 	}
-	if a.Code = body[2]; !slices.Contains(codes, a.Code) {
+	if a.Code = body[2]; a.Code < 0x80 && !slices.Contains(codes, a.Code) {
 		return a, Violation("%s with reason code 0x%02x", names[packet], a.Code)
 	}
 	if len(body) == 3 {
@@ -96,35 +96,31 @@ func packetID(packet byte, body []byte) (id uint16, err error) {
 }
 
 // ReadCodes decodes what follows the fixed header of a SUBACK or UNSUBACK (MQTT
-// 5 §3.9, §3.11).
+// 5 §3.9, §3.11). The codes of an UNSUBACK are as they come: nothing depends on
+// them, and some servers leave them out.
 func ReadCodes(packet byte, body []byte, v5 bool) (a Answer, err error) {
 	if a.ID, err = packetID(packet, body); err != nil {
 		return a, err
 	}
 	a.Codes = body[2:]
-	allowed := subscribeCodes
-	switch {
-	case !v5 && packet == Unsuback:
-		if len(a.Codes) > 0 {
-			return a, Malformed("an UNSUBACK of %d bytes", len(body))
-		}
-		return a, nil
-	case !v5:
-		allowed = suback311
-	case packet == Unsuback:
-		allowed = unsubscribeCodes
-	}
-	if v5 {
+	allowed := suback311
+	if v5 && (packet == Suback || len(a.Codes) > 0) {
+		allowed = subscribeCodes
 		if a.Props, a.Codes, err = cutProperties(a.Codes, packet); err != nil {
 			return a, err
 		}
 	}
-	if len(a.Codes) == 0 {
-		return a, Violation("%s without a reason code", names[packet])
+	switch {
+	case packet == Unsuback && !v5 && len(a.Codes) > 0:
+		return a, Malformed("an UNSUBACK of %d bytes", len(body))
+	case packet == Unsuback:
+		return a, nil
+	case len(a.Codes) == 0:
+		return a, Violation("a SUBACK without a reason code")
 	}
 	for _, c := range a.Codes {
-		if !slices.Contains(allowed, c) {
-			return a, Violation("%s with reason code 0x%02x", names[packet], c)
+		if !slices.Contains(allowed, c) && (c < 0x80 || !v5) {
+			return a, Violation("a SUBACK with reason code 0x%02x", c)
 		}
 	}
 	return a, nil

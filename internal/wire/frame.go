@@ -31,6 +31,9 @@ var names = [16]string{
 	"a SUBSCRIBE", "a SUBACK", "an UNSUBSCRIBE", "an UNSUBACK", "a PINGREQ", "a PINGRESP", "a DISCONNECT", "an AUTH",
 }
 
+// Name names a packet type, such as "a PUBACK".
+func Name(packet byte) string { return names[packet&15] }
+
 // Reason codes with which a client ends a connection (MQTT 5 §3.14.2.1).
 const (
 	CodeMalformed  = 0x81

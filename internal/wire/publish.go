@@ -119,12 +119,21 @@ func (h *Head) alias(alias, most uint16) error {
 // ask for it: a message that a broker has let through would be sent again for
 // ever by a broker that they refuse to take it from.
 func (h *Head) Check() error {
-	switch {
-	case !validString(h.Topic):
-		return Malformed("a topic that is not UTF-8 without NUL")
-	case bytes.ContainsAny(h.Topic, "+#"):
-		return &Error{CodeTopicName, "a PUBLISH whose topic has a wildcard"}
-	case len(h.Props) == 0:
+	ascii := true
+	for _, c := range h.Topic {
+		switch {
+		case c == 0:
+			return Malformed("a topic with NUL")
+		case c == '+' || c == '#':
+			return &Error{CodeTopicName, "a PUBLISH whose topic has a wildcard"}
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	if !ascii && !utf8.Valid(h.Topic) {
+		return Malformed("a topic that is not UTF-8")
+	}
+	if len(h.Props) == 0 {
 		return nil
 	}
 	return Properties(h.Props).Check(Publish)
