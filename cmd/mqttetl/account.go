@@ -70,11 +70,12 @@ func countStream(ctx context.Context, url, name string) (uint64, error) {
 	return info.State.Msgs, nil
 }
 
-// account is where the messages of one run have come to.
+// account is where the messages of the devices of one run have come to.
 type account struct {
 	published    uint64 // acknowledged to the devices by the broker
 	acknowledged uint64 // acknowledged to the broker by us
 	holdings
+	others uint64 // messages of other publishers, in none of these figures
 }
 
 // err is nil if every message has come everywhere, once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -41,7 +42,8 @@ free ports of the loopback interface, lets simulated devices publish over TCP,
 and runs the same pipeline as run between them. At Ctrl-C or after --duration
 the devices stop, the pipeline drains, and the demo counts: what was published
 must be acknowledged, archived and forwarded, each message once. It exits 1 if
-it is not.`,
+it is not. What other clients publish to the broker meanwhile is kept, too, and
+counted apart.`,
 		Example: `  mqttetl demo
   mqttetl demo --duration 10s
   mqttetl demo --devices 1000 --rate 5000 --dir ./demo`,
@@ -65,10 +67,15 @@ it is not.`,
 	cmd.Flags().IntVar(&f.devices, "devices", 300, "simulated devices")
 	cmd.Flags().IntVar(&f.rate, "rate", 1000, "messages a second of all devices together")
 	cmd.Flags().StringVar(&f.dir, "dir", "", "directory for log, archive and stream, kept afterwards (default: a temporary one, removed)")
-	cmd.Flags().BoolVar(&f.noProgress, "no-progress", false, "write the result only, nothing to standard error")
+	cmd.Flags().BoolVar(&f.noProgress, "no-progress", false, "no line that changes: only what runs where, and the result")
 	f.logs.add(cmd)
 	return cmd
 }
+
+const (
+	demoClient  = "mqttetl-demo" // as which the pipeline subscribes
+	demoArchive = "telemetry.db"
+)
 
 // demoWindow is how many messages the devices have on their way at once: fewer
 // than the broker inside the process may queue for one subscriber before it
@@ -79,6 +86,7 @@ const demoWindow = 800
 type demo struct {
 	cfg      *config.Config
 	broker   *servers.Mochi
+	others   *servers.Strangers
 	nats     *servers.NATS
 	registry *prometheus.Registry
 	pipeline *pipeline
@@ -110,8 +118,8 @@ func runDemo(ctx context.Context, f demoFlags, std streams) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return mqttetl.WithHint(err, "--dir must be a directory that this user may write")
+	if err := makeDemoDir(dir); err != nil {
+		return mqttetl.WithHint(err, "--dir must be a directory that this user may write, and so must what a demo has left there")
 	}
 	d, err := startDemo(dir, f.logs.logger(std.err))
 	if err != nil {
@@ -125,7 +133,7 @@ func runDemo(ctx context.Context, f demoFlags, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	out := display{w: std.err, live: !f.noProgress && isTerminal(std.err), quiet: f.noProgress}
+	out := display{w: std.err, live: !f.noProgress && isTerminal(std.err)}
 	out.intro(d, dir, f)
 	result, err := d.publish(ctx, f, &out)
 	if err != nil {
@@ -135,8 +143,36 @@ func runDemo(ctx context.Context, f demoFlags, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	result.archived, result.forwarded = after.archived-before.archived, after.forwarded-before.forwarded
+	result.archived, result.forwarded = after.archived-before.archived-result.others, after.forwarded-before.forwarded-result.others
 	return errors.Join(result.err(), printResult(std.out, result, d, f.dir))
+}
+
+// makeDemoDir makes dir, and sees to it that everything in it can be written:
+// the parts would try again and again.
+func makeDemoDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	for _, sub := range []string{"", "log", "jetstream"} {
+		f, err := os.CreateTemp(filepath.Join(dir, sub), ".mqttetl-demo-*")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // of a new demo
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(dir, demoArchive), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // startDemo starts the servers and the pipeline in dir.
@@ -148,6 +184,9 @@ func startDemo(dir string, logger *slog.Logger) (d *demo, err error) {
 		}
 	}()
 	if d.broker, err = servers.StartMochi(); err != nil {
+		return d, err
+	}
+	if d.others, err = d.broker.Strangers(demoClient, deviceID("")); err != nil {
 		return d, err
 	}
 	if d.nats, err = servers.StartNATS(filepath.Join(dir, "jetstream")); err != nil {
@@ -178,11 +217,11 @@ func (d *demo) config(dir string) *config.Config {
 	}
 	return &config.Config{
 		Sources: []config.Source{{
-			Name: "demo", URL: d.broker.URL, Version: "5", ClientID: "mqttetl-demo", Subscribe: []string{"#"}, QoS: 1,
+			Name: "demo", URL: d.broker.URL, Version: "5", ClientID: demoClient, Subscribe: []string{"#"}, QoS: 1,
 			Connections: 1, ReceiveMaximum: 900, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
 		Log:     config.Log{Dir: filepath.Join(dir, "log"), MaxSize: 1 << 30},
-		Archive: &config.Archive{Path: filepath.Join(dir, "telemetry.db"), Batch: config.Batch{Count: 10000, Period: 250 * time.Millisecond}},
+		Archive: &config.Archive{Path: filepath.Join(dir, demoArchive), Batch: config.Batch{Count: 10000, Period: 250 * time.Millisecond}},
 		NATS:    &config.NATS{URL: d.nats.URL(), Stream: "TELEMETRY", SubjectPrefix: "mqtt"},
 		HTTP:    &config.HTTP{Listen: "127.0.0.1:0"},
 	}
@@ -198,7 +237,7 @@ func (d *demo) publish(ctx context.Context, f demoFlags, out *display) (account,
 	}
 	devices := &fleet{
 		broker: d.broker.Addr, devices: f.devices, rate: f.rate, window: demoWindow,
-		acknowledged: func() uint64 { return d.pipeline.sources[0].Stats().Acknowledged },
+		acknowledged: d.acknowledged,
 	}
 	published := make(chan error, 1)
 	go func() { published <- devices.Run(ctx) }()
@@ -227,14 +266,28 @@ const drainTime = 30 * time.Second
 // drained waits until all messages are everywhere, or the time is over; the
 // account tells which.
 func (d *demo) drained(published uint64) account {
+	d.others.Refuse()
+	before := ^uint64(0)
 	done := func() bool {
 		s := d.pipeline.status()
-		return s.Sources[0].Acknowledged >= published && s.Archive.Lag == 0 && s.NATS.Lag == 0
+		others, _ := d.others.Sent()
+		quiet := others == before
+		before = others
+		return quiet && d.acknowledged() >= published && s.Sources[0].Received >= published+others && s.Archive.Lag == 0 && s.NATS.Lag == 0
 	}
 	if err := d.await(context.Background(), drainTime, done); err != nil {
 		d.pipeline.logger.Warn("the pipeline has not drained", "error", err)
 	}
-	return account{published: published, acknowledged: d.pipeline.sources[0].Stats().Acknowledged}
+	others, _ := d.others.Sent()
+	return account{published: published, acknowledged: d.acknowledged(), others: others}
+}
+
+// acknowledged is how many messages of the devices have been acknowledged to the
+// broker.
+func (d *demo) acknowledged() uint64 {
+	_, others := d.others.Sent()
+	all := d.pipeline.sources[0].Stats().Acknowledged
+	return all - min(all, others)
 }
 
 // await waits until cond holds or ctx ends.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -105,7 +108,7 @@ func TestDemoKeepsItsDirectoryAndGoesOnInIt(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "kept")
 	for range 2 {
 		r := call(t, "demo", "--duration", "300ms", "--devices", "10", "--rate", "500", "--dir", dir, "--no-progress")
-		if r.code != 0 || r.err != "" || !balanced.MatchString(r.out) || regexp.MustCompile(`look at it|msg/s`).MatchString(r.out) {
+		if r.code != 0 || !strings.Contains(r.err, "mosquitto_sub -L 'mqtt://127.0.0.1:") || !balanced.MatchString(r.out) || regexp.MustCompile(`look at it|msg/s`).MatchString(r.out) {
 			t.Fatalf("exit %d\n%s%s", r.code, r.out, r.err)
 		}
 	}
@@ -131,5 +134,75 @@ func TestDemoWhereNoDirectoryCanBe(t *testing.T) {
 	}
 	if r := call(t, "demo", "--dir", file); r.code != exitIO || r.out != "" || !strings.HasPrefix(r.err, "mqttetl: mkdir "+file) {
 		t.Errorf("%+v", r)
+	}
+}
+
+// What somebody else publishes to the demo's broker is no fault of the account.
+func TestDemoCountsOthersApart(t *testing.T) {
+	p := prepare(t, nil, "demo", "--duration", "3s", "--devices", "10", "--rate", "200", "--no-progress")
+	var out bytes.Buffer
+	p.Stdout, p.Stderr = &out, nil
+	errs, err := p.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.launch(t)
+	var address string
+	for lines := bufio.NewScanner(errs); address == "" && lines.Scan(); {
+		if m := regexp.MustCompile(`mosquitto_sub -L 'mqtt://127\.0\.0\.1:(\d+)/`).FindStringSubmatch(lines.Text()); m != nil {
+			address = m[1]
+		}
+	}
+	for i, qos := range []string{"0", "1", "2", "1", "0"} {
+		mqttetlOut(t, 0, "pub", "-h", "127.0.0.1", "-p", address, "-t", fmt.Sprint("other/", i), "-m", "x", "-q", qos)
+	}
+	mqttetlOut(t, 0, "pub", "-h", "127.0.0.1", "-p", address, "-t", "$other", "-m", "x", "-q", "1") // which # does not match
+	<-p.done
+	if !balanced.MatchString(out.String()) || !strings.Contains(out.String(), "\nof other clients 5, archived and forwarded with them\n") || p.ProcessState.ExitCode() != 0 {
+		t.Errorf("%v\n%s", p.ProcessState, out.String())
+	}
+}
+
+// Who may not write the directory is told so at once.
+func TestDemoInADirectoryOfAnother(t *testing.T) {
+	for _, name := range []string{"", "log", "jetstream", demoArchive} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if os.Geteuid() == 0 {
+				if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			denied := filepath.Join(dir, name)
+			var err error
+			switch name {
+			case "":
+			case demoArchive:
+				err = os.WriteFile(denied, nil, 0o644)
+			default:
+				err = os.Mkdir(denied, 0o755)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err = os.Chmod(denied, 0o555); err != nil {
+				t.Fatal(err)
+			}
+			p := prepare(t, nil, "demo", "--dir", dir, "--duration", "1s", "--devices", "1")
+			if os.Geteuid() == 0 { // whom no mode binds
+				copied, _ := copyOf(t, p.Path)
+				if err := os.Chmod(filepath.Dir(copied), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				p.Path = copied
+				p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			}
+			began := time.Now()
+			p.launch(t)
+			<-p.done
+			if code := p.ProcessState.ExitCode(); code != exitIO || !strings.Contains(p.err.String(), "permission denied\nhint: --dir must be") {
+				t.Errorf("exit %d after %v: %s", code, time.Since(began), p.err.String())
+			}
+		})
 	}
 }

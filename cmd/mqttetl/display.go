@@ -14,9 +14,8 @@ import (
 // display shows a running demo: what it is and, on a terminal, a line that
 // changes.
 type display struct {
-	w     io.Writer
-	live  bool // draw the line
-	quiet bool // say nothing
+	w    io.Writer
+	live bool // draw the line
 
 	began time.Time
 	at    time.Time
@@ -29,9 +28,6 @@ func (v *display) intro(d *demo, dir string, f demoFlags) {
 	v.began = time.Now()
 	v.at, v.last = v.began, d.pipeline.log.Stats().Last
 	v.times = commitTimes(d.registry)
-	if v.quiet {
-		return
-	}
 	fmt.Fprintf(v.w, "%s: %d devices, %d messages a second, in %s\n", bold(v.w, "mqttetl demo"), f.devices, f.rate, dir)
 	fmt.Fprintf(v.w, "look at it:\n")
 	fmt.Fprintf(v.w, "  sqlite3 %s 'select time, topic, payload from msg limit 5'\n", d.cfg.Archive.Path)
@@ -60,9 +56,12 @@ func (v *display) draining() {
 	}
 }
 
-// printResult prints the account, and where the files are if they stay.
+// printResult prints the account, what others have published, and where the files are if they stay.
 func printResult(w io.Writer, a account, d *demo, kept string) error {
 	text := bold(w, a.String()) + "\n"
+	if a.others > 0 {
+		text += fmt.Sprintf("of other clients %d, archived and forwarded with them\n", a.others)
+	}
 	if kept != "" {
 		text += fmt.Sprintf("kept: log %s, archive %s\n", d.cfg.Log.Dir, d.cfg.Archive.Path)
 	}

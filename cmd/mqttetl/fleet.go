@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,11 @@ import (
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/simulate"
 )
+
+// deviceID is the client id of a device. Nobody else has one like it by chance.
+func deviceID(n string) string { return fleetID + n }
+
+var fleetID = "device-" + rand.Text()[:8] + "-"
 
 // fleet is the simulated devices of the demo, each with a connection of its
 // own. It never has more messages on their way than window, so that the broker
@@ -88,7 +95,7 @@ func (f *fleet) connect(ctx context.Context, n int) (*paho.Client, error) {
 		return nil, err
 	}
 	client := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn)})
-	_, err = client.Connect(ctx, &paho.Connect{ClientID: fmt.Sprintf("device-%d", n), CleanStart: true, KeepAlive: 30})
+	_, err = client.Connect(ctx, &paho.Connect{ClientID: deviceID(strconv.Itoa(n)), CleanStart: true, KeepAlive: 30})
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -118,11 +118,11 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestAccount(t *testing.T) {
-	good := account{3, 3, holdings{3, 3}}
+	good := account{3, 3, holdings{3, 3}, 0}
 	if err := good.err(); err != nil || good.String() != "published 3 = acknowledged 3 = archived 3 = forwarded 3" {
 		t.Errorf("%v: %v", good, err)
 	}
-	for _, bad := range []account{{4, 3, holdings{3, 3}}, {3, 2, holdings{3, 3}}, {3, 3, holdings{2, 3}}, {3, 3, holdings{3, 4}}} {
+	for _, bad := range []account{{4, 3, holdings{3, 3}, 0}, {3, 2, holdings{3, 3}, 0}, {3, 3, holdings{2, 3}, 1}, {3, 3, holdings{3, 4}, 1}} {
 		if exitCode(bad.err()) != exitFailed || !strings.Contains(bad.String(), "≠") {
 			t.Errorf("%v balances", bad)
 		}
