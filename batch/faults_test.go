@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestRandomFaults keeps records coming while the archive is locked, put away
@@ -31,11 +33,12 @@ func TestRandomFaults(t *testing.T) {
 			release()
 		case 1:
 			awaitOpen(t, log, path)
-			must(t, os.Rename(dir, dir+".away"))
-			must(t, os.WriteFile(dir, nil, 0o640))
+			away := dir + ".away"
+			must(t, os.WriteFile(away, nil, 0o640))
+			must(t, exchange(dir, away)) // at once, or the batcher would make a directory anew
 			log.add(rnd.IntN(2000))
-			must(t, os.Remove(dir))
-			must(t, os.Rename(dir+".away", dir))
+			must(t, exchange(dir, away))
+			must(t, os.Remove(away))
 		case 2:
 			b.stop()
 			log.add(rnd.IntN(2000))
@@ -47,6 +50,11 @@ func TestRandomFaults(t *testing.T) {
 	log.archived(t)
 	b.stop()
 	exact(t, path, 1, log.last())
+}
+
+// exchange gives each of two files the other's name.
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
 
 // awaitOpen waits until there is an archive to be damaged.
