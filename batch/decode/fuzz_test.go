@@ -200,7 +200,7 @@ func FuzzCSV(f *testing.F) {
 // FuzzInflux: a point is the same after it was written and decoded again.
 func FuzzInflux(f *testing.F) {
 	for _, s := range []string{"cpu,host=a\\ b,r=x\\,y usage=0.5,n=3i,u=18446744073709551615u,ok=t,s=\"a \\\"q\\\" \\\\ b\" 17", "# c\n\nm f=-1e3\r\nm\\ 2 f\\=g=F",
-		"m f=\"two\nlines\" -5", "m\\,,t\\==\\\\ f=1"} {
+		"m f=\"two\nlines\" -5", "m f=1\nm f=\"\\", "m\\,,t\\==\\\\ f=1"} {
 		f.Add([]byte(s))
 	}
 	d := mustNew(f, "influx", Options{})

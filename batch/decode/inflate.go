@@ -49,7 +49,7 @@ func (x *Inflater) Takes(p []byte) bool {
 // Inflate returns what is in the payload, with auto the payload itself if it is
 // not compressed.
 func (x *Inflater) Inflate(p []byte) ([]byte, error) {
-	limit := min(MaxInflated, max(anyRatio, MaxRatio*len(p)))
+	limit := min(MaxInflated, maxInflated(len(p)))
 	out, err := x.inflateAll(p, limit)
 	if errors.Is(err, errBomb) {
 		return nil, fmt.Errorf("payload of %d bytes becomes more than %d when it is decompressed, which is refused: the limits are %d bytes, and %d times the payload beyond %d",
@@ -57,6 +57,9 @@ func (x *Inflater) Inflate(p []byte) ([]byte, error) {
 	}
 	return out, err
 }
+
+// maxInflated is what n bytes may become.
+func maxInflated(n int) int { return max(anyRatio, MaxRatio*n) }
 
 func (x *Inflater) inflateAll(p []byte, limit int) ([]byte, error) {
 	if x.format != "auto" {

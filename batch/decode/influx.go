@@ -232,5 +232,6 @@ func (s *influxScanner) quoted() (any, error) {
 			return t, nil
 		}
 	}
+	s.i = len(s.s) // not behind it, as after a backslash
 	return nil, errors.New("a string without its closing quote")
 }

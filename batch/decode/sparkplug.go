@@ -35,6 +35,8 @@ type sparkplug struct {
 	retry  bool
 	depth  int
 	max    int // bytes of a payload once it is inflated
+
+	inflater Inflater
 }
 
 // UnbornError says that metrics cannot be named because no birth certificate
@@ -133,7 +135,7 @@ func (d *sparkplug) forget(t sparkplugTopic) error {
 // message changes the memory and returns the metrics. A message that cannot be
 // resolved still counts for seq.
 func (d *sparkplug) message(t sparkplugTopic, payload []byte) ([]any, error) {
-	p, err := parsePayload(payload, d.max)
+	p, err := d.parsePayload(payload)
 	if err != nil {
 		return nil, fmt.Errorf("payload is not of Sparkplug B: %w", err)
 	}

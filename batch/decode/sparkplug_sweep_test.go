@@ -6,8 +6,8 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"fmt"
-	"io"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -231,8 +231,12 @@ func TestSparkplugCompressed(t *testing.T) {
 		return []any{object{"name": "algorithm", "datatype": uint32(12), "string_value": name}}
 	}
 	birth := encode(t, d, object{"timestamp": uint64(1767642776000), "seq": uint64(0), "metrics": []any{bd(1), born("x", 1, -13)}})
-	zeros := make([]byte, 5<<20)
-	dense := encode(t, d, object{"body": zeros[:1<<20]})
+	large := make([]byte, 5<<20)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range large {
+		large[i] = byte(rnd.IntN(16))
+	}
+	dense := encode(t, d, object{"body": make([]byte, 2<<20)})
 	for name, c := range map[string]struct {
 		body    []byte
 		metrics []any
@@ -246,10 +250,10 @@ func TestSparkplugCompressed(t *testing.T) {
 		"another":          {birth, algorithm("LZ4"), `the algorithm is "LZ4", not GZIP or DEFLATE`},
 		"nothing":          {nil, algorithm("GZIP"), "there is no body"},
 		"not compressed":   {birth, algorithm("GZIP"), "compressed: "},
-		"cut off":          {gzipped(birth)[:30], algorithm("GZIP"), "compressed: unexpected EOF"},
-		"wrong checksum":   {append(gzipped(birth)[:len(gzipped(birth))-8], make([]byte, 8)...), algorithm("GZIP"), "compressed: gzip: invalid checksum"},
-		"too large":        {gzipped(zeros), algorithm("GZIP"), "more than the 4194304 bytes that are decoded"},
-		"too dense":        {gzipped(dense), algorithm("GZIP"), "more than 200 times as many"},
+		"cut off":          {gzipped(birth)[:30], algorithm("GZIP"), "compressed: payload is not gzip: it ends too early, at byte 30"},
+		"wrong checksum":   {append(gzipped(birth)[:len(gzipped(birth))-8], make([]byte, 8)...), algorithm("GZIP"), "compressed: payload is not gzip: gzip: invalid checksum"},
+		"too large":        {gzipped(large), algorithm("GZIP"), "becomes more than 4194304, which is refused"},
+		"too dense":        {gzipped(dense), algorithm("GZIP"), "becomes more than 1048576, which is refused"},
 		"twice":            {gzipped(encode(t, d, object{"uuid": compressedUUID, "body": gzipped(birth)})), algorithm("GZIP"), "compressed twice"},
 		"not of Sparkplug": {gzipped([]byte{0x12, 5}), algorithm("GZIP"), "compressed: unexpected EOF"},
 	} {
@@ -280,10 +284,5 @@ func TestSparkplugCompressed(t *testing.T) {
 				t.Errorf("data: %v, %v", docs, err)
 			}
 		})
-	}
-	if r, err := inflater(deflated(birth)); err != nil {
-		t.Error(err)
-	} else if p, _ := io.ReadAll(r); !bytes.Equal(p, birth) {
-		t.Error("raw deflate reads as something else")
 	}
 }

@@ -147,13 +147,12 @@ func eachField(b []byte, take func(f field) error) error {
 // maxMetrics bounds what empty metrics of two bytes grow to.
 const maxMetrics = 100_000
 
-// parsePayload reads a payload, or the one that it holds compressed, of at most
-// max bytes.
-func parsePayload(b []byte, max int) (p wirePayload, err error) {
+// parsePayload reads a payload, or the one that it holds compressed.
+func (d *sparkplug) parsePayload(b []byte) (p wirePayload, err error) {
 	if p, err = parsePlain(b); err != nil || !strings.HasPrefix(p.uuid, compressedUUID) {
 		return p, err
 	}
-	inner, err := p.inflated(max)
+	inner, err := p.inflated(&d.inflater, d.max)
 	if err != nil {
 		return p, fmt.Errorf("compressed: %w", err)
 	}
