@@ -34,12 +34,13 @@ func (r *reader) parseJSON(line []byte) (entry, error) {
 	if string(line) == unendedArray {
 		return entry{}, errors.New("the array around the objects does not end: the file is cut short")
 	}
-	j := jsonLine{r: r, s: scanner{p: line}, length: -1}
+	j := jsonLine{r: r, s: scanner{p: line, made: r.made[:0]}, length: -1}
 	member := j.member
 	if len(r.columns) > 0 {
 		member = func(name []byte) error { return j.namedMember("", name) }
 	}
 	err := j.s.object(member)
+	r.made = j.s.made
 	if err == nil {
 		err = j.s.end()
 	}
@@ -65,7 +66,15 @@ func (j *jsonLine) member(name []byte) error {
 		}
 		j.exact = string(name) == "time"
 		return j.field("time")
-	case "topic", "payload", "payload_base64", "payloadlen", "properties", "source", "qos", "retain", "dup":
+	case "topic":
+		return j.field("topic")
+	case "payload":
+		return j.field("payload")
+	case "qos":
+		return j.field("qos")
+	case "retain":
+		return j.field("retain")
+	case "payload_base64", "payloadlen", "properties", "source", "dup":
 		return j.field(string(name))
 	}
 	_, err := j.s.value()
@@ -244,7 +253,7 @@ func (j *jsonLine) asItStands() error {
 	}
 	j.Payload = raw
 	if raw[0] == '"' {
-		text, err := unquote(raw)
+		text, err := j.unquote()
 		if err != nil {
 			return err
 		}
@@ -262,9 +271,12 @@ func (j *jsonLine) asItStands() error {
 	return j.value()
 }
 
-func unquote(raw []byte) ([]byte, error) {
-	s := scanner{p: raw}
-	return s.text()
+// unquote returns the text of a payload that is a string.
+func (j *jsonLine) unquote() ([]byte, error) {
+	s := scanner{p: j.payload, made: j.r.made}
+	text, err := s.text()
+	j.r.made = s.made
+	return text, err
 }
 
 // decode takes a payload that is written as Columns says.
@@ -275,7 +287,7 @@ func (j *jsonLine) decode() (err error) {
 	case string(raw) == "null" && j.encoding == "text":
 		return nil
 	case text && j.encoding != "json":
-		if raw, err = unquote(raw); err != nil {
+		if raw, err = j.unquote(); err != nil {
 			return err
 		}
 		if j.encoding == "base64" || j.encoding == "hex" {

@@ -24,6 +24,7 @@ type reader struct {
 	columns columns
 	times   timeFormat // nil: the forms that are known
 	topic   []byte     // of lines without one
+	made    []byte     // memory for what a line has in another form
 }
 
 // check refuses what could not have come from a broker. exported says that a

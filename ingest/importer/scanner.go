@@ -15,6 +15,8 @@ import (
 type scanner struct {
 	p []byte
 	i int
+	// made holds the strings that had escapes; what is returned may point into it.
+	made []byte
 }
 
 // maxDepth bounds the nesting of values.
@@ -86,7 +88,7 @@ func (s *scanner) text() ([]byte, error) {
 			s.i++
 			return s.p[begin : s.i-1 : s.i-1], nil
 		case c == '\\':
-			return s.escaped(append([]byte(nil), s.p[begin:s.i]...))
+			return s.escaped(s.p[begin:s.i])
 		case c < 0x20:
 			return nil, s.errorf("control byte %#02x in a string", c)
 		}
@@ -94,14 +96,18 @@ func (s *scanner) text() ([]byte, error) {
 	return nil, s.errorf("a string does not end")
 }
 
-// escaped reads the rest of a string from its first escape on.
-func (s *scanner) escaped(b []byte) ([]byte, error) {
+// escaped reads the rest of a string from its first escape on, before which
+// front stands.
+func (s *scanner) escaped(front []byte) ([]byte, error) {
+	begin := len(s.made)
+	b := append(s.made, front...)
 	for s.i < len(s.p) {
 		c := s.p[s.i]
 		switch {
 		case c == '"':
 			s.i++
-			return b, nil
+			s.made = b
+			return b[begin:len(b):len(b)], nil
 		case c < 0x20:
 			return nil, s.errorf("control byte %#02x in a string", c)
 		case c != '\\':
@@ -118,14 +124,14 @@ func (s *scanner) escaped(b []byte) ([]byte, error) {
 	return nil, s.errorf("a string does not end")
 }
 
-var simpleEscapes = map[byte]rune{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+var simpleEscapes = [256]rune{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // escape reads a backslash and what belongs to it.
 func (s *scanner) escape() (rune, error) {
 	if s.i+1 >= len(s.p) {
 		return 0, s.errorf("a string does not end")
 	}
-	if r, ok := simpleEscapes[s.p[s.i+1]]; ok {
+	if r := simpleEscapes[s.p[s.i+1]]; r != 0 {
 		s.i += 2
 		return r, nil
 	}
@@ -178,8 +184,7 @@ func (s *scanner) skip(depth int) error {
 	}
 	switch s.peek() {
 	case '"':
-		_, err := s.text()
-		return err
+		return s.passText()
 	case '{':
 		return s.object(func([]byte) error { return s.skip(depth + 1) })
 	case '[':
@@ -193,6 +198,22 @@ func (s *scanner) skip(depth int) error {
 		return s.errorf("a value is missing")
 	}
 	return nil
+}
+
+// passText passes over a string, whose escapes a reader of it checks.
+func (s *scanner) passText() error {
+	for s.i++; s.i < len(s.p); s.i++ {
+		switch c := s.p[s.i]; {
+		case c == '"':
+			s.i++
+			return nil
+		case c == '\\':
+			s.i++
+		case c < 0x20:
+			return s.errorf("control byte %#02x in a string", c)
+		}
+	}
+	return s.errorf("a string does not end")
 }
 
 func (s *scanner) array(depth int) error {
