@@ -267,6 +267,17 @@ func running(t testing.TB, dir string) (l *wal.Log, stop func()) {
 
 // logged reads every payload of a closed log.
 func logged(t *testing.T, dir string) (payloads []string) {
+	each(t, dir, func(rec *mqttetl.Record) { payloads = append(payloads, rec.Source+" "+string(rec.Payload)) })
+	return payloads
+}
+
+// times reads every time of a closed log.
+func times(t *testing.T, dir string) (times []int64) {
+	each(t, dir, func(rec *mqttetl.Record) { times = append(times, rec.Time) })
+	return times
+}
+
+func each(t *testing.T, dir string, do func(*mqttetl.Record)) {
 	r, err := wal.OpenReader(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -282,11 +293,10 @@ func logged(t *testing.T, dir string) (payloads []string) {
 			t.Fatal(err)
 		}
 		for _, rec := range recs {
-			payloads = append(payloads, rec.Source+" "+string(rec.Payload))
+			do(&rec)
 			seq = rec.Seq
 		}
 	}
-	return payloads
 }
 
 // stopping is a Log that takes so many batches and then no more, as a process

@@ -37,8 +37,9 @@ func (c *clock) instant(ns int64) (at int64, twice bool, err error) {
 		case first == second && shows(first):
 			c.remember(first)
 		case shows(first) && shows(second):
-			at, twice = first, true
-			if c.last != 0 && first < c.last-jitter {
+			at = first
+			_, back := time.Unix(0, first).In(c.zone).ZoneBounds()
+			if c.last != 0 && (c.last >= back.UnixNano() || first < c.last-jitter) {
 				at = second
 			}
 			c.last = at
