@@ -18,6 +18,8 @@ func (v *versionFlag) String() string {
 		return "5"
 	case client.Version311:
 		return "3.1.1"
+	case client.Version31:
+		return "3.1"
 	}
 	return "auto"
 }

@@ -49,7 +49,7 @@ has acknowledged.
 Defaults, one option a line: $XDG_CONFIG_HOME/mqttetl/defaults.
 
 Exit codes: 0, 1 a message refused, 69 broker not reachable, 77 login refused, 2
-usage, the reason code of another refused CONNECT of MQTT 5.`,
+usage or a broker that breaks the protocol, the reason code of another refused CONNECT of MQTT 5.`,
 		Example: `  mqttetl pub -h test.mosquitto.org -t mqttetl/hello -m 'hello, world'
   mqttetl pub -t factory/1/temperature -q 1 -r -m 21.5
   seq 1 100000 | mqttetl pub -t numbers -q 1 -l
@@ -68,6 +68,8 @@ usage, the reason code of another refused CONNECT of MQTT 5.`,
 	f.IntVarP(&p.window, "max-inflight", "M", client.DefaultWindow, "messages unacknowledged at once; with -q 2 and MQTT 3.1.1 20 unless it is given")
 	f.IntVar(&p.repeat, "repeat", 1, "publish it so many times")
 	f.Float64Var(&p.repeatDelay, "repeat-delay", 0, "seconds between them")
+	f.VarP(sameAs{f, "will-topic"}, "will-topic-too", "w", "")
+	_ = f.MarkHidden("will-topic-too") // the letter is that of mqtt_publish.lua
 	return cmd
 }
 
@@ -94,8 +96,8 @@ func (p *publisher) checkOptions(topic string) error {
 		return errors.New("-M must be 1 to 65535")
 	case p.repeat < 1:
 		return errors.New("--repeat must be 1 or more")
-	case p.repeatDelay < 0:
-		return errors.New("--repeat-delay must not be negative")
+	case !isSeconds(p.repeatDelay) && p.repeatDelay != 0:
+		return fmt.Errorf("--repeat-delay must be 0 to %d seconds", mostSeconds)
 	case p.lines && p.changed("repeat"):
 		return errors.New("--repeat excludes -l")
 	}
@@ -146,7 +148,11 @@ func (p *publisher) run(ctx context.Context) error {
 		return refused // some brokers close the connection behind a refusal
 	}
 	if errors.Is(err, mqttetl.ErrUnavailable) && mqttetl.Hint(err) == "" && c.InFlight() > 0 {
-		err = mqttetl.WithHint(err, "a broker may end the connection for a message that it does not take, such as one over its limit; with -V 5 more of them say why")
+		hint := "a broker may end the connection for a message that it does not take, such as one over its limit"
+		if c.Version() != client.Version5 {
+			hint += "; with -V 5 more of them say why"
+		}
+		err = mqttetl.WithHint(err, hint)
 	}
 	return codeOf(err)
 }

@@ -8,6 +8,9 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,8 +32,13 @@ type subscriber struct {
 	exitAfter, noRetained, retainedOnly bool
 	removeRetained, asPublished, pretty bool
 	random                              float64
+	retainHandling                      string
+	window                              int
+	rate                                bool
 
 	style   format.Style
+	watch   *watch // nil: lines follow one another
+	counted atomic.Int64
 	out     *bufio.Writer
 	buf     []byte
 	printed int
@@ -60,7 +68,7 @@ the number it is, %l length, %q QoS, %r retained, %m packet id, %I time (RFC
 Defaults, one option a line: $XDG_CONFIG_HOME/mqttetl/defaults.
 
 Exit codes: 0, 27 timed out (-W), 69 broker not reachable, 77 login refused, 2
-usage, the reason code of another refused CONNECT of MQTT 5, else 1.`,
+usage or a broker that breaks the protocol, the reason code of another refused CONNECT of MQTT 5, else 1.`,
 		Example: `  mqttetl sub -h test.mosquitto.org -t '$SYS/broker/version' -C 1 -W 10
   mqttetl sub -t 'factory/#' -v
   mqttetl sub -t 'factory/#' -q 1 -c -i reader -F '%I %t %q %j'
@@ -84,6 +92,11 @@ usage, the reason code of another refused CONNECT of MQTT 5, else 1.`,
 	f.BoolVar(&s.asPublished, "retain-as-published", false, "leave the retained flag as it was published (MQTT 5)")
 	f.BoolVar(&s.pretty, "pretty", false, "JSON over several lines")
 	f.Float64Var(&s.random, "random-filter", 100, "print only this percentage of messages")
+	f.StringVar(&s.retainHandling, "retain-handling", "", "retained messages come always, to new subscriptions, or never: always, new, never (MQTT 5)")
+	f.IntVarP(&s.window, "max-inflight", "M", 0, "messages that the broker may have unacknowledged at once (MQTT 5)")
+	f.BoolP("watch", "w", false, "keep a line of the screen for each topic")
+	f.BoolVar(&s.rate, "message-rate", false, "print how many messages come in a second, and not the messages")
+	s.only5 = append(s.only5, "retain-as-published", "retain-handling", "max-inflight")
 	return cmd
 }
 
@@ -107,10 +120,12 @@ func (s *subscriber) checkOptions(topic string) error {
 		{len(s.topics)+len(s.unsubscribe) == 0, "what to subscribe to? -t names a filter"},
 		{s.qos > 2, fmt.Sprintf("-q %d: QoS is 0, 1 or 2", s.qos)},
 		{s.changed("count") && s.count < 1, "-C must be 1 or more"},
-		{s.changed("timeout") && s.timeout <= 0, "-W must be above 0"},
+		{s.changed("timeout") && !isSeconds(s.timeout), fmt.Sprintf("-W must be above 0, and at most %d seconds", mostSeconds)},
 		{s.noRetained && s.retainedOnly, "-R and --retained-only exclude one another"},
-		{s.random < 0.1 || s.random > 100, "--random-filter must be 0.1 to 100"},
-		{s.asPublished && s.version != client.Version5, "--retain-as-published needs MQTT 5: -V 5"},
+		{!(s.random >= 0.1 && s.random <= 100), "--random-filter must be 0.1 to 100"},
+		{s.changed("max-inflight") && (s.window < 1 || s.window > 65535), "-M must be 1 to 65535"},
+		{s.changed("retain-handling") && retainHandling(s.retainHandling) < 0, fmt.Sprintf("--retain-handling %s: it must be always, new or never", s.retainHandling)},
+		{s.rate && s.changed("watch"), "--message-rate and -w exclude one another"},
 	} {
 		if c.bad {
 			return errors.New(c.text)
@@ -125,8 +140,15 @@ func (s *subscriber) checkOptions(topic string) error {
 		s.style.Format = f
 	}
 	s.style.Visible = isTerminal(s.std.out)
+	if s.changed("max-inflight") {
+		return new(propertyValue(s.properties)).Set(strings.Join([]string{wire.ForConnect, "receive-maximum", strconv.Itoa(s.window)}, separator))
+	}
 	return nil
 }
+
+// retainHandling is the option of a subscription (MQTT 5 §3.8.3.1), -1 if there
+// is none of that name.
+func retainHandling(name string) int { return slices.Index([]string{"always", "new", "never"}, name) }
 
 // run connects, and connects again when the connection is lost.
 func (s *subscriber) run(ctx context.Context) error {
@@ -136,6 +158,11 @@ func (s *subscriber) run(ctx context.Context) error {
 	}
 	if err != nil {
 		return usageError{err, s.cmd}
+	}
+	if s.changed("watch") {
+		s.watch = newWatch()
+		s.buf = s.watch.begin(s.buf[:0], u.Hostname())
+		_, _ = s.out.Write(s.buf) // Flush says so
 	}
 	timedOut := make(<-chan time.Time)
 	short := 0
@@ -195,8 +222,18 @@ func (s *subscriber) session(ctx context.Context, u *url.URL, timedOut *<-chan t
 	close(s.ready)
 	asked := make(chan error, 1)
 	go func() { asked <- s.subscribe(ctx, c) }()
+	var second <-chan time.Time
+	if s.rate {
+		ticks := time.NewTicker(time.Second)
+		defer ticks.Stop()
+		second = ticks.C
+	}
 	for {
 		select {
+		case <-second:
+			if _, err := fmt.Fprintf(s.std.out, "%d msgs/s\n", s.counted.Swap(0)); err != nil {
+				return fmt.Errorf("print the rate: %w", err)
+			}
 		case <-c.Done():
 			return c.Err()
 		case <-ctx.Done():
@@ -222,7 +259,7 @@ func (s *subscriber) session(ctx context.Context, u *url.URL, timedOut *<-chan t
 func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 	filters := make([]client.Filter, len(s.topics))
 	for i, t := range s.topics {
-		filters[i] = client.Filter{Topic: t, QoS: s.qos, RetainAsPublished: s.asPublished}
+		filters[i] = client.Filter{Topic: t, QoS: s.qos, RetainAsPublished: s.asPublished, RetainHandling: byte(max(0, retainHandling(s.retainHandling)))}
 	}
 	var granted int
 	var refusals []error
@@ -258,6 +295,7 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 
 // receive prints one message.
 func (s *subscriber) receive(m *client.Received) error {
+	s.counted.Add(1)
 	switch {
 	case s.exitAfter: // not printed and not acknowledged, so that a kept session keeps it
 		return nil
@@ -275,10 +313,16 @@ func (s *subscriber) receive(m *client.Received) error {
 	if s.noRetained && m.Flags.Retain() || s.random < 100 && rand.Float64()*100 >= s.random {
 		return nil
 	}
+	if s.rate {
+		return s.counts()
+	}
 	var err error
 	s.buf, err = s.style.Append(s.buf[:0], &format.Message{Message: m.Message, ID: m.ID, Time: time.Now()})
 	if err != nil {
 		s.say("mqttetl: %v", err)
+	}
+	if s.watch != nil {
+		s.buf = s.watch.place(s.buf, m.Topic)
 	}
 	if _, err := s.out.Write(s.buf); err != nil {
 		return fmt.Errorf("print message: %w", err)
@@ -286,6 +330,11 @@ func (s *subscriber) receive(m *client.Received) error {
 	if cap(s.buf) > 1<<20 {
 		s.buf = nil // one large message is not worth keeping its memory
 	}
+	return s.counts()
+}
+
+// counts counts a message, which may have been the last one (-C).
+func (s *subscriber) counts() error {
 	if s.printed++; s.printed == s.count {
 		return client.ErrStop
 	}

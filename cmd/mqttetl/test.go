@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func newTest(std streams) *cobra.Command {
 		quit: make(chan struct{}),
 	}
 	cmd := &cobra.Command{
-		Use:   "test",
+		Use:   "test [HOST]",
 		Short: "Try a broker: publish periodically, subscribe, and time both directions",
 		Long: `Test publishes a message every --interval on one topic and prints what arrives of
 a filter: "->" lines are messages sent, with the time until the broker's
@@ -51,16 +52,21 @@ acknowledgement (QoS 1 and 2), "<-" lines are messages received, with the round
 trip of those that this test has sent itself. If the filter does not match the
 topic, another client's answers are what arrives. It ends on the payload "quit".
 
+With a HOST, as mqtt_test.lua has it, the defaults are that tool's: a message a
+second on test/1, the filter test/2. Its --topic_p is -t, its --topic_s is -s.
+
 Exit codes: 0, 27 timed out (-W), 69 broker not reachable or lost, 77 login
-refused, 2 usage, else 1.`,
+refused, 2 usage or a broker that breaks the protocol, else 1.`,
 		Example: `  mqttetl test -h test.mosquitto.org -C 5
+  mqttetl test 127.0.0.1
   mqttetl test -t test/1 --subscribe test/2 -q 1
   mosquitto_pub -t test/2 -m quit`,
 	}
 	t.tool = newTool(std, cmd, t.run)
+	t.hostArgument = true
 	f := cmd.Flags()
 	f.StringVarP(&t.topic, "topic", "t", "", "topic to publish to (default mqttetl/test/ and the client id)")
-	f.StringVar(&t.filter, "subscribe", "", "filter to subscribe to (default the topic)")
+	f.StringVarP(&t.filter, "subscribe", "s", "", "filter to subscribe to (default the topic)")
 	f.StringVarP(&t.text, "message", "m", "mqttetl test", "text of the messages; a number follows it")
 	f.Uint8VarP(&t.qos, "qos", "q", 1, "QoS of both directions")
 	f.BoolVarP(&t.retain, "retain", "r", false, "the broker keeps the last message")
@@ -71,15 +77,13 @@ refused, 2 usage, else 1.`,
 }
 
 func (t *tester) checkOptions(topic string) error {
-	if t.topic == "" {
-		t.topic = topic
+	byLua := t.cmd.Flags().NArg() > 0
+	t.topic = cmp.Or(t.topic, topic)
+	if byLua {
+		t.topic, t.filter = cmp.Or(t.topic, "test/1"), cmp.Or(t.filter, "test/2")
 	}
-	if t.topic == "" {
-		t.topic = "mqttetl/test/" + t.id
-	}
-	if t.filter == "" {
-		t.filter = t.topic
-	}
+	t.topic = cmp.Or(t.topic, "mqttetl/test/"+t.id)
+	t.filter = cmp.Or(t.filter, t.topic)
 	switch {
 	case t.qos > 2:
 		return fmt.Errorf("-q %d: QoS is 0, 1 or 2", t.qos)
@@ -87,8 +91,8 @@ func (t *tester) checkOptions(topic string) error {
 		return errors.New("--interval must be above 0")
 	case t.changed("count") && t.count < 1:
 		return errors.New("-C must be 1 or more")
-	case t.changed("timeout") && t.timeout <= 0:
-		return errors.New("-W must be above 0")
+	case t.changed("timeout") && !isSeconds(t.timeout):
+		return fmt.Errorf("-W must be above 0, and at most %d seconds", mostSeconds)
 	}
 	return errors.Join(mqttetl.CheckTopic([]byte(t.topic)), client.CheckFilter(t.filter))
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,7 @@ type tool struct {
 	std  streams
 	cmd  *cobra.Command
 	help bool
+	ask  bool // for the version of this program
 
 	host, bind, unix, url string
 	proxy                 string
@@ -36,7 +38,9 @@ type tool struct {
 	wsPath                string
 	tls                   dial.TLS
 	alpn, tlsVersion      string
-	osCerts               bool
+	keyLog                string
+	osCerts, noTLS        bool
+	hostArgument          bool // an argument is the host
 
 	id, idPrefix       string
 	username, password string
@@ -44,6 +48,7 @@ type tool struct {
 	keepalive          int
 	expiry             string
 	version            versionFlag
+	only5              []string // options that MQTT 5 alone has
 	properties         map[string]*wire.Properties
 	willTopic          string
 	willPayload        string
@@ -54,7 +59,7 @@ type tool struct {
 // newTool makes a command whose options are parsed as mosquitto's are: -h with
 // a value is the host, alone it asks for help; -D takes several values.
 func newTool(std streams, cmd *cobra.Command, run func(context.Context) error) *tool {
-	t := &tool{std: std, cmd: cmd, properties: map[string]*wire.Properties{}}
+	t := &tool{std: std, cmd: cmd, properties: map[string]*wire.Properties{}, only5: []string{"property", "session-expiry-interval"}}
 	cmd.DisableFlagParsing = true
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := t.parse(args); err != nil {
@@ -62,6 +67,10 @@ func newTool(std streams, cmd *cobra.Command, run func(context.Context) error) *
 		}
 		if t.help {
 			return cmd.Help()
+		}
+		if t.ask {
+			_, err := fmt.Fprintf(t.std.out, "mqttetl %s\n", buildVersion().Version)
+			return err
 		}
 		err := run(cmd.Context())
 		if err != nil && t.quiet {
@@ -75,7 +84,9 @@ func newTool(std streams, cmd *cobra.Command, run func(context.Context) error) *
 
 func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.SortFlags = false
-	f.StringVarP(&t.host, "host", "h", "localhost", "broker's host or address; -h alone prints this help")
+	f.StringVarP(&t.host, "host", "h", "localhost", "broker's host or address, also -H; -h alone prints this help")
+	f.VarP(sameAs{f, "host"}, "host-too", "H", "")
+	_ = f.MarkHidden("host-too") // the name is the letter's only
 	f.IntVarP(&t.port, "port", "p", 0, "broker's port (default 1883, with TLS 8883, WebSocket 80 and 443)")
 	f.StringVarP(&t.url, "url", "L", "", "mqtt(s)://[user[:password]@]host[:port]/topic, or ws(s)://…/path")
 	f.StringVarP(&t.username, "username", "u", "", "user name")
@@ -84,6 +95,7 @@ func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.StringVarP(&t.idPrefix, "id-prefix", "I", "", "client id: this and the process id")
 	t.version = client.Version311
 	addVersion(f, &t.version)
+	f.Lookup("mqtt-version").Usage += "; mqttv31 is the one before 3.1.1"
 	f.BoolVarP(&t.keep, "disable-clean-session", "c", false, "keep the session when the connection ends; needs -i")
 	f.StringVarP(&t.expiry, "session-expiry-interval", "x", "", "seconds that the session outlives the connection, -1 or ∞ for ever (MQTT 5)")
 	f.IntVarP(&t.keepalive, "keepalive", "k", 60, "seconds between pings, 5 to 65535, 0 for none")
@@ -100,8 +112,10 @@ func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&t.tls.AnyName, "insecure", false, "the broker's certificate may be for another host")
 	f.StringVar(&t.alpn, "tls-alpn", "", "protocol to ask for by ALPN")
 	f.StringVar(&t.tlsVersion, "tls-version", "", "only this version: tlsv1.2 or tlsv1.3")
+	f.StringVar(&t.keyLog, "tls-keylog", "", "append the keys of TLS to this file, to look into a recording of the network")
+	f.BoolVar(&t.noTLS, "no-tls", false, "no TLS, also on port 8883 and with a CA file")
 	f.StringVar(&t.willTopic, "will-topic", "", "topic of the last will")
-	f.StringVar(&t.willPayload, "will-payload", "", "its payload (default empty)")
+	f.StringVar(&t.willPayload, "will-payload", "", "its payload (default empty), also --will-message")
 	f.Uint8Var(&t.will.QoS, "will-qos", 0, "its QoS")
 	f.BoolVar(&t.will.Retain, "will-retain", false, "it is retained")
 	f.VarP((*propertyValue)(&t.properties), "property", "D", "MQTT 5 property: -D `packet name value`, for user-property name and value;\npacket is connect, publish, subscribe, unsubscribe, disconnect or will")
@@ -112,12 +126,31 @@ func (t *tool) addFlags(f *pflag.FlagSet) {
 	f.Bool("nodelay", true, "")
 	_ = f.MarkHidden("nodelay") // it is there; always so here, and in scripts written for mosquitto
 	f.BoolVar(&t.help, "help", false, "print this help")
+	f.BoolVar(&t.ask, "version", false, "print the version of this program")
 	f.SetNormalizeFunc(alias)
 }
 
-// alias accepts MQTTX's names for mosquitto's long options.
+// sameAs is another name for an option, for one that has a letter already.
+type sameAs struct {
+	flags *pflag.FlagSet
+	name  string
+}
+
+func (s sameAs) String() string        { return "" }
+func (s sameAs) Type() string          { return "string" }
+func (s sameAs) Set(text string) error { return s.flags.Set(s.name, text) }
+
+// alias accepts the names that MQTTX and the Lua client of the Aiko platform
+// (mqtt_publish.lua and its sisters) have for mosquitto's long options.
 func alias(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	name = strings.ReplaceAll(name, "_", "-")
 	switch name {
+	case "will-message":
+		name = "will-payload"
+	case "topic-p", "topic2":
+		name = "topic"
+	case "topic-s", "topic1":
+		name = "subscribe"
 	case "hostname":
 		name = "host"
 	case "ca":
@@ -166,21 +199,25 @@ func (t *tool) changed(name string) bool { return t.cmd.Flags().Changed(name) }
 
 // check finds what cannot be, once all options are there, and completes them.
 func (t *tool) check() error {
-	if (!t.changed("mqtt-version") || t.version == client.VersionAuto) && (t.changed("property") || t.expiry != "") {
+	needs5 := slices.IndexFunc(t.only5, t.changed)
+	if (!t.changed("mqtt-version") || t.version == client.VersionAuto) && needs5 >= 0 {
 		t.version = client.Version5 // which alone has them
 	}
-	v5 := t.version != client.Version311
+	v5 := t.mayBe5()
+	if needs5 >= 0 && !v5 {
+		return fmt.Errorf("--%s needs MQTT 5: -V 5", t.only5[needs5])
+	}
 	for _, c := range []struct {
 		bad  bool
 		text string
 	}{
-		{!v5 && (t.changed("property") || t.expiry != ""), "-D and -x need MQTT 5: -V 5"},
 		{t.id != "" && t.idPrefix != "", "-i and -I exclude one another"},
 		{t.keep && t.id == "", "-c needs a client id (-i), by which the session is found again"},
 		{!v5 && t.username == "" && t.password != "", "-P without -u needs MQTT 5"},
 		{t.port < 0 || t.port > 65535, "-p must be 1 to 65535"},
 		{strings.Contains(t.host, "/"), "-h " + t.host + ": a URL goes with -L"},
 		{strings.Count(t.host, ":") == 1, "-h " + t.host + ": the port goes with -p"},
+		{t.noTLS && (t.osCerts || strings.HasPrefix(t.url, "mqtts:") || strings.HasPrefix(t.url, "wss:")), "--no-tls excludes --tls-use-os-certs, mqtts:// and wss://"},
 		{t.keepalive != 0 && (t.keepalive < 5 || t.keepalive > 65535), "-k must be 0 or 5 to 65535"},
 		{(t.tls.Cert == "") != (t.tls.Key == ""), "--cert and --key need one another"},
 		{t.willTopic == "" && (t.changed("will-payload") || t.will.QoS != 0 || t.will.Retain), "a will needs --will-topic"},
@@ -195,6 +232,9 @@ func (t *tool) check() error {
 	}
 	if err := t.checkTLS(); err != nil {
 		return err
+	}
+	if t.noTLS {
+		t.tls = dial.TLS{}
 	}
 	t.dialer = dial.Dialer{TLS: t.tls, Local: t.bind, Unix: t.unix}
 	if t.proxy != "" {
@@ -219,7 +259,19 @@ func (t *tool) checkTLS() error {
 	default:
 		return fmt.Errorf("--tls-version %s: must be tlsv1.2 or tlsv1.3", t.tlsVersion)
 	}
+	if t.keyLog != "" {
+		log, err := os.OpenFile(t.keyLog, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("--tls-keylog: %w", err)
+		}
+		t.tls.KeyLog = log // until the program ends
+	}
 	return nil
+}
+
+// mayBe5 says whether the connection may turn out to be one of MQTT 5.
+func (t *tool) mayBe5() bool {
+	return t.version == client.Version5 || t.version == client.VersionAuto
 }
 
 // checkSession completes what goes into CONNECT.
@@ -234,15 +286,8 @@ func (t *tool) checkSession() error {
 			return errors.New("will: a payload of more than 65,535 bytes")
 		}
 	}
-	expiry := t.expiry
-	switch {
-	case expiry == "∞" || expiry == "-1", expiry == "" && t.keep && t.version != client.Version311:
-		expiry = "4294967295"
-	}
-	if expiry != "" {
-		if err := new(propertyValue(t.properties)).Set(strings.Join([]string{wire.ForConnect, "session-expiry-interval", expiry}, separator)); err != nil {
-			return fmt.Errorf("-x %s: %w", t.expiry, err)
-		}
+	if err := t.checkExpiry(); err != nil {
+		return err
 	}
 	switch {
 	case t.idPrefix != "":
@@ -251,6 +296,36 @@ func (t *tool) checkSession() error {
 		t.id = "mqttetl-" + rand.Text()[:12]
 	}
 	return nil
+}
+
+// forEver is the session expiry interval of a session without end (MQTT 5
+// §3.1.2.11.2).
+const forEver = "4294967295"
+
+// checkExpiry completes how long the session lasts, which must not be for ever
+// where nobody could find it again.
+func (t *tool) checkExpiry() error {
+	const name = "session-expiry-interval"
+	expiry := t.expiry
+	_, given := t.connectNumber(name)
+	switch {
+	case expiry == "∞" || expiry == "-1", expiry == "" && t.keep && t.mayBe5() && !given:
+		expiry = forEver
+	}
+	if expiry != "" {
+		if err := new(propertyValue(t.properties)).Set(strings.Join([]string{wire.ForConnect, name, expiry}, separator)); err != nil {
+			return fmt.Errorf("-x %s: %w", t.expiry, err)
+		}
+	}
+	if v, _ := t.connectNumber(name); strconv.FormatUint(uint64(v), 10) == forEver && t.id == "" {
+		return errors.New("a session without end needs a client id (-i), by which it is found again; else each run leaves one at the broker")
+	}
+	return nil
+}
+
+// connectNumber is a property of CONNECT that was set.
+func (t *tool) connectNumber(name string) (v uint32, ok bool) {
+	return t.property(wire.ForConnect).Number(name)
 }
 
 // target is the URL of the broker, and the topic that -L named.
@@ -294,6 +369,7 @@ func (t *tool) target() (u *url.URL, topic string, err error) {
 
 func (t *tool) scheme() string {
 	secure := t.tls.CA != "" || t.tls.CAPath != "" || t.osCerts || t.tls.Cert != "" || t.port == 8883
+	secure = secure && !t.noTLS
 	switch {
 	case t.ws && secure:
 		return "wss"

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,11 +40,13 @@ func (t *tool) parse(args []string) error {
 	if err := t.take(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 && !t.help {
-		return fmt.Errorf("unexpected argument %q; -t names a topic", flags.Arg(0))
-	}
-	if t.help {
+	switch {
+	case t.help, t.ask:
 		return nil
+	case flags.NArg() == 1 && t.hostArgument && !t.changed("host") && t.url == "":
+		t.host = flags.Arg(0)
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q; -t names a topic", flags.Arg(0))
 	}
 	return t.check()
 }
@@ -54,10 +57,14 @@ func (t *tool) take(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.cmd.Flags().Parse(joined); err != nil {
-		return errors.New(strings.ReplaceAll(flagError(t.cmd, err).Error(), separator, " "))
+	err = t.cmd.Flags().Parse(joined)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok && invalid.GetFlag().Name == "property" {
+		return fmt.Errorf("-D %s: %w", strings.ReplaceAll(invalid.GetValue(), separator, " "), invalid.Unwrap())
+	}
+	return flagError(t.cmd, err)
 }
 
 // join makes one argument of the several that follow each -D. An argument that
@@ -82,6 +89,11 @@ func (t *tool) join(args []string) (joined []string, err error) {
 			joined = append(joined, more...)
 			continue
 		}
+		if a == "--will_retain" && i+1 < len(args) && isBool(args[i+1]) { // takes a value in Lua
+			i++
+			joined = append(joined, a+"="+args[i])
+			continue
+		}
 		if a != "-D" && a != "--property" {
 			joined = append(joined, a)
 			if t.takesNext(a) && i+1 < len(args) {
@@ -98,6 +110,11 @@ func (t *tool) join(args []string) (joined []string, err error) {
 		i += len(words)
 	}
 	return joined, nil
+}
+
+func isBool(s string) bool {
+	_, err := strconv.ParseBool(s)
+	return err == nil
 }
 
 // takesNext says whether the argument after a is a's value.
@@ -197,3 +214,9 @@ func knownElsewhere(cmd *cobra.Command, option string) bool {
 		return c.DisableFlagParsing && lookup(c, option) != nil
 	})
 }
+
+// mostSeconds is 31 years, beyond which a time would not be one.
+const mostSeconds = 1_000_000_000
+
+// isSeconds says whether s is a time to wait.
+func isSeconds(s float64) bool { return s > 0 && s <= mostSeconds }

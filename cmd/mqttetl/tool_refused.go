@@ -18,6 +18,7 @@ func (alone) Set(string) error { return errors.New("must stand alone: -o FILE") 
 // refused with what to do in its place.
 type refusedOptions struct {
 	psk, identity, ciphers, engine, password, keyform string
+	srv                                               bool
 }
 
 func (r *refusedOptions) addFlags(f *pflag.FlagSet) {
@@ -28,11 +29,15 @@ func (r *refusedOptions) addFlags(f *pflag.FlagSet) {
 		f.StringVar(value, name, "", "")
 		_ = f.MarkHidden(name) // it is there
 	}
+	f.BoolVarP(&r.srv, "srv", "S", false, "")
+	_ = f.MarkHidden("srv")
 }
 
 func (r *refusedOptions) check() error {
 	const advice = "mosquitto's programs have it"
 	switch {
+	case r.srv:
+		return errors.New("no SRV look-up here: dig +short SRV _mqtt._tcp.HOST prints port and host for -p and -h")
 	case r.psk != "" || r.identity != "":
 		return fmt.Errorf("no pre-shared keys here: use certificates (--cafile, --cert, --key); %s", advice)
 	case r.ciphers != "":

@@ -28,7 +28,7 @@ func TestToolUsage(t *testing.T) {
 		"pub -t a -m x -D publish content-type":    "want packet, name and value",
 		"pub -t a -m x -D publish nonsense x":      `publish has no property "nonsense"`,
 		"pub -t a -m x -D nonsense user-property":  "want packet, name and value",
-		"pub -t a -m x -V 311 -x 5":                "need MQTT 5",
+		"pub -t a -m x -V 311 -x 5":                "needs MQTT 5",
 		"pub -t a -m x --will-payload y":           "--will-topic",
 		"pub -t a -m x --cert y":                   "--cert and --key",
 		"pub -t a -m x -L http://h/x":              "scheme",

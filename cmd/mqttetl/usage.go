@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,7 @@ func theFile(cmd *cobra.Command, args []string) string {
 // what a value of each type of flag looks like, in the words of a user.
 var flagWants = map[string]string{
 	"int": "a whole number", "uint": "a whole number from 0", "uint16": "a whole number from 0 to 65535", "uint64": "a whole number from 0",
+	"uint8":   "0, 1 or 2", // QoS
 	"float64": "a number", "duration": "a duration such as 500ms or 30s", "bool": "true or false",
 }
 
@@ -77,6 +79,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		return err
 	}
 	f := invalid.GetFlag()
+	if errors.Is(invalid.Unwrap(), strconv.ErrRange) && f.Value.Type() != "uint8" {
+		return fmt.Errorf("--%s %s is out of range", f.Name, invalid.GetValue())
+	}
 	if want, ok := flagWants[f.Value.Type()]; ok {
 		return fmt.Errorf("--%s must be %s, not %q", f.Name, want, invalid.GetValue())
 	}

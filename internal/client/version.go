@@ -18,7 +18,7 @@ const VersionAuto = 0
 const Versions = "auto, 5 or 3.1.1"
 
 // ParseVersion reads a version of MQTT: one of Versions, or as mosquitto_pub
-// writes it: mqttv5, mqttv311, 311.
+// writes it: mqttv5, mqttv311, 311, and mqttv31, 31 for the one before 3.1.1.
 func ParseVersion(text string) (byte, error) {
 	switch text {
 	case "auto":
@@ -27,6 +27,8 @@ func ParseVersion(text string) (byte, error) {
 		return Version5, nil
 	case "3.1.1", "311", "mqttv311":
 		return Version311, nil
+	case "3.1", "31", "mqttv31":
+		return Version31, nil
 	}
 	return 0, errors.New("must be " + Versions)
 }

@@ -19,14 +19,15 @@ import (
 // TLS says how the broker is verified and the client identified. Files are PEM
 // and are read at every Dial, so that certificates can be renewed meanwhile.
 type TLS struct {
-	CA         string   // file with the accepted authorities; empty: the system's
-	CAPath     string   // directory of such files, in addition to CA
-	Cert, Key  string   // files of the client certificate, both or none
-	ServerName string   // expected name and SNI, if it is not the URL's host
-	ALPN       []string // protocols to offer; a WebSocket offers http/1.1
-	Version    uint16   // the only accepted version of TLS; 0: 1.2 and later
-	AnyName    bool     // the certificate may be for another host
-	Insecure   bool     // any certificate is accepted
+	CA         string    // file with the accepted authorities; empty: the system's
+	CAPath     string    // directory of such files, in addition to CA
+	Cert, Key  string    // files of the client certificate, both or none
+	ServerName string    // expected name and SNI, if it is not the URL's host
+	ALPN       []string  // protocols to offer; a WebSocket offers http/1.1
+	Version    uint16    // the only accepted version of TLS; 0: 1.2 and later
+	AnyName    bool      // the certificate may be for another host
+	Insecure   bool      // any certificate is accepted
+	KeyLog     io.Writer // gets the session keys, as SSLKEYLOGFILE does; nil: nobody
 }
 
 // stream is a connection whose Close drops the TCP connection at once: that of
@@ -127,7 +128,7 @@ func hintName(e x509.HostnameError) string {
 func (t *TLS) config(host string) (*tls.Config, error) {
 	conf := &tls.Config{
 		ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: t.ALPN,
-		InsecureSkipVerify: t.Insecure || t.AnyName,
+		InsecureSkipVerify: t.Insecure || t.AnyName, KeyLogWriter: t.KeyLog,
 	}
 	if t.ServerName != "" {
 		conf.ServerName = t.ServerName

@@ -106,6 +106,16 @@ func appendString(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
+// Number is the value of the integer called name, if it is there.
+func (p Properties) Number(name string) (v uint32, ok bool) {
+	for v := range p.All() {
+		if define(v.ID).name == name {
+			return v.Number, true
+		}
+	}
+	return 0, false
+}
+
 // has says whether a property is there.
 func (p Properties) has(id byte) bool {
 	for v := range p.All() {
