@@ -53,15 +53,20 @@ func (j *job) run() (err error) {
 		j.undecided = w.when != nil
 		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.payload), decode.DefaultMaxBytes)
 	}
-	if w.inflater != nil && w.inflater.Takes(j.payload) {
+	if w.inflater != nil && len(j.payload) > 0 && w.inflater.Takes(j.payload) {
 		if j.payload, err = w.inflater.Inflate(j.payload); err != nil {
 			j.undecided = w.when != nil
 			return err
 		}
 		j.a.load += len(j.payload)
 	}
-	if len(j.rec.Payload) == 0 && w.emptyIsNull() {
-		return cmp.Or(j.each(nil), j.ended())
+	if len(j.payload) == 0 {
+		switch {
+		case !w.takesEmpty(j.rec): // nothing, compressed
+			return nil
+		case w.emptyIsNull():
+			return cmp.Or(j.each(nil), j.ended())
+		}
 	}
 	if w.plain {
 		if err := w.extractor.Extract(j.payload, w.found); err == nil {

@@ -1,6 +1,8 @@
 package transform
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +68,25 @@ func TestEmptyPayloads(t *testing.T) {
 	r.When = ". != null"
 	if got := apply(t, Options{}, r, "t", ""); got != "" {
 		t.Errorf("when lets it pass: %s", got)
+	}
+}
+
+// Nothing is nothing, compressed or not.
+func TestEmptyCompressed(t *testing.T) {
+	var b bytes.Buffer
+	must(t, gzip.NewWriter(&b).Close())
+	for _, compressed := range []string{"auto", "gzip"} {
+		for _, payload := range []string{"", b.String()} {
+			r := values("REAL .a?")
+			r.Decompress = compressed
+			if got := apply(t, Options{}, r, "t", payload); got != "" {
+				t.Errorf("%s of %d bytes: got %s", compressed, len(payload), got)
+			}
+			r.Empty = true
+			if got := apply(t, Options{}, r, "t", payload); got != "x: 7 received NULL" {
+				t.Errorf("%s of %d bytes, empty: got %s", compressed, len(payload), got)
+			}
+		}
 	}
 }
 
