@@ -28,6 +28,7 @@ func TestReadmeNamesEveryCommandAndFlagAndNoOther(t *testing.T) {
 	flags := map[string]bool{
 		"--now": true, "--no-block": true, // systemctl's
 		"--hostname": true, "--ca": true, "--client-id": true, // MQTTX's words
+		"--will_message": true, "--will_topic": true, "--will_qos": true, "--will_retain": true, "--topic_p": true, "--topic_s": true, // the Lua client's
 	}
 	// Their options are mosquitto's, which the README says instead of a list.
 	mosquittos := map[string]bool{"pub": true, "sub": true, "test": true}
@@ -45,7 +46,7 @@ func TestReadmeNamesEveryCommandAndFlagAndNoOther(t *testing.T) {
 			}
 		})
 	})
-	for _, name := range regexp.MustCompile(`--[a-z][a-z-]+`).FindAllString(text, -1) {
+	for _, name := range regexp.MustCompile(`--[a-z][a-z_-]+`).FindAllString(text, -1) {
 		if !flags[name] {
 			t.Errorf("README names %s, which no command has", name)
 		}
