@@ -261,6 +261,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 	}
 	b.state.reading(records[0].When())
 	rows, size := 0, 0
+	most := int(min(maxBytes, a.Free()/8)) // on a disk that is nearly full, more than that might not go in at once
 	for len(records) > 0 {
 		n, err := b.append(ctx, a, r, records, due)
 		if err != nil {
@@ -270,7 +271,7 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 		trickling := trickles(records[:n])
 		records = records[n:]
 		left := time.Until(due)
-		if rows >= b.Count || size >= maxBytes || left <= 0 {
+		if rows >= b.Count || size >= most || left <= 0 {
 			break
 		}
 		if len(records) > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
 // lowSpace is the free space, in bytes, below which a store is about to stop.
@@ -36,7 +38,7 @@ func (d *doctor) disk() {
 		d.add("log", "commit time", level, advice, "median %s, worst of %d %s, in %s",
 			median.Round(10*time.Microsecond), commitRounds, worst.Round(10*time.Microsecond), dir)
 	}
-	d.space("log", dir, d.cfg.Log.MaxSize-used(d.cfg.Log.Dir), "log.max_size")
+	d.space("log", dir, cmp.Or(d.cfg.Log.MaxSize, wal.DefaultMaxSize(dir))-used(d.cfg.Log.Dir), "log.max_size")
 	if a := d.cfg.Archive; a != nil {
 		if dir, err := existing(filepath.Dir(a.Path)); err != nil {
 			d.failed("archive", "directory", "create the directory, or name another one in archive.path", err)

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
@@ -57,9 +59,6 @@ type logEnds struct {
 func open(cfg *config.Config, started time.Time, logger *slog.Logger, reg *prometheus.Registry) (*pipeline, error) {
 	p := &pipeline{started: started, logger: logger, subscribed: map[string]bool{}}
 	names := consumerNames(cfg)
-	if len(names) == 0 {
-		logger.Warn("neither archive nor nats is configured: the log only grows, and ingest pauses at max_size", "max_size", mqttetl.FormatSize(cfg.Log.MaxSize))
-	}
 	if cfg.Archive != nil && isDirectory(cfg.Archive.Path) {
 		return nil, mqttetl.WithHint(&fs.PathError{Op: "open archive", Path: cfg.Archive.Path, Err: syscall.EISDIR},
 			"archive.path names a file, which is created if absent")
@@ -67,10 +66,13 @@ func open(cfg *config.Config, started time.Time, logger *slog.Logger, reg *prome
 	p.births = publishedBirths(cfg, logger)
 	var err error
 	p.log, err = wal.Open(cfg.Log.Dir, wal.Options{
-		MaxSize: cfg.Log.MaxSize, Consumers: names, Logger: logger.With("part", "log"), Metrics: wal.NewMetrics(reg),
+		MaxSize: cfg.Log.MaxSize, Consumers: names, Drain: drainOf(cfg), Logger: logger.With("part", "log"), Metrics: wal.NewMetrics(reg),
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(names) == 0 {
+		logger.Warn("neither archive nor nats is configured: the log only grows, and ingest pauses at max_size", "max_size", mqttetl.FormatSize(p.log.MaxSize()))
 	}
 	reg.MustRegister(lags{p.log, names})
 	if err := p.addParts(cfg, reg); err != nil {
@@ -78,6 +80,33 @@ func open(cfg *config.Config, started time.Time, logger *slog.Logger, reg *prome
 		return nil, err
 	}
 	return p, nil
+}
+
+// drainOf is the archive, if its file is on the log's file system.
+func drainOf(cfg *config.Config) string {
+	if cfg.Archive == nil {
+		return ""
+	}
+	path := cfg.Archive.Path
+	if itself, err := filepath.EvalSymlinks(path); err == nil {
+		path = itself
+	}
+	log, err := existing(cfg.Log.Dir)
+	if err != nil {
+		return ""
+	}
+	archive, err := existing(filepath.Dir(path))
+	if err != nil {
+		return ""
+	}
+	var a, b unix.Statfs_t
+	if unix.Statfs(log, &a) != nil || unix.Statfs(archive, &b) != nil {
+		return ""
+	}
+	if a.Fsid != b.Fsid || a.Blocks != b.Blocks {
+		return ""
+	}
+	return archiveConsumer
 }
 
 func isDirectory(path string) bool {

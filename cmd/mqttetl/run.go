@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
@@ -71,7 +72,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	logger.Info("started", "version", buildVersion().Version, "log", cfg.Log.Dir, "first", p.log.Stats().First, "last", p.log.Stats().Last)
+	logger.Info("started", "version", buildVersion().Version, "log", cfg.Log.Dir, "max_size", mqttetl.FormatSize(p.log.MaxSize()), "first", p.log.Stats().First, "last", p.log.Stats().Last)
 	return p.run(ctx, listener, registry)
 }
 

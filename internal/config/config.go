@@ -77,7 +77,7 @@ type TLS struct {
 // Log is the append log.
 type Log struct {
 	Dir     string
-	MaxSize int64 // bytes; at this size ingest pauses
+	MaxSize int64 // bytes; at this size ingest pauses. 0: 16 GiB or a quarter of the file system, whichever is less
 }
 
 // Archive is the SQLite archive.
@@ -130,7 +130,7 @@ func defaultSource() Source {
 	}
 }
 
-func defaultLog() Log { return Log{Dir: defaultLogDir, MaxSize: 16 << 30} }
+func defaultLog() Log { return Log{Dir: defaultLogDir} }
 
 func defaultArchive() Archive {
 	return Archive{Path: defaultArchivePath, Batch: Batch{Count: 10000, Period: 250 * time.Millisecond}, Latest: true}

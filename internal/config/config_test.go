@@ -77,7 +77,7 @@ func TestAbsentSectionsAreOff(t *testing.T) {
 	if !reflect.DeepEqual(c.Sources, []Source{want}) {
 		t.Errorf("got %+v, want %+v", c.Sources[0], want)
 	}
-	if c.Log != (Log{"./data/log", 16 << 30}) {
+	if c.Log != (Log{Dir: "./data/log"}) {
 		t.Errorf("log %+v", c.Log)
 	}
 }

@@ -50,6 +50,7 @@ type Control struct {
 	Name    string               // what is broken
 	Replace map[string][2]string // of e2e.Build: file → old text → new text; nil: the product itself
 	Setting func(*Env)           // changes what Run is given; nil: nothing
+	Skip    func() string        // why it cannot run here, "" if it can; nil: it can run everywhere
 	Trials  int                  // at the most; the first finding ends it
 }
 
@@ -154,6 +155,9 @@ func (c *Campaign) Prove(ctx context.Context, p Plan) (*Result, error) {
 		errs = append(errs, found(&t))
 	}
 	for _, control := range c.Controls {
+		if control.Skip != nil && control.Skip() != "" {
+			continue // as Without says
+		}
 		caught, err := c.control(ctx, p, control)
 		r.Controls = append(r.Controls, caught)
 		if err == nil && !caught.Caught {

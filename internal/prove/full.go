@@ -25,18 +25,22 @@ const (
 
 func fullCampaign() *Campaign {
 	return &Campaign{
-		Name:    "full",
-		Injects: "the disk (tmpfs of 192 MiB, filled by another file) or log.max_size full for 5 s under load, keepalive " + fullKeepAlive,
-		Short:   2, Long: 100,
+		Name: "full",
+		Injects: "the disk (tmpfs of 192 MiB, filled by another file) or log.max_size full for 5 s under load, keepalive " + fullKeepAlive +
+			fmt.Sprintf("; log and archive on one tmpfs of %d MiB, the archive locked until the log pauses", smallDisk),
+		Short: 3, Long: 100,
 		Without: withoutDisk,
 		Run:     func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, fullTrial) },
 		Controls: []Control{
 			{Name: "acknowledge and forget while full", Replace: map[string][2]string{"sink/wal/commit.go": {
-				"l.pause(full)", "l.pause(full)\n\t\t\tfor _, b := range group {\n\t\t\t\tb.Done(1, nil)\n\t\t\t}\n\t\t\treturn nil",
+				"l.pause(full)", "l.pause(full)\n\t\tfor _, b := range group[:n] {\n\t\t\tb.Done(1, nil)\n\t\t}\n\t\treturn n, nil",
 			}}, Trials: 2},
 			{Name: "a full disk taken for a broken one", Replace: map[string][2]string{"sink/wal/commit.go": {
-				"l.pause(full)", "return err",
+				"l.pause(full)", "return 0, err",
 			}}, Trials: 2},
+			{Name: "no room left for the archive", Replace: map[string][2]string{"sink/wal/drain.go": {
+				"if d == nil || n == 0 {", "if true {",
+			}}, Setting: only("small"), Skip: needMount, Trials: 2},
 		},
 	}
 }
@@ -51,6 +55,9 @@ func withoutDisk() string {
 
 // fullTrial fills the log, watches it pause, makes room and watches it go on.
 func fullTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally) error {
+	if e.Only == "small" || e.Only == "" && rnd.IntN(3) == 0 && needMount() == "" {
+		return smallTrial(ctx, e, dir, rnd, t)
+	}
 	byDisk := rnd.IntN(2) == 0 && needMount() == ""
 	trial := fmt.Sprintf("trial %d (seed %d), max_size reached", t.Trials, e.Seed+uint64(t.Trials))
 	s := setup{dir: dir, settings: e2e.Settings{KeepAlive: fullKeepAlive, MaxSize: "2MiB"}}

@@ -1,7 +1,15 @@
 package archive
 
+import (
+	"math"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
 // The write-ahead log is copied into the file each time it may have grown by
-// walStep. Once it holds more than walMax, because a reader kept it from being
+// walStep, or by an eighth of what is free on the disk: it must not take the room
+// that the file needs. Once it holds more than walMax, because a reader kept it from being
 // emptied, the copying waits up to the busy timeout for readers to leave. After
 // such a time its file is cut back to walKept.
 const (
@@ -21,7 +29,7 @@ const (
 // reader or another writer is in the way is no error: it is tried again after
 // the next walStep, so its cost stays in proportion to what is written.
 func (a *Archive) checkpoint() error {
-	if a.walGrowth < walStep {
+	if a.walGrowth < min(walStep, a.Free()/8) {
 		return nil
 	}
 	a.walGrowth = 0
@@ -40,4 +48,14 @@ func (a *Archive) copyWAL(mode string) (frames int64, err error) {
 	var busy, copied int64
 	err = a.conn.QueryRowContext(background, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &frames, &copied)
 	return frames, err
+}
+
+// Free is what an ordinary user may still write on the archive's file system, in
+// bytes; a large number where that cannot be known.
+func (a *Archive) Free() int64 {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(a.path), &fs); err != nil || fs.Blocks == 0 {
+		return math.MaxInt64
+	}
+	return int64(fs.Bavail) * fs.Bsize
 }

@@ -94,35 +94,58 @@ func (l *Log) run(ctx context.Context) error {
 // commitAll commits one group with the housekeeping that is due, waits out a
 // full log, and tells every batch of the group how it ended.
 func (l *Log) commitAll(ctx context.Context, group []*mqttetl.Batch) error {
-	err := l.commitWhenRoom(ctx, group)
-	if err != nil {
+	if len(group) == 0 {
+		return l.housekeep()
+	}
+	for len(group) > 0 {
+		n, err := l.commitWhenRoom(ctx, group)
+		if err == nil {
+			group = group[n:]
+			continue
+		}
 		for _, b := range group {
 			b.Done(0, err)
 		}
 		if errors.Is(err, mqttetl.ErrClosed) {
 			return nil
 		}
+		return err
 	}
-	return err
+	return nil
 }
 
-// commitWhenRoom commits group, pausing as long as there is no room for it.
-func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) error {
-	for first := true; ; first = false {
-		err := l.attempt(group)
-		if full := asFull(err); full == nil {
-			if err == nil && !first {
+// housekeep commits the housekeeping alone. It can wait for room without
+// holding anybody up.
+func (l *Log) housekeep() error {
+	if err := l.attempt(nil); err != nil && asFull(err) == nil {
+		return err
+	}
+	return l.giveBack()
+}
+
+// commitWhenRoom commits the first n batches of the group, pausing as long as
+// there is no room for one of them. Where there is little room that may be
+// fewer than all: a group is what has come, and may be larger than what fits.
+func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) (n int, err error) {
+	n = len(group)
+	for {
+		err := l.attempt(group[:n])
+		full := asFull(err)
+		if full == nil {
+			if err == nil && n == len(group) {
 				l.resume()
 			}
-			return err
-		} else if len(group) == 0 {
-			return nil // housekeeping can wait for room without holding anybody up
-		} else {
-			l.pause(full)
+			return n, err
 		}
+		if n > 1 {
+			n /= 2
+			continue
+		}
+		l.pause(full)
 		if err := l.waitForRoom(ctx); err != nil {
-			return err
+			return 0, err
 		}
+		n = len(group)
 	}
 }
 
@@ -138,6 +161,9 @@ func (l *Log) attempt(group []*mqttetl.Batch) error {
 		t.bytes += int64(t.runs[i].size)
 	}
 	if err := l.checkSize(t.bytes); err != nil {
+		return err
+	}
+	if err := l.checkDrain(t.bytes); err != nil {
 		return err
 	}
 	noRoom := l.room.reserve(t.bytes)

@@ -23,18 +23,18 @@ import (
 // Options for Open.
 type Options struct {
 	// MaxSize is the number of bytes of live pages at which appends pause.
-	// 0 means 16 GiB. The file may be a few transactions larger.
+	// 0 means DefaultMaxSize. The file may be a few transactions larger.
 	MaxSize int64
 	// Consumers are all that read this log. Nothing is trimmed that one of them
 	// is not durably past; with none, nothing is trimmed at all. Stored positions
 	// of consumers that are not named are dropped.
 	Consumers []string
-	Logger    *slog.Logger // nil: nothing is logged
-	Metrics   *Metrics     // nil: nothing is counted
+	// Drain is the one of them, if any, that stores what it reads on the log's own
+	// file system. The log leaves it the room for that.
+	Drain   string
+	Logger  *slog.Logger // nil: nothing is logged
+	Metrics *Metrics     // nil: nothing is counted
 }
-
-// defaultMaxSize is Options.MaxSize when it is 0.
-const defaultMaxSize = 16 << 30
 
 // mapSlack is address space beyond MaxSize: for the group that crosses it, for
 // pages that wait to be reused, and for trimming at the limit.
@@ -54,6 +54,8 @@ type Log struct {
 	dbs  dbs
 	room *room
 	at   *place
+
+	drain *drain // nil: no consumer stores on the log's file system
 
 	update func(lmdb.TxnOp) error // env.Update, but for tests of what a failing one does
 
@@ -111,7 +113,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 		done:    make(chan struct{}),
 	}
 	if l.maxSize <= 0 {
-		l.maxSize = defaultMaxSize
+		l.maxSize = DefaultMaxSize(dir)
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -132,6 +134,9 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	}
 	if err := l.load(o.Consumers); err != nil {
 		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	}
+	if o.Drain != "" {
+		l.drain = &drain{Consumer: l.Consumer(o.Drain)}
 	}
 	l.metrics.Bytes.Set(float64(l.pages))
 	return l, nil
@@ -329,6 +334,9 @@ func (l *Log) Close() error {
 	}
 	return errors.Join(err, l.lock.Close())
 }
+
+// MaxSize is the size in bytes at which appends pause, given or by default.
+func (l *Log) MaxSize() int64 { return l.maxSize }
 
 // ID is the random id that the log was given when it was made, 16 hexadecimal
 // digits. It stays when the log is moved or renamed.

@@ -55,10 +55,15 @@ func (l *Log) slowest() string {
 	return strings.Join(names, " ")
 }
 
+// resume ends the pause, if there is one.
 func (l *Log) resume() {
 	l.state.Lock()
+	was := l.paused
 	l.paused = ""
 	l.state.Unlock()
+	if was == "" {
+		return
+	}
 	l.metrics.Paused.Set(0)
 	l.log.Info("log has room again")
 }
@@ -77,10 +82,10 @@ func (l *Log) waitForRoom(ctx context.Context) error {
 	}
 	l.forgetDeadReaders()
 	if l.trimmable() <= l.trimmedTo {
-		return nil
+		return l.giveBack()
 	}
 	for range 2 {
-		if err := l.attempt(nil); err != nil && asFull(err) == nil {
+		if err := l.housekeep(); err != nil {
 			return err
 		}
 	}

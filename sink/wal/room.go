@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -28,27 +29,50 @@ func newRoom(env *lmdb.Env) (*room, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &room{env: env, fd: int(fd)}, nil
+	r := &room{env: env, fd: int(fd)}
+	return r, r.cut()
+}
+
+// cut gives back what an earlier process has reserved beyond the last page.
+func (r *room) cut() error {
+	end, err := r.end()
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(r.fd, &st); err != nil || st.Size <= end {
+		return err
+	}
+	return unix.Ftruncate(r.fd, end)
+}
+
+// end is where the last page of the file ends.
+func (r *room) end() (int64, error) {
+	info, err := r.env.Info()
+	if err != nil {
+		return 0, err
+	}
+	st, err := r.env.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return (info.LastPNO + 1) * int64(st.PSize), nil
 }
 
 // reserve makes sure that a transaction of n bytes of values can be written
 // behind the last page of the file. An error that isNoSpace recognises means
 // that the transaction fits only if LMDB finds enough free pages.
 func (r *room) reserve(n int64) error {
-	info, err := r.env.Info()
+	used, err := r.end()
 	if err != nil {
 		return err
 	}
-	st, err := r.env.Stat()
-	if err != nil {
-		return err
-	}
-	end := (info.LastPNO+1)*int64(st.PSize) + n + n/64 + roomSlack
+	end := used + n + n/64 + roomSlack
 	if end <= r.reserved {
 		return nil
 	}
-	for _, upTo := range []int64{end + roomStep, end} {
-		if err = fallocate(r.fd, upTo, n+roomSlack); err == nil {
+	for _, upTo := range []int64{end + r.step(), end} {
+		if err = fallocate(r.fd, used, upTo, n+roomSlack); err == nil {
 			r.reserved = upTo
 			return nil
 		}
@@ -56,11 +80,21 @@ func (r *room) reserve(n int64) error {
 	return fmt.Errorf("reserve %d bytes: %w", n, err)
 }
 
-// fallocate allocates the file's blocks up to size. A file system that cannot
+// step is how far ahead room is reserved: less where there is little, for
+// others need it too.
+func (r *room) step() int64 {
+	free, err := freeSpace(r.fd)
+	if err != nil {
+		return 0
+	}
+	return min(roomStep, free/16)
+}
+
+// fallocate allocates the file's blocks from a position up to size. A file system that cannot
 // is asked whether it has need bytes left, and the file is extended without
 // blocks, so that it is never shorter than its pages.
-func fallocate(fd int, size, need int64) error {
-	err := retryEINTR(func() error { return unix.Fallocate(fd, 0, 0, size) })
+func fallocate(fd int, from, size, need int64) error {
+	err := retryEINTR(func() error { return unix.Fallocate(fd, 0, from, size-from) })
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
@@ -136,11 +170,33 @@ func (r *room) freeBytes() (n int64, err error) {
 			return err
 		}
 		txn.RawRead = true
-		const freeDB = lmdb.DBI(0) // LMDB's own: transaction id → list of pages, its length first
 		return each(txn, freeDB, nil, func(_, val []byte) (bool, error) {
 			n += int64(len(val)/8-1) * int64(st.PSize)
 			return true, nil
 		})
 	})
 	return n, err
+}
+
+// freeDB is LMDB's own database of free pages: the transaction that has freed
+// them → their number and numbers, all in words of the machine.
+const freeDB = lmdb.DBI(0)
+
+func nativeWord(p []byte) uint64 {
+	if len(p) != 8 {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(p)
+}
+
+// freePages decodes an entry of freeDB.
+func freePages(val []byte) []uint64 {
+	if len(val) < 8 {
+		return nil
+	}
+	pages := make([]uint64, 0, len(val)/8-1)
+	for val = val[8:]; len(val) >= 8; val = val[8:] {
+		pages = append(pages, nativeWord(val[:8]))
+	}
+	return pages
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 )
 
-// TestDiskFull runs in a mount namespace of its own, on a tmpfs of 8 MiB. As an
+// TestDiskFull runs in a mount namespace of its own, on a small tmpfs. As an
 // ordinary user it needs unprivileged user namespaces.
 func TestDiskFull(t *testing.T) {
 	const env = "MQTTETL_TEST_SMALL_DISK"
@@ -39,6 +39,59 @@ func TestDiskFull(t *testing.T) {
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	fullByOthers(t, filepath.Join(dir, "a"), filepath.Join(dir, "filler"))
 	fullByLog(t, filepath.Join(dir, "b"))
+	os.RemoveAll(filepath.Join(dir, "b"))
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=32m"); err != nil {
+		t.Fatal(err)
+	}
+	shared(t, filepath.Join(dir, "c"), filepath.Join(dir, "rows"))
+}
+
+// shared: the consumer stores on the same disk. The log leaves it the room for
+// all that it holds, gives back what it no longer needs, and uses that again.
+func shared(t *testing.T, dir, rows string) {
+	r := open(t, dir, Options{Consumers: []string{"c"}, Drain: "c"})
+	c := r.Consumer("c")
+	c.Seek(0)
+	payload := strings.Repeat("x", 100<<10)
+	n := mqttetl.Seq(0)
+	toFull := func() chan outcome {
+		for {
+			b, waiting := batch("s", payload)
+			r.Append(b)
+			r.until("commits or pauses", func(s Stats) bool { return s.Paused || s.Last == n+1 })
+			if len(waiting) == 0 && r.Stats().Paused {
+				return waiting
+			}
+			r.await(waiting)
+			n++
+		}
+	}
+	waiting := toFull()
+	free, err := freeSpace(r.room.fd)
+	if pending := int64(n) * int64(len(payload)); err != nil || n == 0 || free < drainRoom(pending) {
+		t.Fatalf("%d bytes are free for %d of %d records, %v", free, pending, n, err)
+	}
+	fill(t, rows) // the consumer has stored them, and the disk is full
+	c.Seek(0)
+	for c.read < n {
+		read(t, c, int(n-c.read))
+	}
+	c.Commit(n)
+	if got := r.await(waiting); got != n+1 { // in what the log has given back
+		t.Errorf("goes on with record %d, want %d", got, n+1)
+	}
+	if free, err := freeSpace(r.room.fd); err != nil || free < 1<<20 {
+		t.Errorf("%d bytes are free, %v", free, err)
+	}
+	if err := os.Remove(rows); err != nil {
+		t.Fatal(err)
+	}
+	n++
+	toFull() // into the pages that were given back
+	for c.read < n {
+		read(t, c, int(n-c.read))
+	}
+	verify(t, r, dir, n)
 }
 
 // fullByOthers: another file takes the disk and gives it back.
