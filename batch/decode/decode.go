@@ -100,7 +100,7 @@ func New(format string, o Options) (Decoder, error) {
 		return nil, err
 	}
 	if o.Lenient && slices.Contains(plainText, format) {
-		d = lenientText{d, o}
+		d = &lenientText{d, o}
 	}
 	return limited{d, o.MaxBytes}, nil
 }
@@ -120,7 +120,7 @@ type lenientText struct {
 	o Options
 }
 
-func (l lenientText) Decode(topic string, payload []byte, emit func(any) error) error {
+func (l *lenientText) Decode(topic string, payload []byte, emit func(any) error) error {
 	if !utf8.Valid(payload) {
 		l.o.mended(fmt.Sprintf("invalid UTF-8 at byte %d reads as U+FFFD", invalidUTF8(payload)))
 		payload = bytes.Map(func(r rune) rune { return r }, payload)

@@ -14,11 +14,11 @@ func init() { formats["influx"] = newInflux }
 // newInflux decodes InfluxDB line protocol, an object a line:
 // {measurement, tags, fields, time}. time is as written, in whatever unit the
 // sender uses, null if the line has none.
-func newInflux(o Options) (Decoder, error) { return influxDecoder{o}, nil }
+func newInflux(o Options) (Decoder, error) { return &influxDecoder{o}, nil }
 
 type influxDecoder struct{ o Options }
 
-func (d influxDecoder) Decode(_ string, payload []byte, emit func(any) error) error {
+func (d *influxDecoder) Decode(_ string, payload []byte, emit func(any) error) error {
 	if !utf8.Valid(payload) {
 		return fmt.Errorf("payload is not line protocol: invalid UTF-8 at byte %d", invalidUTF8(payload))
 	}

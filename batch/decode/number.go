@@ -35,12 +35,12 @@ func word(p []byte) (any, bool) {
 }
 
 func newNumber(o Options) (Decoder, error) {
-	return decoderFunc(func(p []byte) (any, error) { return decodeNumber(p, o) }), nil
+	return decoderFunc(func(p []byte) (any, error) { return decodeNumber(p, &o) }), nil
 }
 
 // decodeNumber reads a number, such as -21.5, +3, .5, 007 or 1e3, or a word,
 // with white space around it.
-func decodeNumber(p []byte, o Options) (any, error) {
+func decodeNumber(p []byte, o *Options) (any, error) {
 	t := bytes.TrimSpace(p)
 	if o.Lenient {
 		t = bytes.TrimFunc(p, isBlank)
@@ -141,7 +141,13 @@ func looseNumber(p []byte) (any, bool) {
 }
 
 // Number reads a text that is a number as JSON writes it.
-func Number(s string) (any, bool) { return jsonNumber([]byte(s)) }
+func Number(s string) (any, bool) {
+	digits := strings.TrimPrefix(s, "-")
+	if digits == "" || digits[0]-'0' > 9 || len(digits) > 1 && digits[0] == '0' && digits[1]-'0' <= 9 {
+		return nil, false // without the cost of an error
+	}
+	return jsonNumber([]byte(s))
+}
 
 // jsonNumber reads a number of JSON's grammar that is all of p.
 func jsonNumber(p []byte) (any, bool) {

@@ -31,7 +31,7 @@ func newRaw(Options) (Decoder, error) {
 	return decoderFunc(func(p []byte) (any, error) { return Bytes(bytes.Clone(p)), nil }), nil
 }
 
-func newAuto(o Options) (Decoder, error) { return autoDecoder{o}, nil }
+func newAuto(o Options) (Decoder, error) { return &autoDecoder{o}, nil }
 
 // NotJSON is the error of the format auto for a payload that begins as JSON's
 // objects and arrays do, and is none: it says what is wrong with the JSON.
@@ -42,7 +42,7 @@ type NotJSON struct{ error }
 // nobody has said that a number is expected.
 type autoDecoder struct{ o Options }
 
-func (d autoDecoder) Decode(_ string, p []byte, emit func(any) error) error {
+func (d *autoDecoder) Decode(_ string, p []byte, emit func(any) error) error {
 	doc, err := parseJSON(p, d.o.MaxDepth)
 	if err == nil {
 		return emit(doc)
@@ -65,7 +65,7 @@ func (d autoDecoder) Decode(_ string, p []byte, emit func(any) error) error {
 }
 
 // begin is the payload without what is left out around it.
-func (d autoDecoder) begin(p []byte) []byte {
+func (d *autoDecoder) begin(p []byte) []byte {
 	t := bytes.TrimSpace(p)
 	if !d.o.Lenient {
 		return t
@@ -80,7 +80,7 @@ func (d autoDecoder) begin(p []byte) []byte {
 }
 
 // brackets is for what begins as an object or an array, and is none.
-func (d autoDecoder) brackets(p []byte, refused error, emit func(any) error) error {
+func (d *autoDecoder) brackets(p []byte, refused error, emit func(any) error) error {
 	if !d.o.Lenient {
 		return NotJSON{refused}
 	}

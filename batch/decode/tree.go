@@ -6,11 +6,11 @@ import (
 	"strconv"
 )
 
-func newJSON(o Options) (Decoder, error) { return jsonDecoder{o}, nil }
+func newJSON(o Options) (Decoder, error) { return &jsonDecoder{o}, nil }
 
 type jsonDecoder struct{ o Options }
 
-func (d jsonDecoder) Decode(_ string, p []byte, emit func(any) error) error {
+func (d *jsonDecoder) Decode(_ string, p []byte, emit func(any) error) error {
 	doc, err := parseJSON(p, d.o.MaxDepth)
 	if err == nil {
 		return emit(doc)

@@ -90,7 +90,7 @@ func (a *Applier) numbers(rec *mqttetl.Record, before int) (err error) {
 		a.walk.path = a.walk.path[:0]
 		return a.leaves(rec, doc, before+MaxReadings)
 	})
-	if errors.As(err, new(decode.NotJSON)) {
+	if err != nil && errors.As(err, new(decode.NotJSON)) {
 		a.walk.skip("%v", err)
 		return nil
 	}
