@@ -80,9 +80,21 @@ var clearUnits = []string{
 
 var withUnit = regexp.MustCompile(`^([-+]?[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?)[ \x{a0}]*([^0-9 \x{a0}].{0,10})$`)
 
+// MendNumber reads a number with a decimal comma or a unit, and says which it
+// was. Words are none.
+func MendNumber(s string) (v any, what string, ok bool) {
+	if v, what, ok = mendNumber([]byte(Trim(s))); ok {
+		switch v.(type) {
+		case nil, bool:
+			return nil, "", false
+		}
+	}
+	return v, what, ok
+}
+
 // mendNumber reads a number in quotes, with a decimal comma, or with a unit.
 func mendNumber(t []byte) (v any, what string, ok bool) {
-	if len(t) > 64 {
+	if len(t) == 0 || len(t) > 64 {
 		return nil, "", false
 	}
 	what = fmt.Sprintf("%q is read as a number", shorten(t))

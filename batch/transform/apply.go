@@ -179,7 +179,7 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 			}
 		}
 		var err error
-		if w.decoder, err = r.decoder(w.memory, o.Retry, func(what string) { a.job.note(Mended, what) }); err != nil {
+		if w.decoder, err = r.decoder(w.memory, o.Retry, a.job.mended); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		if r.inflate != "" {
@@ -383,8 +383,8 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 		err = j.bad
 	}
 	if err != nil {
-		if j.noted && a.notes[Mended] != "" { // perhaps why
-			err = fmt.Errorf("%w (%s)", err, a.notes[Mended])
+		if j.broken != "" { // perhaps why
+			err = fmt.Errorf("%w (%s)", err, j.broken)
 		}
 		w.stats.Errors++
 		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull, part})

@@ -69,6 +69,9 @@ type column struct {
 	place int      // in a row
 	slot  int      // in the extractor
 	exact bool     // the text of the payload, if that is one number or word
+
+	other     bool // path // otherwise, a constant, as jq means it
+	otherwise any
 }
 
 // Compile checks and compiles routes. The error joins an *Error for each route
@@ -277,7 +280,7 @@ func (r *route) compileColumns() (problems []Problem) {
 		if p == nil {
 			p = r.nowhere(compiled)
 		}
-		compiled.exact = c.Type == mqttetl.Text && r.mapper == nil && compiled.jq == nil && compiled.path.Root() && (r.format() == "auto" || r.format() == "json")
+		compiled.exact = c.Type == mqttetl.Text && r.mapper == nil && compiled.jq == nil && !compiled.other && compiled.path.Root() && (r.format() == "auto" || r.format() == "json")
 		if p != nil {
 			problems = append(problems, Problem{key, p.Offset, p.Text})
 			continue
@@ -298,12 +301,22 @@ func newColumn(in Column, variables []string) (c column, problem *Problem) {
 		return c, nil
 	}
 	c.jq, problem = compileJQ(c.Path, variables...)
+	if m := otherwise.FindStringSubmatch(c.Path); m != nil && problem == nil {
+		path, plain := decode.ParsePath(m[1])
+		if v, isConstant := constant(m[2]); plain && isConstant {
+			c.path, c.jq, c.other, c.otherwise = path, nil, true, v
+		}
+	}
 	return c, problem
 }
 
+// otherwise is a path and a constant in its place: .snr // 0. An index into text
+// is an error to a path, and none to jq.
+var otherwise = regexp.MustCompile(`^([^\[]+?)\s*//\s*(` + constants + `)$`)
+
 // nowhere tells a path that cannot lead to anything, whatever the message.
 func (r *route) nowhere(c column) *Problem {
-	if c.jq != nil || c.path.Optional() {
+	if c.jq != nil || c.other || c.path.Optional() {
 		return nil
 	}
 	first, what, keys := c.path.FirstName(), "", []string(nil)

@@ -111,6 +111,14 @@ type notFiniteError struct{ text string }
 
 func (e notFiniteError) Error() string { return e.text + " is no number that a column holds" }
 
+// notNumberError is text that is no number, which a route that is not strict may make one of.
+type notNumberError struct {
+	s string
+	t mqttetl.ColumnType
+}
+
+func (e notNumberError) Error() string { return fmt.Sprintf("the text %q is no %s", shorten(e.s), e.t) }
+
 // notWhole says what to do about a device that turns out to send fractions.
 func notWhole(v float64) error {
 	if math.Abs(v) < 1<<63 {
@@ -163,7 +171,7 @@ func fromText(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
 		return fromDigits(n, t)
 	}
 	if err != nil || strings.ContainsAny(n, "xXpP_") {
-		return mqttetl.Value{}, fmt.Errorf("the text %q is no %s", shorten(s), t)
+		return mqttetl.Value{}, notNumberError{s, t}
 	}
 	return fromFloat(f, t)
 }
@@ -177,6 +185,11 @@ func fromJSON(v *decode.Value, c *column) (mqttetl.Value, error) {
 	t, path := c.Type, &c.path
 	if c.exact && v.Kind() >= decode.Bool && v.Kind() <= decode.Float {
 		return mqttetl.StringValue(sharedString(v.Raw())), nil
+	}
+	if c.other {
+		if v.IsNull() || v.Kind() == decode.Bool && v.Raw()[0] == 'f' {
+			return convert(c.otherwise, t)
+		}
 	}
 	switch v.Kind() {
 	case decode.Null:

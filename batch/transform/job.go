@@ -25,6 +25,7 @@ type job struct {
 	size      int    // text in the results
 	outputs   []any  // of the map, for what is published
 	noted     bool   // Applier.notes are of this record
+	broken    string // what the decoder has mended
 
 	only  *Part // nil: all documents
 	docs  int   // that the decoder has made
@@ -117,6 +118,9 @@ func (j *job) plain() error {
 		c := &w.columns[i]
 		v, err := fromJSON(&w.found[c.slot], c)
 		if err != nil {
+			v, err = j.mend(c, err)
+		}
+		if err != nil {
 			if err = j.failed(c, err); err != nil {
 				return err
 			}
@@ -149,13 +153,28 @@ func (j *job) row() []mqttetl.Value {
 	return row
 }
 
+// mend makes what is meant of a value that is none of the column's type: NULL of what is not a
+// number, a number of text with a unit or a decimal comma.
+func (j *job) mend(c *column, err error) (mqttetl.Value, error) {
+	if j.w.Strict || j.w.Decode == "sparkplug_b" {
+		return mqttetl.Value{}, err
+	}
+	if errors.As(err, new(notFiniteError)) {
+		j.note(Mended, fmt.Sprintf("column %s: %v: NULL", c.Name, err))
+		return mqttetl.Value{}, nil
+	}
+	if text, ok := errors.AsType[notNumberError](err); ok {
+		if v, what, ok := decode.MendNumber(text.s); ok {
+			j.note(Mended, fmt.Sprintf("column %s: %s", c.Name, what))
+			return convert(v, c.Type)
+		}
+	}
+	return mqttetl.Value{}, err
+}
+
 // failed is an error of one column: of the record, or with OnErrorNull a NULL.
 func (j *job) failed(c *column, err error) error {
 	err = fmt.Errorf("column %s: %w", c.Name, err)
-	if !j.w.Strict && j.w.Decode != "sparkplug_b" && errors.As(err, new(notFiniteError)) {
-		j.note(Mended, err.Error())
-		return nil
-	}
 	if j.w.OnError != OnErrorNull || errors.Is(err, errTime) {
 		return err
 	}
@@ -249,6 +268,9 @@ func (j *job) item(doc, item any) error {
 			row[c.place], err = convert(v, c.Type)
 		}
 		if err != nil {
+			row[c.place], err = j.mend(c, err)
+		}
+		if err != nil {
 			if err = j.failed(c, err); err != nil {
 				return err
 			}
@@ -267,6 +289,13 @@ func (j *job) item(doc, item any) error {
 // get follows the path of a column, or runs its jq. ok is false where a path
 // leads nowhere.
 func (j *job) get(c *column, doc any) (v any, ok bool, err error) {
+	if c.other {
+		v, _, err := c.path.Find(doc)
+		if err == nil && !truth(v) {
+			v = c.otherwise
+		}
+		return forJQ(v), true, err
+	}
 	if c.jq == nil {
 		return c.path.Find(doc)
 	}

@@ -48,18 +48,22 @@ func TestMendedPayloads(t *testing.T) {
 		{"json", "REAL .t", `{"t":1}{"t":2}`, "x: 7 received 1.0|x: 7 received 2.0|mended 1, unset 0|a second document begins at byte 7",
 			"r: payload is not JSON: unexpected '{' at byte 7|mended 0, unset 0"},
 		{"json", "REAL .t", `{"h":21.5,"t`, "r: column c0: there is no .t (the JSON ends too early, at byte 12)|mended 0, unset 0", "r: payload is not JSON: it ends too early, at byte 12|mended 0, unset 0"},
-		{"json", "REAL .t|REAL .h", `{"t":"nan","h":"40.1"}`, `x: 7 received NULL 40.1|mended 1, unset 0|column c0: "nan" is no number that a column holds`,
+		{"json", "REAL .t|REAL .h", `{"t":"nan","h":"40.1"}`, `x: 7 received NULL 40.1|mended 1, unset 0|column c0: "nan" is no number that a column holds: NULL`,
 			`r: column c0: "nan" is no number that a column holds|mended 0, unset 0`},
-		{"cbor", "REAL .t|REAL .h", string(packed), "x: 7 received NULL 40.0|mended 1, unset 0|column c0: NaN is no number that a column holds",
+		{"cbor", "REAL .t|REAL .h", string(packed), "x: 7 received NULL 40.0|mended 1, unset 0|column c0: NaN is no number that a column holds: NULL",
 			"r: column c0: NaN is no number that a column holds|mended 0, unset 0"},
-		{"cbor", "INTEGER .t|INTEGER .h", string(inf), "x: 7 received NULL 40|mended 1, unset 0|column c0: -Inf is no number that a column holds",
+		{"cbor", "INTEGER .t|INTEGER .h", string(inf), "x: 7 received NULL 40|mended 1, unset 0|column c0: -Inf is no number that a column holds: NULL",
 			"r: column c0: -Inf is no number that a column holds|mended 0, unset 0"},
+		{"json", "REAL .t|REAL .h|TEXT .h", `{"t":"21,5","h":"45 %"}`, `x: 7 received 21.5 45.0 "45 %"|mended 1, unset 0|column c0: "21,5" is read as a number`,
+			`r: column c0: the text "21,5" is no REAL|mended 0, unset 0`},
+		{"text", "REAL .", "1.2 kW", `r: column c0: the text "1.2 kW" is no REAL|mended 0, unset 0`, `r: column c0: the text "1.2 kW" is no REAL|mended 0, unset 0`},
+		{"json", "REAL .t", `{"t":"on"}`, `r: column c0: the text "on" is no REAL|mended 0, unset 0`, `r: column c0: the text "on" is no REAL|mended 0, unset 0`},
 		{"number", "REAL .", "23.5 °C\r\n", "x: 7 received 23.5|mended 1, unset 0|the unit of \"23.5 °C\" is left out",
 			"r: payload \"23.5 °C\" is not a number and not one of the words|mended 0, unset 0"},
 		{"number", "REAL .", "nan", "x: 7 received NULL|mended 0, unset 0", "x: 7 received NULL|mended 0, unset 0"},
 		{"text", "TEXT .", "caf\xe9", "x: 7 received \"caf\ufffd\"|mended 1, unset 0|invalid UTF-8 at byte 3 reads as U+FFFD",
 			"r: payload is not text: invalid UTF-8 at byte 3|mended 0, unset 0"},
-		{"", "REAL .", "nan", `x: 7 received NULL|mended 1, unset 0|column c0: "nan" is no number that a column holds`,
+		{"", "REAL .", "nan", `x: 7 received NULL|mended 1, unset 0|column c0: "nan" is no number that a column holds: NULL`,
 			`r: column c0: "nan" is no number that a column holds|mended 0, unset 0`},
 	} {
 		r := values(strings.Split(c.columns, "|")...)
@@ -83,6 +87,11 @@ func TestCSVText(t *testing.T) {
 	r.Decode = "csv"
 	const payload = "id,version,zip,empty\n12E4,1.10,007,\n"
 	if got, want := apply(t, Options{}, r, "t", payload), `x: 7 received "12E4" "1.10" "007" 120000.0 1.1 7 "1.10" NULL x303037`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	r = values("REAL .t", "TEXT .t")
+	r.Decode, r.Comma = "csv", ";"
+	if got, want := apply(t, Options{}, r, "t", "t;x\n21,5;\n1,000;\n"), `x: 7 received 21.5 "21,5"`+"\n"+`r: rows [1] of 2: column c0: the text "1,000" is no REAL`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	r = values("TEXT .v", "TEXT .kind")

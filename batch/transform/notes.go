@@ -31,6 +31,12 @@ func (j *job) note(kind Kind, text string) {
 	}
 }
 
+// mended is told by the decoder.
+func (j *job) mended(what string) {
+	j.broken = what
+	j.note(Mended, what)
+}
+
 // takeNotes counts the notes of a record that has rows.
 func (j *job) takeNotes() {
 	if j.w.rows.Len() == j.row0 {

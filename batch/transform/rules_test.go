@@ -158,7 +158,7 @@ func TestTimeFallback(t *testing.T) {
 // A route makes the same rows whether an Extractor or a tree gives its values.
 func TestPlainIsAsJQ(t *testing.T) {
 	leaf := rapid.SampledFrom([]string{`1`, `-2.5`, `"x"`, `"7"`, `""`, `null`, `true`, `[]`, `{}`, `[1,"a"]`, `{"a":{"b":2}}`, `9007199254740993`, `1e400`, `"\u00e9\n"`})
-	paths := []string{".a", ".a?", ".b.a", ".b.a?", ".b[0]", ".b[1]?", ".", ".a.a.b?"}
+	paths := []string{".a", ".a?", ".b.a", ".b.a?", ".b[0]", ".b[1]?", ".", ".a.a.b?", ".a // 0", `.b.a // "x"`, ".a//null", ". // -1.5"}
 	kinds := []string{"INTEGER", "REAL", "TEXT", "BLOB", "ANY"}
 	whens := []string{"", ".a", ".a != null", ".a == null", `.a == "x"`, ".b == 1", ".a != true"}
 	rapid.Check(t, func(r *rapid.T) {
@@ -259,4 +259,27 @@ func TestOneRecordFeedsSeveralRoutes(t *testing.T) {
 	if got := show(ap); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// A path with a constant in its place is what jq makes of it, without jq.
+func TestOtherwise(t *testing.T) {
+	for _, path := range []string{".a // 0", ".a//-1.5", `.a.b // "x y"`, ".a.b? // true", ".a? // null", ". // 7", `."a b" // false`} {
+		for _, payload := range []string{`{}`, `{"a":null}`, `{"a":false}`, `{"a":0}`, `{"a":"t"}`, `{"a":{"b":2}}`, `{"a":[3]}`, `{"a b":4}`, `null`, `[]`, `5`} {
+			for _, kind := range []string{"INTEGER", "REAL", "TEXT", "ANY"} {
+				plain, jq := values(kind+" "+path), values(kind+" ("+path+")")
+				if a := applier(t, Options{}, plain, renamed(jq)); !a.routes[0].plain || a.routes[1].plain {
+					t.Fatalf("%s: not one of each", path)
+				}
+				want := both(t, jq, payload)
+				if got, tree := both(t, plain, payload), both(t, withJQ(plain), payload); got != want || tree != want {
+					t.Errorf("%s %s of %s: got %s, with a tree %s, jq %s", kind, path, payload, got, tree, want)
+				}
+			}
+		}
+	}
+}
+
+func renamed(r Route) Route {
+	r.Name = "s"
+	return r
 }

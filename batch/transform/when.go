@@ -21,7 +21,19 @@ type condition struct {
 	slot  int // of the path in the route's extractor
 }
 
-var comparison = regexp.MustCompile(`^(\S+|\S.*\S)\s*(==|!=)\s*(null|true|false|-?[0-9.]+|"[^"\\]*")$`)
+const constants = `null|true|false|-?[0-9.]+|"[^"\\]*"`
+
+var comparison = regexp.MustCompile(`^(\S+|\S.*\S)\s*(==|!=)\s*(` + constants + `)$`)
+
+// constant is the value of one of them.
+func constant(text string) (v any, ok bool) {
+	p, problem := compileJQ(text)
+	if problem != nil {
+		return nil, false
+	}
+	v, _ = p.first(context.Background(), nil, nil)
+	return v, v != nil || text == "null"
+}
 
 // newCondition compiles text; the problem has no key.
 func newCondition(text string, variables []string) (*condition, *Problem) {
@@ -37,11 +49,8 @@ func newCondition(text string, variables []string) (*condition, *Problem) {
 		if m[2] == "!=" {
 			c.equal = -1
 		}
-		to, problem := compileJQ(m[3])
-		if problem != nil {
-			return c, nil
-		}
-		if c.to, _ = to.first(context.Background(), nil, nil); c.to == nil && m[3] != "null" {
+		var ok bool
+		if c.to, ok = constant(m[3]); !ok {
 			return c, nil
 		}
 	}
