@@ -2,6 +2,7 @@
 # make demo     the whole pipeline with simulated devices, DURATION=10s ends it
 # make test     all tests, with the race detector, against a real Mosquitto, nats-server and sqlite3
 # make test-brokers  the broker table's rows that need npm or a large package, and the bench report in Chromium
+# make test-cross    builds for arm64 and runs that under an emulator
 # make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing
 # make bench    what each stage costs, into bench/RESULTS.md and the README, 10 minutes
 # make microbench  Go benchmarks of the parts, for benchstat
@@ -25,7 +26,7 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Each test binary ends by itself.
 TESTTIME := 20m
 
-.PHONY: build demo test test-brokers check bench microbench prove soak deps format vet staticcheck vulncheck fuzz clean
+.PHONY: build demo test test-brokers test-cross check bench microbench prove soak deps format vet staticcheck vulncheck fuzz clean
 
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/mqttetl ./cmd/mqttetl
@@ -46,6 +47,11 @@ test-brokers:
 	$(GO) test -race -timeout $(TESTTIME) -parallel 16 -tags brokers ./internal/brokers -run '^Test(MoreBrokers|IdleMinute)$$' -count=1 \
 		-args -modules '$(CURDIR)/bin/npm/node_modules'
 	$(GO) test -race -timeout $(TESTTIME) -tags brokers ./bench/report -run '^TestHTMLInChromium$$' -count=1
+
+test-cross:
+	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) qemu-aarch64:qemu-user aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu \
+		/usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
+	$(GO) test -timeout $(TESTTIME) -tags cross ./internal/e2e -run '^TestArm64$$' -count=1 -v
 
 check: deps format vet staticcheck vulncheck test fuzz
 
@@ -106,7 +112,7 @@ NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-se
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
 	for need in $(NEEDS); do \
-		command -v $${need%%:*} >/dev/null || missing="$$missing $${need##*:}"; \
+		command -v $${need%%:*} >/dev/null || [ -e "$${need%%:*}" ] || missing="$$missing $${need##*:}"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" -ne 0 ]; then \

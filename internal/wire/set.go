@@ -62,7 +62,10 @@ func Values(name string) int {
 }
 
 // ranges of the integers.
-var ranges = map[kind]struct{ most, bytes int }{
+var ranges = map[kind]struct {
+	most  int64
+	bytes int
+}{
 	byteKind:   {1, 1}, // all that a client sets are flags
 	uint16Kind: {65535, 2},
 	uint32Kind: {4294967295, 4},
@@ -92,7 +95,7 @@ func (d definition) append(dst []byte, id byte, values []string) ([]byte, error)
 	if errors.Is(err, strconv.ErrSyntax) {
 		return nil, fmt.Errorf("%q is not a number", values[0])
 	}
-	if err != nil || v < int64(least) || v > int64(r.most) {
+	if err != nil || v < int64(least) || v > r.most {
 		return nil, fmt.Errorf("%s is out of range, it must be %d to %d", values[0], least, r.most)
 	}
 	if d.kind == varKind {
