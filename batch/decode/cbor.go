@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -16,14 +17,18 @@ func init() { formats["cbor"] = newCBOR }
 // newCBOR decodes RFC 8949: one item a payload. Integer keys become text, dates
 // of tags 0 and 1 RFC 3339, other tags are dropped from what they tag.
 func newCBOR(o Options) (Decoder, error) {
-	mode, err := cbor.DecOptions{
+	options := cbor.DecOptions{
 		MaxNestedLevels:  min(max(o.MaxDepth, 4), 65535),
 		MaxArrayElements: max(o.MaxBytes, 16), // an element has a byte at least
 		MaxMapPairs:      max(o.MaxBytes, 16),
 		DefaultMapType:   reflect.TypeFor[map[any]any](),
 		BigIntDec:        cbor.BigIntDecodePointer,
 		TimeTagToAny:     cbor.TimeTagToRFC3339Nano,
-	}.DecMode()
+	}
+	if o.Lenient {
+		options.UTF8 = cbor.UTF8DecodeInvalid
+	}
+	mode, err := options.DecMode()
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +39,10 @@ func newCBOR(o Options) (Decoder, error) {
 		var v any
 		err := mode.Unmarshal(p, &v)
 		if err == nil {
-			v, err = fromCBOR(v)
+			bad := 0
+			if v, err = fromCBOR(v, &bad); err == nil && bad > 0 {
+				o.mended(fmt.Sprintf("invalid UTF-8 in %d strings reads as U+FFFD", bad))
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("payload is not CBOR: %s", strings.TrimPrefix(err.Error(), "cbor: "))
@@ -46,7 +54,8 @@ func newCBOR(o Options) (Decoder, error) {
 // maxBigBits is about maxNumber digits.
 const maxBigBits = 3322
 
-func fromCBOR(v any) (any, error) {
+// fromCBOR makes a document of what cbor returns. bad counts strings that are not UTF-8.
+func fromCBOR(v any, bad *int) (any, error) {
 	switch v := v.(type) {
 	case uint64:
 		return fromUint(v), nil
@@ -62,13 +71,15 @@ func fromCBOR(v any) (any, error) {
 		return v, nil
 	case []byte:
 		return Bytes(v), nil
+	case string:
+		return textCBOR(v, bad), nil
 	case cbor.SimpleValue:
 		return int(v), nil
 	case cbor.Tag:
-		return fromCBOR(v.Content)
+		return fromCBOR(v.Content, bad)
 	case []any:
 		for i := range v {
-			e, err := fromCBOR(v[i])
+			e, err := fromCBOR(v[i], bad)
 			if err != nil {
 				return nil, err
 			}
@@ -78,26 +89,34 @@ func fromCBOR(v any) (any, error) {
 	case map[any]any:
 		m := make(map[string]any, len(v))
 		for k, e := range v {
-			name, err := keyCBOR(k)
+			name, err := keyCBOR(k, bad)
 			if err != nil {
 				return nil, err
 			}
 			if _, twice := m[name]; twice {
 				return nil, fmt.Errorf("a map has the key %s twice, as a number and as text", name)
 			}
-			if m[name], err = fromCBOR(e); err != nil {
+			if m[name], err = fromCBOR(e, bad); err != nil {
 				return nil, err
 			}
 		}
 		return m, nil
 	}
-	return v, nil // nil, bool, float64, string
+	return v, nil // nil, bool, float64
 }
 
-func keyCBOR(k any) (string, error) {
+func textCBOR(s string, bad *int) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	*bad++
+	return validText(s)
+}
+
+func keyCBOR(k any, bad *int) (string, error) {
 	switch k := k.(type) {
 	case string:
-		return k, nil
+		return textCBOR(k, bad), nil
 	case uint64:
 		return strconv.FormatUint(k, 10), nil
 	case int64:

@@ -1,7 +1,6 @@
 package decode
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -111,6 +110,9 @@ func (o *Options) mended(what string) {
 	}
 }
 
+// validText has U+FFFD for each byte that is not UTF-8.
+func validText(s string) string { return strings.Map(func(r rune) rune { return r }, s) }
+
 // plainText are the formats of text alone.
 var plainText = []string{"text", "csv", "influx"}
 
@@ -123,7 +125,7 @@ type lenientText struct {
 func (l *lenientText) Decode(topic string, payload []byte, emit func(any) error) error {
 	if !utf8.Valid(payload) {
 		l.o.mended(fmt.Sprintf("invalid UTF-8 at byte %d reads as U+FFFD", invalidUTF8(payload)))
-		payload = bytes.Map(func(r rune) rune { return r }, payload)
+		payload = []byte(validText(string(payload)))
 	}
 	return l.Decoder.Decode(topic, payload, emit)
 }

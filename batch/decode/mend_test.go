@@ -213,6 +213,8 @@ func TestLenientText(t *testing.T) {
 		{"text", "caf\xe9 \xff", "caf\ufffd \ufffd"},
 		{"csv", "a,b\n1,\xe9\n", object{"a": "1", "b": "\ufffd"}},
 		{"influx", "m,p=\xe9 f=1,g=nan", object{"measurement": "m", "tags": object{"p": "\ufffd"}, "fields": object{"f": 1.0, "g": nil}, "time": nil}},
+		{"cbor", "\xa2\x61\xe9\x01\x61t\x62\xff2", object{"\ufffd": 1, "t": "\ufffd2"}},
+		{"msgpack", "\x82\xa1\xe9\x01\xa1t\xa2\xff2", object{"\ufffd": 1, "t": "\ufffd2"}},
 		{"auto", "{\"a\":\"\xe9\",\"b\":nan}", object{"a": "\ufffd", "b": nil}},
 		{"auto", "\ufeff\x00 {\"b\":1}\x00", object{"b": 1}},
 		{"auto", inUTF16(`{"a":1}`, binary.LittleEndian, true), object{"a": 1}},

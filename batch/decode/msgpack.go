@@ -20,20 +20,30 @@ func newMsgpack(o Options) (Decoder, error) {
 		if len(p) == 0 {
 			return nil, errors.New("payload is not MessagePack: it is empty")
 		}
-		v, rest, err := fromMsgpack(p, o.MaxDepth)
+		u := unpacker{lenient: o.Lenient}
+		v, rest, err := u.value(p, o.MaxDepth)
 		if err == nil && len(rest) > 0 {
 			err = errors.New("something follows the first value")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("payload is not MessagePack: %w, at byte %d", err, len(p)-len(rest))
 		}
+		if u.bad > 0 {
+			o.mended(fmt.Sprintf("invalid UTF-8 in %d strings reads as U+FFFD", u.bad))
+		}
 		return v, nil
 	}), nil
 }
 
-// fromMsgpack reads a value and returns what is behind it, or what was in front
+// unpacker reads values.
+type unpacker struct {
+	lenient bool
+	bad     int // strings that are not UTF-8
+}
+
+// value reads a value and returns what is behind it, or what was in front
 // of it when there is an error.
-func fromMsgpack(p []byte, depth int) (v any, rest []byte, err error) {
+func (u *unpacker) value(p []byte, depth int) (v any, rest []byte, err error) {
 	switch t := msgp.NextType(p); t {
 	case msgp.NilType:
 		rest, err = msgp.ReadNilBytes(p)
@@ -54,15 +64,15 @@ func fromMsgpack(p []byte, depth int) (v any, rest []byte, err error) {
 	case msgp.Float64Type:
 		v, rest, err = result(msgp.ReadFloat64Bytes(p))
 	case msgp.StrType:
-		v, rest, err = stringMsgpack(p)
+		v, rest, err = u.text(p)
 	case msgp.BinType:
 		var b []byte
 		b, rest, err = msgp.ReadBytesBytes(p, nil)
 		v = Bytes(b)
 	case msgp.ArrayType:
-		v, rest, err = arrayMsgpack(p, depth-1)
+		v, rest, err = u.array(p, depth-1)
 	case msgp.MapType:
-		v, rest, err = mapMsgpack(p, depth-1)
+		v, rest, err = u.object(p, depth-1)
 	case msgp.InvalidType:
 		err = errors.New("it ends too early or has a byte that starts nothing")
 	default:
@@ -80,15 +90,19 @@ func fromMsgpack(p []byte, depth int) (v any, rest []byte, err error) {
 // result makes a document of what msgp returns.
 func result[T any](v T, rest []byte, err error) (any, []byte, error) { return v, rest, err }
 
-func stringMsgpack(p []byte) (any, []byte, error) {
+func (u *unpacker) text(p []byte) (any, []byte, error) {
 	s, rest, err := msgp.ReadStringBytes(p)
 	if err == nil && !utf8.ValidString(s) {
-		return nil, p, errors.New("a string with invalid UTF-8")
+		if !u.lenient {
+			return nil, p, errors.New("a string with invalid UTF-8")
+		}
+		u.bad++
+		s = validText(s)
 	}
 	return s, rest, err
 }
 
-func arrayMsgpack(p []byte, depth int) (any, []byte, error) {
+func (u *unpacker) array(p []byte, depth int) (any, []byte, error) {
 	if depth < 0 {
 		return nil, p, errTooDeep
 	}
@@ -99,7 +113,7 @@ func arrayMsgpack(p []byte, depth int) (any, []byte, error) {
 	a := []any{} // n is only a claim
 	for range n {
 		var v any
-		if v, rest, err = fromMsgpack(rest, depth); err != nil {
+		if v, rest, err = u.value(rest, depth); err != nil {
 			return nil, rest, err
 		}
 		a = append(a, v)
@@ -107,7 +121,7 @@ func arrayMsgpack(p []byte, depth int) (any, []byte, error) {
 	return a, rest, nil
 }
 
-func mapMsgpack(p []byte, depth int) (any, []byte, error) {
+func (u *unpacker) object(p []byte, depth int) (any, []byte, error) {
 	if depth < 0 {
 		return nil, p, errTooDeep
 	}
@@ -119,7 +133,7 @@ func mapMsgpack(p []byte, depth int) (any, []byte, error) {
 	for range n {
 		at := rest
 		var k, v any
-		if k, rest, err = fromMsgpack(rest, 0); err != nil {
+		if k, rest, err = u.value(rest, 0); err != nil {
 			return nil, rest, err
 		}
 		var name string
@@ -131,7 +145,7 @@ func mapMsgpack(p []byte, depth int) (any, []byte, error) {
 		default:
 			return nil, at, fmt.Errorf("a map with %s as a key", kindOf(k))
 		}
-		if v, rest, err = fromMsgpack(rest, depth); err != nil {
+		if v, rest, err = u.value(rest, depth); err != nil {
 			return nil, rest, err
 		}
 		m[name] = v
