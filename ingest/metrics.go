@@ -46,7 +46,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lowered:     counters("subscriptions_lowered_total", "Filters that the broker granted with a lower QoS than asked for."),
 		sessionLost: counters("session_lost_total", "Connects at which the broker no longer had the session and what it had queued."),
 		dropped:     gauges("broker_dropped_messages", "Messages the broker says it has dropped since it started ($SYS/broker/publish/messages/dropped)."),
-		reused:      counters("reused_packet_ids_total", "Messages under a packet id whose PUBACK was still due; they are stored and acknowledged."),
+		reused:      counters("reused_packet_ids_total", "Messages under a packet id whose exchange was not over; those of QoS 1 are stored and acknowledged, those of QoS 2 taken for the same message."),
 		badTopics:   counters("malformed_topics_total", "Messages whose topic was not UTF-8 without NUL; they are stored under an escaped topic."),
 	}
 	if r != nil {

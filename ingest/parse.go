@@ -242,15 +242,21 @@ func (c *conn) sentAgain(id uint16, dup bool) (again bool, err error) {
 		p.reuses = true
 		c.note(noteName("session", c.link.session), p.note())
 	}
-	c.link.counters.reused.Inc()
-	if n := c.link.reuses.count(); n > 0 {
-		c.link.logger.Warn("the broker uses packet ids again before their PUBACK; all its messages are stored and acknowledged",
-			"messages", n, "packet_id", id)
-	}
+	c.link.idReused(id, "the broker uses packet ids again before their PUBACK; all its messages are stored and acknowledged")
 	return false, nil
 }
 
+func (l *link) idReused(id uint16, says string) {
+	l.counters.reused.Inc()
+	if n := l.reuses.count(); n > 0 {
+		l.logger.Warn(says, "messages", n, "packet_id", id)
+	}
+}
+
 func (c *conn) receiveQoS2(d *delivery, id uint16, dup bool) (store bool) {
+	if !dup && c.ids.here.has(id) {
+		c.link.idReused(id, "the broker sends packet ids of QoS 2 again without DUP before their PUBREL; each is taken for the message that it had before")
+	}
 	store = !c.ids.knownQoS2(id, dup)
 	c.ids.qos2.add(id)
 	c.ids.here.add(id)

@@ -21,6 +21,9 @@ func TestQoS2(t *testing.T) {
 	}
 	w.send(t, message) // known on this connection, whatever DUP says
 	w.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	if n := gaugeValue(t, w.conn.link.counters.reused); n != 1 {
+		t.Errorf("%v ids of QoS 2 without DUP were counted", n)
+	}
 	_ = w.conn.Close()
 
 	w = attach(t, w.conn.link, log, true)
