@@ -1,0 +1,39 @@
+package transform
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
+)
+
+// mend makes what is meant of a value that is none of the column's type: NULL of what is not a
+// number, a number of text with a unit or a decimal comma.
+func (j *job) mend(c *column, err error) (mqttetl.Value, error) {
+	if j.w.Strict || j.w.Decode == "sparkplug_b" {
+		return mqttetl.Value{}, err
+	}
+	if errors.As(err, new(notFiniteError)) {
+		j.note(Mended, fmt.Sprintf("column %s: %v: NULL", c.Name, err))
+		return mqttetl.Value{}, nil
+	}
+	if text, ok := errors.AsType[notNumberError](err); ok {
+		if v, what, ok := decode.MendNumber(text.s); ok {
+			j.note(Mended, fmt.Sprintf("column %s: %s", c.Name, what))
+			return convert(v, c.Type)
+		}
+	}
+	return mqttetl.Value{}, err
+}
+
+// exact is the payload where that is one number or word: v is what jq would see of it.
+func (j *job) exact(v any) any {
+	switch v.(type) {
+	case bool, int, float64, *big.Int, json.Number:
+		return decode.Trim(string(j.payload))
+	}
+	return v
+}
