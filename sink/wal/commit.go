@@ -60,7 +60,7 @@ func (l *Log) run(ctx context.Context) error {
 	for {
 		select {
 		case <-look.C:
-			if err := l.at.check(); err != nil {
+			if err := l.at.look(); err != nil {
 				return err
 			}
 		case <-readers.C:
@@ -153,7 +153,7 @@ func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) (n int
 func (l *Log) attempt(group []*mqttetl.Batch) error {
 	l.committing.Store(time.Now().UnixNano()) // reserving can hang on a sick drive too
 	defer l.committing.Store(0)
-	if err := l.at.check(); err != nil {
+	if err := l.at.look(); err != nil {
 		return err
 	}
 	t := &transaction{log: l, runs: runs(group), group: group}

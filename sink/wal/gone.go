@@ -60,8 +60,8 @@ func newPlace(dir string, data int) (*place, error) {
 
 func sameFile(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
-// check says whether the files are still there. It is called before and after
-// each commit: one system call, and three more ten times a second.
+// check says whether the data file still has its name, and its length. It is
+// called after each commit, and costs one system call.
 func (p *place) check() error {
 	var st unix.Stat_t
 	if err := unix.Fstat(p.data, &st); err != nil {
@@ -74,10 +74,19 @@ func (p *place) check() error {
 		return p.gone(dataFile, "was truncated")
 	}
 	p.size = st.Size
+	return nil
+}
+
+// look looks for all files at their paths, if that was not done just now.
+func (p *place) look() error {
 	if time.Since(p.looked) < lookAgain {
 		return nil
 	}
 	p.looked = time.Now()
+	if err := p.check(); err != nil {
+		return err
+	}
+	var st unix.Stat_t
 	for _, name := range []string{dataFile, lockFile, readersFile} {
 		was := p.files[name]
 		switch err := unix.Stat(filepath.Join(p.dir, name), &st); {
