@@ -111,30 +111,41 @@ func TestLogGone(t *testing.T) {
 					}
 					return
 				}
-				w.wantArchived(t)
+				w.wantStored(ctx, t)
 			})
 		}
 	}
 }
 
-// wantArchived checks that what the service has acknowledged is in the archive.
-func (w *world) wantArchived(t *testing.T) {
+// wantStored checks that what the service has acknowledged is in the archive and
+// in the stream.
+func (w *world) wantStored(ctx context.Context, t *testing.T) {
 	t.Helper()
 	rows, err := e2e.ReadArchive(w.Archive())
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[string]bool{}
-	for _, r := range rows {
-		there[r.Payload] = true
+	stream, err := e2e.ReadStream(ctx, w.nats.URL(), "E2E")
+	if err != nil {
+		t.Fatal(err)
 	}
-	acknowledged, lost := w.tap.acknowledged(), 0
+	archived, streamed := map[string]bool{}, map[string]bool{}
+	for _, r := range rows {
+		archived[r.Payload] = true
+	}
+	for _, m := range stream {
+		streamed[m.Payload] = true
+	}
+	acknowledged, notArchived, notStreamed := w.tap.acknowledged(), 0, 0
 	for _, payload := range acknowledged {
-		if !there[payload] {
-			lost++
+		if !archived[payload] {
+			notArchived++
+		}
+		if !streamed[payload] {
+			notStreamed++
 		}
 	}
-	if lost > 0 || len(acknowledged) == 0 {
-		t.Errorf("%d of %d acknowledged messages are lost", lost, len(acknowledged))
+	if notArchived+notStreamed > 0 || len(acknowledged) == 0 {
+		t.Errorf("of %d acknowledged messages %d are not in the archive, %d not in the stream", len(acknowledged), notArchived, notStreamed)
 	}
 }

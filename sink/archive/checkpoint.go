@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"math"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +54,7 @@ func (a *Archive) copyWAL(mode string) (frames int64, err error) {
 func (a *Archive) Free() int64 {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(a.path), &fs); err != nil || fs.Blocks == 0 {
-		return math.MaxInt64
+		return 1 << 60
 	}
-	return int64(fs.Bavail) * fs.Bsize
+	return int64(fs.Bavail) * fs.Frsize
 }

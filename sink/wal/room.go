@@ -115,13 +115,17 @@ func fallocate(fd int, from, size, need int64) error {
 	return unix.Ftruncate(fd, size)
 }
 
-// freeSpace is what an ordinary user may still write on the file's file system, in bytes.
+// freeSpace is what an ordinary user may still write on the file's file system, in
+// bytes; a large number where it has no limit.
 func freeSpace(fd int) (int64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return 0, err
 	}
-	return int64(fs.Bavail) * fs.Bsize, nil
+	if fs.Blocks == 0 {
+		return 1 << 60, nil
+	}
+	return int64(fs.Bavail) * fs.Frsize, nil
 }
 
 // nearlyFull says whether the file system has less left than a transaction of n
