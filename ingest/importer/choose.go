@@ -64,7 +64,6 @@ func firstLine(head []byte) []byte {
 // kind is the format, or what the file seems to be by its beginning.
 func (m *Importer) kind(text []byte) (string, error) {
 	c, first := &m.cfg, withoutReturn(firstLine(text))
-	start := bytes.TrimLeft(text, " \t\r\n")
 	switch {
 	case c.Format == "%j" || c.Format == "%J":
 		return "ndjson", nil
@@ -72,9 +71,9 @@ func (m *Importer) kind(text []byte) (string, error) {
 		return c.Format, nil
 	case c.Header != "":
 		return "csv", nil
-	case len(start) == 0:
+	case len(bytes.TrimSpace(text)) == 0:
 		return "ndjson", nil
-	case start[0] == '{' || start[0] == '[':
+	case looksLikeJSON(text):
 		if c.Separator != 0 {
 			return "", badOption("--separator is for CSV, and this is JSON: %.60q", first)
 		}
@@ -97,7 +96,7 @@ func (m *Importer) choose(head []byte) error {
 	}
 	switch kind {
 	case "ndjson":
-		if spread(text) {
+		if looksLikeJSON(text) && spread(text) {
 			m.lines.r = bufio.NewReaderSize(&unwrapper{r: m.lines.r}, 1<<20)
 		}
 		m.parse = m.parseJSON

@@ -116,9 +116,12 @@ func decodeBase64(v []byte) ([]byte, error) {
 	return out, nil
 }
 
-// decodeHex reads hexadecimal digits, in groups or not: "00ff", "0x00ff", "00 ff", "00:ff".
+// decodeHex reads hexadecimal digits, in groups or not: "00ff", "0x00ff", "00 ff",
+// "00:ff".
 func decodeHex(v []byte) ([]byte, error) {
-	v = bytes.TrimPrefix(bytes.TrimPrefix(v, []byte("0x")), []byte("0X"))
+	for _, prefix := range []string{"0x", "0X", `\x`} { // the last is PostgreSQL's
+		v = bytes.TrimPrefix(v, []byte(prefix))
+	}
 	if bytes.ContainsAny(v, " :-") {
 		v = bytes.Map(func(r rune) rune {
 			if r == ' ' || r == ':' || r == '-' {

@@ -203,7 +203,7 @@ func (r *reader) cell(e *entry, c column, v []byte) (err error) {
 		e.source = string(v)
 	case "properties":
 		if len(v) > 0 {
-			e.Properties, err = mqttetl.ParsePropertiesJSON(v)
+			e.Properties, err = parseProperties(v)
 		}
 	case "qos":
 		if len(v) > 0 {

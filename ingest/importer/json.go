@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/mqttetl/mqttetl"
 )
 
 // jsonLine is what is gathered from the members of a line.
@@ -156,29 +154,36 @@ var errNoPayload = errors.New("no payload")
 
 // missing says, of a line without a payload or a topic, what it has instead.
 func (r *reader) missing(why error, line []byte) error {
+	field := "payload"
+	if errors.Is(why, errNoTopic) {
+		field = "topic"
+	}
+	named, isNamed := r.columns.of(field)
 	var names []string
 	messages := false
 	s := scanner{p: line}
 	_ = s.object(func(name []byte) error { // was read before
 		messages = messages || string(name) == "messages" && s.peek() == '['
-		if field := string(name); !slices.Contains(fields, field) && len(names) < 10 {
-			names = append(names, field)
+		if isNamed || !slices.Contains(fields, string(name)) {
+			names = append(names, string(name))
 		}
 		_, err := s.value()
 		return err
 	})
+	list := strings.Join(names[:min(len(names), 10)], ", ")
 	switch {
 	case messages:
 		return fmt.Errorf("%w: the messages are an array in it, and are read from: jq -c '.[].messages[]' FILE | mqttetl import -", why)
-	case errors.Is(why, errNoTopic) && len(names) == 0:
+	case isNamed:
+		return fmt.Errorf("%w: it has no %q, which --columns names, but %.200s", why, named, list)
+	case field == "topic" && list == "":
 		return fmt.Errorf("%w: --topic gives one", why)
-	case errors.Is(why, errNoTopic):
-		return fmt.Errorf("%w: --columns topic=… names its member of %s, --topic gives one", why, strings.Join(names, ", "))
-	}
-	if len(names) == 0 {
+	case field == "topic":
+		return fmt.Errorf("%w: --columns topic=… names its member of %.200s, --topic gives one", why, list)
+	case list == "":
 		return why
 	}
-	return fmt.Errorf("%w: --columns payload=… names its member of %s", why, strings.Join(names, ", "))
+	return fmt.Errorf("%w: --columns payload=… names its member of %.200s", why, list)
 }
 
 // scalar reads a string or a literal as text.
@@ -212,7 +217,7 @@ func (j *jsonLine) properties(s *scanner) error {
 	if err != nil {
 		return err
 	}
-	j.Properties, err = mqttetl.ParsePropertiesJSON(v)
+	j.Properties, err = parseProperties(v)
 	return err
 }
 

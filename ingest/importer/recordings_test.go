@@ -79,6 +79,12 @@ func TestRecordings(t *testing.T) {
 		{"payload in the middle", Config{Format: "%t %p %U"}, "y 21.5 1767642776\n", "56 y 21.5 0"},
 		{"%l behind the payload", Config{Format: "%t %p %l"}, "y 21.5 4\ny 21 5\n", "now y 21.5 0/ 2: a payload of 2 bytes, %l says 5"},
 		{"OwnTracks", Config{Topic: "owntracks/j/p"}, "2026-01-05T19:52:56Z\t*                 \t{\"_type\":\"location\"}\n2026-01-05T19:52:57Z\tevent             \t{}\n", `56 owntracks/j/p {"_type":"location"} 0; 57 owntracks/j/p/event {} 0`},
+		{"properties of MQTT.js", Config{}, `{"time":1767642776,"topic":"y","payload":"1","properties":{"payloadFormatIndicator":true,"contentType":null,"userProperties":{"a":["b","c"]}}}` + "\n" +
+			`{"time":1767642776,"topic":"y","payload":"1","properties":{"x":1}}` + "\n", `56 y 1 0/ 2: malformed PUBLISH properties: unknown property "x"`},
+		{"hex of PostgreSQL", Config{Columns: "payload=payload:hex"}, "time,topic,payload\n1767642776,y,\\x00ff\n", "56 y \x00\xff 0"},
+		{"a wrong name", Config{Columns: "payload=msg"}, `{"time":1767642776,"topic":"y","payload":"1"}`, `/ 1: no payload: it has no "msg", which --columns names, but time, topic, payload`},
+		{"objects over lines that begin with one", Config{}, "{\"topic\":\"y\",\n\"payload\":\"1\",\"time\":1767642776}\n", "56 y 1 0"},
+		{"brackets that are no array", Config{Format: "[%I] %t %p"}, "[2026-01-05 19:52:56] y [1]\n", "56 y [1] 0"},
 		{"array", Config{}, `[{"time":1767642776,"topic":"y","payload":{"a": 1.50, "b":"] \"}"}},` + "\n  " + `{"time":1767642777,"topic":"y","payload":"2"}, 7]` + "\n", `56 y {"a":1.50,"b":"] \"}"} 0; 57 y 2 0/ 3: byte 1: '7' where '{' is expected`},
 		{"array that is cut", Config{}, `[{"time":1767642776,"topic":"y","payload":"1"},` + "\n", `56 y 1 0/ 2: the array around the objects does not end: the file is cut short`},
 		{"array that is cut in a message", Config{}, `[{"time":1767642776,"topic":"y","payload":"1"},{"topic":"y`, `56 y 1 0/ 2: byte 12: a string does not end`},

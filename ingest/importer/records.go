@@ -58,9 +58,9 @@ func (m *Importer) row() ([]byte, error) {
 	return withoutReturn(m.lines.whole()), nil
 }
 
-// begins says how the beginning of a message is known on resuming; nil: each line
-// is one.
-func (m *Importer) begins() func(head []byte) bool {
+// beginning says how the beginning of a message is known on resuming; nil: each
+// line is one.
+func (m *Importer) beginning() func(head []byte) bool {
 	if m.text == nil {
 		return nil
 	}
@@ -73,6 +73,7 @@ func (m *Importer) begins() func(head []byte) bool {
 func (m *Importer) textLines() ([]byte, error) {
 	line, err := m.lines.next()
 	if err != nil {
+		m.begins = false
 		if errors.Is(err, io.EOF) && m.last {
 			m.at.Open = openPayload
 			if m.lines.open != 0 {
@@ -81,7 +82,8 @@ func (m *Importer) textLines() ([]byte, error) {
 		}
 		return nil, err
 	}
-	if !m.text.begins(line[:min(len(line), headSize)]) {
+	begins := m.begins || m.text.begins(line[:min(len(line), headSize)])
+	if m.begins = false; !begins {
 		return withoutReturn(line), nil
 	}
 	if need := m.text.need(line); need >= 0 {
@@ -129,7 +131,8 @@ func (m *Importer) ends(first []byte, n int, next []byte, more bool) bool {
 	case !more:
 		return true
 	case t.known > 0:
-		return t.begins(next)
+		m.begins = t.begins(next)
+		return m.begins
 	case n < t.breaks:
 		return false
 	case t.breaks > 0:

@@ -77,7 +77,7 @@ func (m *Importer) resume(head []byte, at position) error {
 	}
 	if at.Offset == 0 { // nothing has been read
 		at.Lines, at.Offset, at.Sum = m.at.Lines, m.at.Offset, m.at.Sum
-	} else if err := m.lines.skip(at, m.begins()); err != nil {
+	} else if err := m.lines.skip(at, m.beginning()); err != nil {
 		return err
 	}
 	m.known, m.at = true, at

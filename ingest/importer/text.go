@@ -165,7 +165,7 @@ func (t *textFormat) begins(head []byte) bool {
 	if pieces == 0 {
 		pieces = t.front
 	}
-	s := textScan{f: t, rest: head, strict: true, length: -1}
+	s := textScan{f: t, rest: head, length: -1}
 	err := s.read(pieces)
 	if err == nil && t.known == 0 && len(s.e.Topic)+len(t.topic) == 0 && t.front > 0 {
 		err = errNoTopic
@@ -227,9 +227,9 @@ type textScan struct {
 	e      entry
 	moment *moment
 	rest   []byte
-	length int  // %l, -1: not said
-	strict bool // numbers may only be times if they are times of our days
-	short  bool // what was missing may stand behind the text
+	length int    // %l, -1: not said
+	timed  string // the time that has been read
+	short  bool   // what was missing may stand behind the text
 }
 
 // read reads so many pieces.
@@ -306,12 +306,14 @@ func (s *textScan) timeExtent(next []byte) (n int, err error) {
 			first = n
 		}
 		var e entry
-		if s.f.setTime(&e, string(bytes.TrimSpace(s.rest[:n]))) == nil {
-			good = n
+		text := string(bytes.TrimSpace(s.rest[:n]))
+		if s.f.setTime(&e, text) == nil {
+			good, s.timed = n, text
+			s.e.time, s.e.timed, s.e.wall = e.time, e.timed, e.wall
 		} else if good >= 0 {
 			break
 		}
-		if good >= 0 && !zoneFollows(s.rest[n+len(next):]) {
+		if good == n && !zoneFollows(s.rest[n+len(next):]) {
 			break
 		}
 	}
@@ -344,8 +346,8 @@ func (s *textScan) set(p *format.Part, value []byte) (err error) {
 	switch p.Verb {
 	case 'I', 'U':
 		value = bytes.TrimSpace(value)
-		if n, ok := number(string(value)); s.strict && ok && s.f.times == nil && n.whole < leastUnix {
-			return fmt.Errorf("%q is no time", value)
+		if s.timed == string(value) && s.timed != "" { // timeExtent has read it
+			return nil
 		}
 		return s.f.setTime(e, string(value))
 	case 't':

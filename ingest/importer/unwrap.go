@@ -11,8 +11,19 @@ import (
 // objects over several lines as programs print them for people.
 func spread(head []byte) bool {
 	text := bytes.TrimLeft(head, " \t\r\n")
-	first, rest, more := bytes.Cut(text, []byte("\n"))
-	return bytes.HasPrefix(text, []byte("[")) || more && string(bytes.TrimSpace(first)) == "{" && len(rest) > 0
+	first, _, more := bytes.Cut(text, []byte("\n"))
+	first = bytes.TrimRight(first, " \t\r")
+	return bytes.HasPrefix(text, []byte("[")) || more && bytes.IndexByte([]byte("{[,:"), first[len(first)-1]) >= 0
+}
+
+// looksLikeJSON says whether a text begins as an object or an array of objects.
+func looksLikeJSON(head []byte) bool {
+	text := bytes.TrimLeft(head, " \t\r\n")
+	if bytes.HasPrefix(text, []byte("[")) {
+		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		return len(text) == 0 || bytes.IndexByte([]byte("{[]"), text[0]) >= 0
+	}
+	return bytes.HasPrefix(text, []byte("{"))
 }
 
 // unwrapper turns such JSON into NDJSON: the white space between values is left
