@@ -84,10 +84,6 @@ func (p *publisher) checkOptions(topic string) error {
 		}
 	}
 	switch {
-	case p.topic == "":
-		return errors.New("where to? -t names a topic")
-	case modes == 0:
-		return errors.New("what to publish? one of -m, -f, -s, -l, -n")
 	case modes > 1:
 		return errors.New("-m, -f, -s, -l and -n exclude one another")
 	case p.qos > 2:
@@ -100,8 +96,16 @@ func (p *publisher) checkOptions(topic string) error {
 		return fmt.Errorf("--repeat-delay must be 0 to %d seconds", mostSeconds)
 	case p.lines && p.changed("repeat"):
 		return errors.New("--repeat excludes -l")
+	case p.topic == "":
+		return errors.New("where to? -t names a topic")
 	}
-	return mqttetl.CheckTopic([]byte(p.topic))
+	if err := mqttetl.CheckTopic([]byte(p.topic)); err != nil {
+		return err
+	}
+	if modes == 0 {
+		return errors.New("what to publish? one of -m, -f, -s, -l, -n")
+	}
+	return nil
 }
 
 func (p *publisher) run(ctx context.Context) error {

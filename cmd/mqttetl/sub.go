@@ -110,6 +110,14 @@ func (s *subscriber) checkOptions(topic string) error {
 			return err
 		}
 	}
+	if s.changed("format") {
+		f, err := format.Parse(s.formatText)
+		if err != nil {
+			return err
+		}
+		f.Pretty = s.pretty
+		s.style.Format = f
+	}
 	for _, f := range s.filterOut {
 		s.mute = append(s.mute, mqttetl.Filter(f))
 	}
@@ -117,7 +125,6 @@ func (s *subscriber) checkOptions(topic string) error {
 		bad  bool
 		text string
 	}{
-		{len(s.topics)+len(s.unsubscribe) == 0, "what to subscribe to? -t names a filter"},
 		{s.qos > 2, fmt.Sprintf("-q %d: QoS is 0, 1 or 2", s.qos)},
 		{s.changed("count") && s.count < 1, "-C must be 1 or more"},
 		{s.changed("timeout") && !isSeconds(s.timeout), fmt.Sprintf("-W must be above 0, and at most %d seconds", mostSeconds)},
@@ -126,18 +133,11 @@ func (s *subscriber) checkOptions(topic string) error {
 		{s.changed("max-inflight") && (s.window < 1 || s.window > 65535), "-M must be 1 to 65535"},
 		{s.changed("retain-handling") && retainHandling(s.retainHandling) < 0, fmt.Sprintf("--retain-handling %s: it must be always, new or never", s.retainHandling)},
 		{s.rate && s.changed("watch"), "--message-rate and -w exclude one another"},
+		{len(s.topics)+len(s.unsubscribe) == 0, "what to subscribe to? -t names a filter"},
 	} {
 		if c.bad {
 			return errors.New(c.text)
 		}
-	}
-	if s.changed("format") {
-		f, err := format.Parse(s.formatText)
-		if err != nil {
-			return err
-		}
-		f.Pretty = s.pretty
-		s.style.Format = f
 	}
 	s.style.Visible = isTerminal(s.std.out)
 	if s.changed("max-inflight") {

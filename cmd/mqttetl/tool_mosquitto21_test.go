@@ -79,6 +79,10 @@ func TestUsageOf21(t *testing.T) {
 		"sub -t a --tls-keylog /no/such/dir/file":                "--tls-keylog: open /no/such/dir/file",
 		"test 127.0.0.1 -h elsewhere":                            `unexpected argument "127.0.0.1"`,
 		"test 127.0.0.1 more":                                    "unexpected argument",
+		"sub -F %Z":                                              "unknown letter 'Z'", // and not first that a topic is missing
+		"sub -M 0":                                               "-M must be 1 to 65535",
+		"pub -l -n":                                              "exclude one another",
+		"pub -t a/+":                                             "contains + or #",
 		"sub -t a --latency":                                     "unknown flag: --latency",
 	} {
 		args := strings.Fields(line)
