@@ -1,6 +1,7 @@
 package decode
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -116,13 +117,18 @@ func validText(s string) string { return strings.Map(func(r rune) rune { return 
 // plainText are the formats of text alone.
 var plainText = []string{"text", "csv", "influx"}
 
-// lenientText is for them: what is not UTF-8 becomes U+FFFD.
+// lenientText is for them: UTF-16 with its mark is read, what else is not UTF-8
+// becomes U+FFFD.
 type lenientText struct {
 	Decoder
 	o Options
 }
 
 func (l *lenientText) Decode(topic string, payload []byte, emit func(any) error) error {
+	if text, ok := fromUTF16(payload); ok && payload[0] >= 0xfe {
+		l.o.mended("the payload is UTF-16")
+		payload = bytes.TrimPrefix(text, []byte("\ufeff"))
+	}
 	if !utf8.Valid(payload) {
 		l.o.mended(fmt.Sprintf("invalid UTF-8 at byte %d reads as U+FFFD", invalidUTF8(payload)))
 		payload = []byte(validText(string(payload)))

@@ -211,6 +211,8 @@ func TestLenientText(t *testing.T) {
 		want            any
 	}{
 		{"text", "caf\xe9 \xff", "caf\ufffd \ufffd"},
+		{"text", inUTF16("grün", binary.LittleEndian, true), "grün"},
+		{"csv", inUTF16("a,b\n1,ü\n", binary.BigEndian, true), object{"a": "1", "b": "ü"}},
 		{"csv", "a,b\n1,\xe9\n", object{"a": "1", "b": "\ufffd"}},
 		{"influx", "m,p=\xe9 f=1,g=nan", object{"measurement": "m", "tags": object{"p": "\ufffd"}, "fields": object{"f": 1.0, "g": nil}, "time": nil}},
 		{"cbor", "\xa2\x61\xe9\x01\x61t\x62\xff2", object{"\ufffd": 1, "t": "\ufffd2"}},
