@@ -35,6 +35,8 @@ const (
 var (
 	errAckTimeout = errors.New("no acknowledgement")
 	errDuplicate  = errors.New("JetStream has the message already, elsewhere in the stream")
+	// errSkipped: the message before the one that is acknowledged is not.
+	errSkipped = errors.New("a message was acknowledged out of turn, another may be in the place of the one before it")
 	// errAgain ends an attempt that has settled a record and has to find out
 	// where the stream ends before the next.
 	errAgain = errors.New("go on from the stream's end")
@@ -42,9 +44,10 @@ var (
 
 // An attempt sends records in order from where the stream ends, until the
 // first error. It begins with one message alone: its answer shows that the
-// chain holds, and an error can be about no other record.
+// stream still ends there, and an error can be about no other record.
 type attempt struct {
 	f       *Forwarder
+	conn    *conn
 	out     publisher
 	enc     encoder
 	lim     limits
@@ -54,6 +57,9 @@ type attempt struct {
 	acks    chan *nats.Msg // never full: fewer are asked for than the window holds
 	base    uint64         // the stream's last message when the attempt began
 	before  link           // what the next message must follow
+	named   bool           // it follows a record, not a number
+	acked   uint64         // without names: the stream's message that was acknowledged last
+	held    *held          // what the stream holds beyond where the attempt begins
 	passed  mqttetl.Seq    // what had been settled before, at any time
 	said    bool           // that some of it is published again
 	probing bool           // nothing has been confirmed yet
@@ -124,6 +130,10 @@ func trickles(records []mqttetl.Record) bool {
 // sendOne sends a record, or makes it a dead letter once all before it is
 // confirmed: a dead letter is kept together with a position behind it.
 func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool) error {
+	if a.held.holds(rec.Seq) {
+		return a.skip(ctx, rec.Seq)
+	}
+	a.before.late = a.held.lateBehind(rec.Seq)
 	m := a.enc.encode(rec, a.before)
 	if why := a.lim.exceeded(m); why != "" {
 		if err := a.win.drain(ctx); err != nil {
@@ -140,28 +150,42 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	if err := a.win.reserve(ctx, m.size()); err != nil {
 		return err
 	}
+	alone := a.probing || a.f.alone(a)
 	messages, bytes := a.win.unmarked()
-	marked := urgent || a.probing || messages+1 >= markMessages || bytes+m.size() >= markBytes
+	due := urgent || alone || messages+1 >= markMessages || bytes+m.size() >= markBytes
 	reply := ""
-	if marked {
+	if due || !a.named {
 		reply = a.inbox
 	}
-	a.before = link{rec.Seq, a.before.stream + 1}
-	a.win.add(a.before.stream, rec.Seq, m.size(), marked)
+	a.before = link{stream: a.before.stream + 1}
+	if a.named {
+		a.before.record = rec.Seq
+	}
+	a.win.add(a.before.stream, rec.Seq, m.size(), reply != "")
 	if err := a.out.publish(m, reply); err != nil {
 		return err
 	}
-	if !marked {
+	if !due {
 		return nil
 	}
 	if err := a.out.flush(); err != nil { // what the window waits for has left
 		return err
 	}
-	if !a.probing {
+	if !alone {
 		return nil
 	}
 	a.probing = false
 	return a.win.drain(ctx)
+}
+
+// skip settles a record that the stream holds already, and all before it.
+func (a *attempt) skip(ctx context.Context, seq mqttetl.Seq) error {
+	if err := a.win.drain(ctx); err != nil {
+		return err
+	}
+	a.f.settle(seq)
+	a.f.metrics.forwarded.Inc()
+	return nil
 }
 
 // receive takes acknowledgements until ctx ends or one is bad or overdue.
@@ -224,6 +248,9 @@ func (a *attempt) accept(m *nats.Msg) (uint64, error) {
 		return 0, fmt.Errorf("stream %s takes our subjects, not %s: %w", ans.Stream, a.f.cfg.Stream, mqttetl.ErrUnavailable)
 	case ans.Seq <= a.base:
 		return 0, fmt.Errorf("acknowledgement of message %d, the stream ended at %d before it: %w", ans.Seq, a.base, mqttetl.ErrUnavailable)
+	case !a.named && ans.Seq != a.acked+1:
+		return 0, errSkipped
 	}
+	a.acked = ans.Seq
 	return ans.Seq, nil
 }

@@ -2,39 +2,68 @@
 // every record once, in order, without holes, each confirmed by JetStream
 // before the cursor moves past it.
 //
-// # The chain
+// # What a message must follow
 //
-// Every message carries its Nats-Msg-Id, <log id>-<seq>, and in
-// Nats-Expected-Last-Msg-Id that of the message sent before it. JetStream
-// compares it with the last message of the stream under the lock under which
-// it stores, and refuses a message whose predecessor is not the last one. From
-// this follows all else:
+// Every message carries its Nats-Msg-Id, <log id>-<seq>, and says which message
+// of the stream it must directly follow; the server refuses it anywhere else. There
+// are two ways to say that.
 //
-//   - Order. Record b is stored directly behind its predecessor a, or not at
-//     all. This holds when a is refused and b would not be (a full stream has
-//     room for a small message behind a large one that it refused), when the
-//     stream is deleted and made again in the middle, and when another writer
-//     puts a message in between.
-//   - No duplicates. Once b is stored, a is not the last message any more, so a
-//     second copy of b is refused, whether the server's duplicate window has
-//     forgotten b or not. Such copies exist: after a lost connection the server
-//     may still be reading what was sent on it, while a new one begins.
-//   - One acknowledgement speaks for all messages before it. So only every 64th
-//     message, and the last one there is, asks for one, which saves the server
-//     about as much work as the chain costs it.
+// By number (Nats-Expected-Last-Sequence), in a cluster: the stream must end with
+// that number. The leader compares before it proposes the message, and counts what
+// it has proposed and not stored yet; followers store what has been agreed on.
 //
-// The sequence number of the stream instead (Nats-Expected-Last-Sequence) is
-// cheaper by a few percent but does not make a chain: a message of another
-// writer in the place of a refused one satisfies the expectation of the next.
-// It is used for the first message of an attempt only, which has no
-// predecessor in it: the stream must still end where it was found to end.
+// By name (Nats-Expected-Last-Msg-Id), on a server that stands alone: the stream
+// must end with the record before. In a cluster this must not be used, whatever the
+// number of replicas is now: every replica compares for itself when it stores, and
+// one that has caught up from its leader does not know the last id. It refuses the
+// message that the others have stored, and takes nothing any more. A stream of one
+// replica in a cluster can be given more at any moment, with messages under way;
+// a server that stands alone must be started anew for that, which ends the connection.
+//
+// With either, as long as nobody else writes:
+//
+//   - Order. Record b is stored directly behind its predecessor a, or not at all.
+//     By number: the stream ends where b says only if a has been stored, since
+//     each message before has the one number at which it can be. This holds
+//     when a is refused and b would not be (a full stream has room for a small
+//     message behind a large one that it refused), when a leader steps down and
+//     drops what it has not proposed, when a new leader lacks what the old one had
+//     not got agreed on, and when the stream is deleted and made again, or
+//     put back to an older state, in the middle.
+//   - No duplicates. Once b is stored the stream ends behind it, so a second copy
+//     of b is refused, whether the server's duplicate window has forgotten b or
+//     not. Such copies exist: after a lost connection a server may still be
+//     reading what was sent on it, while a new one begins. By number there is one
+//     exception: if a record before b has become a dead letter meanwhile, b is
+//     stored one number earlier than its copy says, and a copy that arrives
+//     at this moment fits. The duplicate window catches it, unless it is over.
+//
+// By name one acknowledgement speaks for all messages before it. So only every 64th
+// message, and the last one there is, asks for one. That saves about 40 % of the
+// CPU of client and server, which is why the way by name is kept.
+//
+// # Other writers
+//
+// The stream should have no other writer. By name, a message of another writer
+// costs an attempt and does no other harm.
+//
+// By number it can stand in the place of a record: then a, which says that it follows
+// number 7, is refused, and b, which says 8, is stored. So every message asks for an
+// acknowledgement, and they must come in turn, each with the number after the one
+// before: the cursor never passes a record that is not in the stream. An
+// acknowledgement out of turn ends the attempt. The next one reads the end of the
+// stream back to the cursor, or as far as there can have been messages in
+// flight when the process was killed. If it finds messages of others among ours, it
+// publishes what is missing, each with the header Mqtt-Late: the record after which
+// it stands although it is the earlier one. Nothing is lost or doubled. From then on
+// messages go one at a time for a while, which keeps their order too.
 //
 // # Attempts
 //
 // Records go out in attempts. An attempt asks where the stream ends, turns the
 // log to the record behind that, and sends one message alone; its answer shows
-// that the chain holds, and whether something is the matter with this very
-// record. Then it sends as fast as the window allows. The first error of any
+// that the stream still ends there, and whether something is the matter with this
+// very record. Then it sends as fast as the window allows. The first error of any
 // kind ends it (go-back-N); what was in flight and has landed is found by the
 // next attempt in the stream, the rest is sent again. An error on the way, an
 // acknowledgement overdue, a restart of this process, of the server, and an
@@ -57,8 +86,9 @@
 // # What routes map
 //
 // Mapped publishes the objects that routes make of records. It is a consumer of
-// its own, so that neither waits for the other, and its messages are not
-// chained: they are de-duplicated by Nats-Msg-Id (DESIGN.md, section 9).
+// its own, so that neither waits for the other, and its messages do not say what they
+// follow: they are de-duplicated by Nats-Msg-Id (DESIGN.md, section 9), which the
+// leader does before it proposes them. So replicas are equal there, too.
 //
 // # What an acknowledgement is worth
 //
@@ -67,6 +97,7 @@
 // comes back behind the cursor, what the log still holds is published again and
 // a warning tells the numbers.
 //
-// The stream should have no other writer. Messages of others do no harm but
-// each ends an attempt.
+// A replica can be stuck while the others go on and the stream looks well: earlier builds
+// did that to replicas that caught up, see above. The log names it, with what is to
+// be done.
 package forward

@@ -49,8 +49,8 @@ type Forwarder struct {
 	backoff backoff.Backoff
 	ackWait time.Duration // grows with timeouts, back to the first after progress
 	fails   int           // attempts that failed one after the other without progress
-	worth   string        // the durability stated last
 	foreign string        // what stood last in the stream in place of our message
+	singly  int           // messages to send one at a time, since there is another writer
 	began   bool          // that a stream was found and forwarding began
 
 	reach   trouble // connecting and finding the stream
@@ -66,6 +66,8 @@ type Forwarder struct {
 	passed     mqttetl.Seq // the highest cursor there ever was
 	progress   uint64      // moves of the cursor since the last failure
 	skip       span        // settled records that the stream does not hold
+	worth      string      // the durability stated last
+	stuck      string      // servers whose replica takes nothing any more
 }
 
 // span is a run of records, from and to included; empty with to = 0.
@@ -83,6 +85,10 @@ type Stats struct {
 // confirmed between, the stream counts as one that cannot be used. A message
 // that lands behind our back costs an attempt, and is over with the next.
 const refusedFor = 3
+
+// singly is how many messages are sent one at a time after one of another
+// writer has been seen, where messages follow one another by number only.
+const singly = 1024
 
 // New checks cfg; it does not connect.
 func New(cfg Config, log Log) (*Forwarder, error) {
@@ -185,17 +191,19 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	pos, err := f.end(ctx, c, &info.State)
+	pos, err := f.end(ctx, c, info)
 	if err != nil {
 		return nil, err
 	}
 	f.stateDurability(&info.Config)
+	f.stateReplicas(info)
 	passed, err := f.resume(c, pos)
 	if err != nil {
 		return nil, err
 	}
 	a := &attempt{
 		f:       f,
+		conn:    c,
 		out:     newPublisher(c),
 		enc:     encoder{prefix: f.cfg.SubjectPrefix, logID: f.cfg.LogID},
 		lim:     limitsOf(c, &info.Config),
@@ -204,6 +212,9 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		acks:    make(chan *nats.Msg, windowMessages),
 		base:    pos.last,
 		before:  link{stream: pos.last},
+		acked:   pos.last,
+		held:    pos.held,
+		named:   !mayReplicate(info),
 		passed:  passed,
 		probing: true,
 	}
@@ -241,6 +252,9 @@ func (f *Forwarder) resume(c *conn, pos position) (passed mqttetl.Seq, err error
 	case err != nil:
 		return 0, fatal{fmt.Errorf("seek in the log: %w", err)}
 	}
+	if pos.shared {
+		f.singly = singly
+	}
 	f.stateResume(c, pos, after)
 	if next > after+1 {
 		f.metrics.missing.Add(float64(next - after - 1))
@@ -259,6 +273,16 @@ func (f *Forwarder) resume(c *conn, pos position) (passed mqttetl.Seq, err error
 	return passed, nil
 }
 
+// alone says whether the next message of a is to be acknowledged before the one
+// after it is sent.
+func (f *Forwarder) alone(a *attempt) bool {
+	if a.named || f.singly == 0 {
+		return false
+	}
+	f.singly--
+	return true
+}
+
 // stateResume says once where forwarding begins, and later when the stream no
 // longer tells.
 func (f *Forwarder) stateResume(c *conn, pos position, after mqttetl.Seq) {
@@ -266,6 +290,9 @@ func (f *Forwarder) stateResume(c *conn, pos position, after mqttetl.Seq) {
 	switch {
 	case pos.mine && !f.began:
 		f.log.Info("forwarding to NATS behind the stream's last message of this log", args...)
+	case pos.held != nil:
+		f.log.Warn("another writer publishes to the stream: records in whose place its messages are stand behind later ones",
+			"stream", f.cfg.Stream, "first", after+1, "behind", pos.held.last)
 	case !pos.mine && pos.by != f.foreign:
 		said := "the stream's last message is not of this log: forwarding behind the stored position"
 		if pos.by == nobody {
@@ -281,10 +308,13 @@ func (f *Forwarder) stateResume(c *conn, pos position, after mqttetl.Seq) {
 // stateDurability says what an acknowledgement is worth, when that is news.
 func (f *Forwarder) stateDurability(sc *jetstream.StreamConfig) {
 	text, weak := durability(sc)
-	if text == f.worth {
+	f.mu.Lock()
+	before := f.worth
+	f.worth = text
+	f.mu.Unlock()
+	if text == before {
 		return
 	}
-	f.worth = text
 	level := slog.LevelInfo
 	if weak {
 		level = slog.LevelWarn
@@ -297,6 +327,9 @@ func (f *Forwarder) try(ctx context.Context, a *attempt) error {
 	f.mu.Lock()
 	f.inFlight = a.win.inFlight
 	f.mu.Unlock()
+	if !a.named {
+		defer f.watchReplicas(ctx, a.conn)()
+	}
 	err := a.run(ctx)
 	f.mu.Lock()
 	f.inFlight = nil

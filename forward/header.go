@@ -17,8 +17,8 @@ import (
 // compares them case-sensitively.
 const (
 	headerMsgID   = "Nats-Msg-Id"                 // <log id>-<seq>
-	headerLastID  = "Nats-Expected-Last-Msg-Id"   // the chain, see the package comment
-	headerLastSeq = "Nats-Expected-Last-Sequence" // its first link
+	headerLastID  = "Nats-Expected-Last-Msg-Id"   // by name, see the package comment
+	headerLastSeq = "Nats-Expected-Last-Sequence" // by number
 
 	HeaderTime        = "Mqtt-Time"             // receipt, RFC 3339, nine digits of a second, UTC
 	HeaderSource      = "Mqtt-Source"           // name of the configured source
@@ -31,6 +31,7 @@ const (
 	HeaderResponse    = "Mqtt-Response-Topic"   // MQTT 5 §3.3.2.3.5
 	HeaderCorrelation = "Mqtt-Correlation-Data" // MQTT 5 §3.3.2.3.6, base64 (RFC 4648 §4)
 	HeaderUser        = "Mqtt-User-"            // + name of a user property, MQTT 5 §3.3.2.3.7
+	HeaderLate        = "Mqtt-Late"             // a later record of the same log that stands before this one in the stream
 )
 
 // wireMessage is a record as NATS gets it. It is a view into the encoder's
@@ -80,10 +81,11 @@ type encoder struct {
 }
 
 // A link is what a message must directly follow in the stream: the record
-// before it or, where an attempt begins, the stream's message of that number.
+// before it or, where that is 0, the stream's message of that number.
 type link struct {
-	record mqttetl.Seq // 0 for none
+	record mqttetl.Seq
 	stream uint64
+	late   mqttetl.Seq // the last record that the stream holds, if it is a later one; else 0
 }
 
 // encode returns rec as a message that the stream takes only behind before.
@@ -93,6 +95,9 @@ func (c *encoder) encode(rec *mqttetl.Record, before link) *wireMessage {
 		c.header = appendMsgID(c.name(headerLastID), c.logID, before.record)
 	} else {
 		c.header = strconv.AppendUint(c.name(headerLastSeq), before.stream, 10)
+	}
+	if before.late != 0 {
+		c.header = strconv.AppendUint(c.name(HeaderLate), uint64(before.late), 10)
 	}
 	return c.describe(rec, short)
 }

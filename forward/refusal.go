@@ -113,6 +113,8 @@ func judge(err error) verdict {
 		return judgeStore(r.Description)
 	case errors.As(err, &r):
 		return verdicts[r.Code].verdict
+	case errors.Is(err, errSkipped):
+		return chain
 	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrBadHeaderMsg):
 		return bury
 	case err != nil && strings.Contains(strings.ToLower(err.Error()), "maximum payload violation"):

@@ -2,34 +2,17 @@ package forward
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // apiTimeout bounds one request to JetStream.
 const apiTimeout = 5 * time.Second
-
-// lookBack is how many messages of other writers, or deleted ones, at the end
-// of the stream are passed over in search of the last one of ours.
-const lookBack = 256
-
-// position is where the stream stands.
-type position struct {
-	last uint64      // number of its last message, 0 if it never had one
-	ours mqttetl.Seq // the last record of this log found near its end
-	mine bool        // there was one
-	by   string      // what the last message is, where it is not ours
-}
-
-// nobody is who wrote the last message of an empty stream.
-const nobody = "nobody"
 
 // stream returns the stream's state, after creating it where it is absent.
 func (f *Forwarder) stream(ctx context.Context, c *conn) (*jetstream.StreamInfo, error) {
@@ -118,68 +101,11 @@ func covers(pattern, prefix string) bool {
 	return true
 }
 
-// end finds the last record of this log in the stream.
-func (f *Forwarder) end(ctx context.Context, c *conn, st *jetstream.StreamState) (position, error) {
-	pos := position{last: st.LastSeq}
-	if st.Msgs == 0 {
-		pos.by = nobody
-		return pos, nil
-	}
-	first := st.FirstSeq
-	if st.LastSeq >= lookBack {
-		first = max(first, st.LastSeq-lookBack+1)
-	}
-	for n := st.LastSeq; n >= first; n-- {
-		id, err := f.messageID(ctx, c, n)
-		if err != nil {
-			return pos, err
-		}
-		if seq, ok := parseMsgID(id, f.cfg.LogID); ok {
-			pos.ours, pos.mine = seq, true
-			return pos, nil
-		}
-		if n == st.LastSeq {
-			pos.by = fmt.Sprintf("another writer, message id %.100q", id)
-		}
-	}
-	return pos, nil
-}
-
-// messageID returns the Nats-Msg-Id of a message of the stream, "" if it has
-// none or is deleted. It asks the stream's leader: a direct get may be answered
-// by a replica that is behind.
-func (f *Forwarder) messageID(ctx context.Context, c *conn, n uint64) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	what := fmt.Sprintf("read message %d of stream %s", n, f.cfg.Stream)
-	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+f.cfg.Stream, fmt.Appendf(nil, `{"seq":%d}`, n))
-	if err != nil {
-		return "", unavailable(what, err)
-	}
-	var got struct {
-		Error   *refusal `json:"error"`
-		Message struct {
-			Header []byte `json:"hdrs"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(m.Data, &got); err != nil {
-		return "", unavailable(what, err)
-	}
-	const noMessageFound = 10037
-	if got.Error != nil && got.Error.Code == noMessageFound {
-		return "", nil
-	}
-	if got.Error != nil {
-		return "", unavailable(what, got.Error)
-	}
-	if len(got.Message.Header) == 0 {
-		return "", nil
-	}
-	h, err := nats.DecodeHeadersMsg(got.Message.Header)
-	if err != nil {
-		return "", nil // not a header of ours
-	}
-	return h.Get(headerMsgID), nil
+// mayReplicate says whether the stream has several replicas or may get them while
+// messages are under way. A server that stands alone has no cluster's name. Tests
+// replace it.
+var mayReplicate = func(info *jetstream.StreamInfo) bool {
+	return info.Cluster != nil && info.Cluster.Name != ""
 }
 
 // durability says in words what an acknowledgement of the stream is worth.

@@ -29,7 +29,8 @@ type mark struct {
 // sends, another confirms.
 type window struct {
 	mu       sync.Mutex
-	marks    []mark // outstanding, oldest first
+	marks    []mark // oldest first
+	done     int    // of marks, no longer outstanding
 	open     mark   // what has been sent behind the last mark
 	messages int    // outstanding, in marks and open
 	bytes    int
@@ -99,7 +100,7 @@ func (w *window) unmarked() (messages, bytes int) {
 func (w *window) spoken(stream uint64) (m mark, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, next := range w.marks {
+	for _, next := range w.marks[w.done:] {
 		if next.stream > stream {
 			break
 		}
@@ -115,11 +116,13 @@ func (w *window) spoken(stream uint64) (m mark, ok bool) {
 func (w *window) release(m mark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := 0
-	for n < len(w.marks) && w.marks[n].stream <= m.stream {
-		n++
+	for w.done < len(w.marks) && w.marks[w.done].stream <= m.stream {
+		w.done++
 	}
-	w.marks = append(w.marks[:0], w.marks[n:]...)
+	if w.done >= len(w.marks)/2 {
+		w.marks = append(w.marks[:0], w.marks[w.done:]...)
+		w.done = 0
+	}
 	w.messages -= m.messages
 	w.bytes -= m.bytes
 	w.moved = time.Now()
@@ -133,10 +136,10 @@ func (w *window) release(m mark) {
 func (w *window) alone() (m mark, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.messages != 1 || len(w.marks) != 1 {
+	if w.messages != 1 || len(w.marks)-w.done != 1 {
 		return m, false
 	}
-	return w.marks[0], true
+	return w.marks[w.done], true
 }
 
 // inFlight is the number of messages sent and not confirmed.
@@ -151,10 +154,10 @@ func (w *window) inFlight() int {
 func (w *window) waiting(now time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.marks) == 0 {
+	if len(w.marks) == w.done {
 		return 0
 	}
-	since := w.marks[0].at
+	since := w.marks[w.done].at
 	if w.moved.After(since) {
 		since = w.moved
 	}

@@ -24,6 +24,7 @@ var Campaigns = []*Campaign{
 	powerCutCampaign(),
 	crashStatesCampaign(),
 	damageCampaign(),
+	clusterCampaign(),
 }
 
 // Campaign is one way to break things, and how it is known that it would be noticed.

@@ -44,6 +44,7 @@ type setup struct {
 	nats     string // added to the configuration of nats-server
 	scheme   string // of the broker's URL; "": mqtt
 	listener string // address of the broker's listener for that scheme
+	cluster  string // URLs of a cluster in place of a nats-server and the proxy to it
 	settings e2e.Settings
 }
 
@@ -68,7 +69,7 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 	if w.broker, err = servers.StartMosquitto(dirs[0], s.broker); err != nil {
 		return nil, err
 	}
-	if w.nats, err = servers.StartNATSProcess(dirs[1], s.nats); err != nil {
+	if err := w.startNATS(dirs[1], &s); err != nil {
 		return nil, err
 	}
 	target, scheme := w.broker.Addr, "mqtt"
@@ -81,19 +82,32 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 	if scheme == "mqtt" { // else there is nothing to read
 		w.in.SetTap(w.tap.piece)
 	}
-	if w.out, err = servers.StartProxy(w.nats.Addr()); err != nil {
-		return nil, err
-	}
 	if s.files == "" {
 		s.files = dirs[2]
 	}
-	s.settings.Broker, s.settings.NATS, s.settings.Version = scheme+"://"+w.in.Addr, "nats://"+w.out.Addr, "5"
+	s.settings.Broker, s.settings.Version = scheme+"://"+w.in.Addr, "5"
 	if s.settings.QoS == 0 {
 		s.settings.QoS = 1
 	}
 	w.pub = &e2e.Publisher{Broker: w.broker.URL, Run: "m", QoS: byte(s.settings.QoS), Topics: 5, Workers: 4, Size: 64}
 	w.Service, err = e2e.NewService(bin, s.files, s.settings)
 	return w, err
+}
+
+// startNATS starts the JetStream server, unless there is one.
+func (w *world) startNATS(dir string, s *setup) (err error) {
+	if s.cluster != "" {
+		s.settings.NATS = s.cluster
+		return nil
+	}
+	if w.nats, err = servers.StartNATSProcess(dir, s.nats); err != nil {
+		return err
+	}
+	if w.out, err = servers.StartProxy(w.nats.Addr()); err != nil {
+		return err
+	}
+	s.settings.NATS = "nats://" + w.out.Addr
+	return nil
 }
 
 // close ends everything at once.
@@ -206,10 +220,27 @@ func (w *world) lastArrives(ctx context.Context) error {
 // service to the broker. brokerDied: only the latter counts, for a broker that
 // is killed forgets what it had.
 func (w *world) account(ctx context.Context, t *Tally, trial string, brokerDied bool) error {
+	rows, err := w.settled(ctx, t, trial)
+	if err != nil {
+		return err
+	}
+	stream, err := e2e.ReadStream(ctx, w.nats.URL(), "E2E")
+	if err != nil {
+		return err
+	}
+	if err := e2e.CheckSame(rows, stream); err != nil {
+		t.Violate("%s: stream: %v", trial, err)
+	}
+	w.count(t, trial, rows, stream, brokerDied)
+	return nil
+}
+
+// settled lets everything drain, stops the service and returns the archive.
+func (w *world) settled(ctx context.Context, t *Tally, trial string) ([]e2e.Archived, error) {
 	violate := func(format string, args ...any) { t.Violate(trial+": "+format, args...) }
 	if err := w.drain(ctx); err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		violate("%v; it wrote: %s", err, tail(w.Output(), 1500))
 	}
@@ -223,20 +254,12 @@ func (w *world) account(ctx context.Context, t *Tally, trial string, brokerDied 
 	}
 	rows, err := e2e.ReadArchive(w.Archive())
 	if err != nil {
-		return err
-	}
-	stream, err := e2e.ReadStream(ctx, w.nats.URL(), "E2E")
-	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := e2e.CheckNumbers(rows, 1); err != nil {
 		violate("archive: %v", err)
 	}
-	if err := e2e.CheckSame(rows, stream); err != nil {
-		violate("stream: %v", err)
-	}
-	w.count(t, trial, rows, stream, brokerDied)
-	return nil
+	return rows, nil
 }
 
 // count notes what is lost and what is there twice.

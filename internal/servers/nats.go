@@ -80,6 +80,15 @@ func StartNATSProcess(dir, extraConf string) (*NATSProcess, error) {
 	if err != nil {
 		return nil, err
 	}
+	n, err := newNATSProcess(binary, dir, extraConf)
+	if err != nil {
+		return nil, err
+	}
+	return n, n.Restart()
+}
+
+// newNATSProcess writes the configuration and starts nothing.
+func newNATSProcess(binary, dir, extraConf string) (*NATSProcess, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
@@ -89,7 +98,7 @@ func StartNATSProcess(dir, extraConf string) (*NATSProcess, error) {
 	if err := os.WriteFile(n.conf, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}
-	return n, n.Restart()
+	return n, nil
 }
 
 // URL is where the server listens.

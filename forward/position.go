@@ -1,0 +1,203 @@
+package forward
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mqttetl/mqttetl"
+)
+
+const (
+	// lookBack is how many messages of other writers, or deleted ones, at the end
+	// of the stream are passed over in search of the last one of ours.
+	lookBack = 256
+	// lookAtOnce is how many messages are asked for at a time.
+	lookAtOnce = 32
+)
+
+// position is where the stream stands.
+type position struct {
+	last   uint64      // number of its last message, 0 if it never had one
+	ours   mqttetl.Seq // every record of this log up to it is in the stream, as far as its end shows
+	mine   bool        // there was one
+	by     string      // what the last message is, where it is not ours
+	shared bool        // there are messages of other writers among the last ones
+	held   *held       // what the stream holds beyond ours; nil for nothing
+}
+
+// nobody is who wrote the last message of an empty stream.
+const nobody = "nobody"
+
+// held are records in the stream that stand before one that it lacks.
+type held struct {
+	last    mqttetl.Seq // the highest of them
+	records map[mqttetl.Seq]bool
+}
+
+func (h *held) holds(seq mqttetl.Seq) bool { return h != nil && h.records[seq] }
+
+// lateBehind returns the record after which seq stands in the stream although it
+// is the earlier one, 0 if there is none.
+func (h *held) lateBehind(seq mqttetl.Seq) mqttetl.Seq {
+	if h == nil || seq > h.last {
+		return 0
+	}
+	return h.last
+}
+
+// end finds the last record of this log in the stream and, where messages follow
+// one another by number only, what has been displaced by those of other writers.
+func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo) (position, error) {
+	st := &info.State
+	if st.Msgs == 0 {
+		return position{last: st.LastSeq, by: nobody}, nil
+	}
+	f.mu.Lock()
+	w := look{logID: f.cfg.LogID, named: !mayReplicate(info), cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
+		pos: position{last: st.LastSeq}, held: held{records: map[mqttetl.Seq]bool{}}}
+	f.mu.Unlock()
+	size := uint64(1) // nearly always enough
+	for n := st.LastSeq; n >= st.FirstSeq && n > 0; {
+		first := st.FirstSeq
+		if n >= size {
+			first = max(first, n-size+1)
+		}
+		found, err := f.messages(ctx, c, first, n)
+		if err != nil {
+			return position{}, err
+		}
+		for ; n >= first && n > 0; n-- {
+			if w.see(found[n-first]) {
+				return w.position(), nil
+			}
+		}
+		size = lookAtOnce
+	}
+	return w.position(), nil
+}
+
+// look goes through the stream's last messages, newest first.
+type look struct {
+	logID  string
+	named  bool        // each of our messages follows the record before it: the newest one tells all
+	cursor mqttetl.Seq // all up to it is settled
+	thins  bool        // the stream deletes messages from its middle by itself
+
+	pos    position
+	held   held
+	lowest mqttetl.Seq // of held
+	bytes  int         // of held
+	seen   int
+	others int // that are not ours, since the last one of ours
+	gaps   int // of these, that stand before one of ours and may be in the place of a record
+}
+
+// see takes the next message and returns true when no further one is needed.
+func (w *look) see(m found) bool {
+	w.seen++
+	seq, ours := parseMsgID(m.id, w.logID)
+	if !ours {
+		if w.seen == 1 {
+			w.pos.by = fmt.Sprintf("another writer, message id %.100q", m.id)
+		}
+		w.pos.shared = w.pos.shared || m.there
+		if m.there || !w.thins {
+			w.others++
+		}
+		return !w.pos.mine && w.seen >= lookBack || w.seen >= windowMessages+lookBack
+	}
+	w.gaps, w.others = w.gaps+w.others, 0
+	w.pos.mine = true
+	w.held.last = max(w.held.last, seq, m.late)
+	if w.named || max(seq, m.late) <= w.cursor {
+		w.lowest = w.cursor
+		return true
+	}
+	if seq > w.cursor {
+		w.held.records[seq] = true
+	}
+	if w.lowest == 0 || seq < w.lowest {
+		w.lowest = seq
+	}
+	w.bytes += m.bytes
+	// More than that was never in flight: what is older has been confirmed.
+	return len(w.held.records) >= windowMessages || w.bytes >= windowBytes
+}
+
+func (w *look) position() position {
+	p := w.pos
+	p.ours = w.held.last
+	if w.named || w.gaps == 0 || !p.mine {
+		return p
+	}
+	seq := w.lowest
+	for w.held.holds(seq + 1) {
+		seq++
+	}
+	if seq < p.ours {
+		p.ours, p.held = seq, &w.held
+	}
+	return p
+}
+
+// found is a message of the stream.
+type found struct {
+	there bool   // false: deleted
+	id    string // Nats-Msg-Id, "" for none
+	late  mqttetl.Seq
+	bytes int
+}
+
+// messages returns what stands in the stream from first to last.
+func (f *Forwarder) messages(ctx context.Context, c *conn, first, last uint64) ([]found, error) {
+	all := make([]found, last-first+1)
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range all {
+		g.Go(func() (err error) {
+			all[i], err = f.message(ctx, c, first+uint64(i))
+			return err
+		})
+	}
+	return all, g.Wait()
+}
+
+// message returns one message of the stream. It asks the stream's leader: a
+// direct get may be answered by a replica that is behind.
+func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	what := fmt.Sprintf("read message %d of stream %s", n, f.cfg.Stream)
+	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+f.cfg.Stream, fmt.Appendf(nil, `{"seq":%d}`, n))
+	if err != nil {
+		return found{}, unavailable(what, err)
+	}
+	var got struct {
+		Error   *refusal `json:"error"`
+		Message struct {
+			Header []byte `json:"hdrs"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &got); err != nil {
+		return found{}, unavailable(what, err)
+	}
+	const noMessageFound = 10037
+	if got.Error != nil && got.Error.Code == noMessageFound {
+		return found{}, nil
+	}
+	if got.Error != nil {
+		return found{}, unavailable(what, got.Error)
+	}
+	there := found{there: true, bytes: len(m.Data)}
+	if h, err := nats.DecodeHeadersMsg(got.Message.Header); len(got.Message.Header) > 0 && err == nil { // else not a header of ours
+		there.id = h.Get(headerMsgID)
+		late, _ := strconv.ParseUint(h.Get(HeaderLate), 10, 64)
+		there.late = mqttetl.Seq(late)
+	}
+	return there, nil
+}

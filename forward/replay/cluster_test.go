@@ -1,0 +1,95 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/internal/servers"
+)
+
+// A replay into a stream with three replicas is killed while another writer's
+// message stands in the place of a record, and goes on with that one. A replica
+// that was away holds the same as the others.
+func TestReplayIntoReplicas(t *testing.T) {
+	c, err := servers.StartNATSCluster(t.Context(), t.TempDir(), 3, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Kill)
+	nc, err := nats.Connect(c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"mqtt.>"}, Replicas: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "0123456789abcdef"
+	for _, n := range []int{2, 4, 0, 8} { // the selection has the even numbers
+		m := nats.NewMsg("mqtt.x")
+		if n != 0 {
+			m.Header.Set("Nats-Msg-Id", fmt.Sprintf("%s-%d", id, n))
+		}
+		if _, err := js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	away := c.Node(s.CachedInfo().Cluster.Replicas[0].Name)
+	if err := away.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := forward.Config{URL: c.URL(), Stream: "S", SubjectPrefix: "mqtt", LogID: id}
+	j, end, err := OpenJetStream(t.Context(), cfg, func(mqttetl.Seq, int) {}, func(r *Refusal) error { return r }, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := int(end) + 1; n <= 2000; n++ {
+		if n%2 == 0 {
+			r := mqttetl.Record{Seq: mqttetl.Seq(n), Message: mqttetl.Message{Topic: []byte("x"), Payload: fmt.Appendf(nil, "%d", n)}}
+			if err := j.Send(t.Context(), &r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := j.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := away.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	all, err := c.Equal(ctx, "S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range all {
+		h := nats.Header{}
+		if m.Header != "" {
+			if h, err = nats.DecodeHeadersMsg([]byte(m.Header)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got = append(got, h.Get("Nats-Msg-Id")+h.Get(forward.HeaderLate))
+	}
+	want := []string{id + "-2", id + "-4", "", id + "-8", id + "-68", id + "-10"} // 6, after 8
+	if len(got) != 1001 || fmt.Sprint(got[:6]) != fmt.Sprint(want) {
+		t.Errorf("%d messages, %q; want 1001, %q", len(got), got[:min(6, len(got))], want)
+	}
+}
