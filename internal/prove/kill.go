@@ -65,7 +65,7 @@ var cursorOutside = map[string][2]string{"sink/archive/archive.go": {
 
 // movedWhenSent is a forwarder that takes what it has sent for stored.
 var movedWhenSent = map[string][2]string{
-	"forward/attempt.go":   {"if !a.probing {", "a.f.settle(rec.Seq)\n\tif !a.probing {"},
+	"forward/attempt.go":   {"if !alone {", "a.f.settle(rec.Seq)\n\tif !alone {"},
 	"forward/forwarder.go": {"next, err := f.records.Seek(after)", "after = max(after, before)\n\tnext, err := f.records.Seek(after)"},
 }
 
