@@ -116,7 +116,7 @@ func (l *link) windDown(stop context.CancelCauseFunc) {
 	if c != nil {
 		defer c.Close()
 		if !c.quiesce(windDown) && !l.window.empty() {
-			l.logger.Warn("stopped before the log had stored everything; the broker will send it again", "waited", windDown)
+			l.logger.Warn("stopped before the log had stored everything; the broker will send it again")
 		}
 	}
 	stop(nil)

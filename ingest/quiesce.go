@@ -37,32 +37,33 @@ func (c *conn) park() {
 }
 
 // quiesce brings the connection to rest, within the given time, and reports
-// whether it did. What does not come to rest by then is cut off; it will be
+// whether it did. Three quarters of it are for the commits, the rest for the
+// goodbye. What is not committed by then is not acknowledged, and will be
 // delivered again.
 func (c *conn) quiesce(most time.Duration) bool {
-	timeout := time.NewTimer(most)
-	defer timeout.Stop()
+	commits, all := time.NewTimer(most*3/4), time.NewTimer(most)
+	defer commits.Stop()
+	defer all.Stop()
 	cut := time.AfterFunc(most, func() { _ = c.Close() }) // writes too, if the broker does not read
 	defer cut.Stop()
-	wait := func(event <-chan struct{}) bool {
+	wait := func(event <-chan struct{}, until *time.Timer) bool {
 		select {
 		case <-event:
 			return true
-		case <-timeout.C:
+		case <-until.C:
 		case <-c.closed:
 		}
 		return false
 	}
 	c.quiet.wanted.Store(true)
-	if !c.quiet.reading.Load() && !wait(c.quiet.parked) {
+	if !c.quiet.reading.Load() && !wait(c.quiet.parked, commits) {
 		return false
 	}
-	for changed := c.link.window.next(); !c.link.window.empty(); changed = c.link.window.next() {
-		if !wait(changed) {
-			return false
-		}
+	committed := true
+	for changed := c.link.window.next(); committed && !c.link.window.empty(); changed = c.link.window.next() {
+		committed = wait(changed, commits)
 	}
 	c.flushAcks()
 	c.sendDisconnect()
-	return wait(c.quiet.drained)
+	return wait(c.quiet.drained, all) && committed
 }
