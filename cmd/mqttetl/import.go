@@ -208,7 +208,14 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 		}
 		c := more
 		c.Name, c.In, c.Rejected = in.name, in, f.rejectedOf(path)
-		if c.Bad != nil {
+		first := ""
+		if c.Bad == nil {
+			c.Bad = func(line int64, why error) {
+				if first == "" {
+					first = fmt.Sprintf("; line %d: %s", line, oneLine(why))
+				}
+			}
+		} else {
 			c.Bad = func(line int64, why error) { more.Bad(line, fmt.Errorf("%s:%d: %w", path, line, why)) }
 		}
 		m, err := importer.New(c, log)
@@ -217,7 +224,7 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 			s := m.Stats()
 			total.Add(&s)
 			if s.Rejected > 0 && c.Dry == nil {
-				fmt.Fprintf(std.err, "%s: %d lines rejected, see %s\n", path, s.Rejected, c.Rejected)
+				fmt.Fprintf(std.err, "%s: %s rejected, see %s%s\n", path, lines(s.Rejected), c.Rejected, first)
 			}
 			if s.Again > 0 {
 				fmt.Fprintf(std.err, "%s has been imported before up to line %d, and this much is in the log again; --resume would have gone on behind it\n", path, s.Again)
@@ -268,7 +275,7 @@ func lines(n int64) string {
 
 func unreadable(s importer.Stats) error {
 	if s.Rejected > 0 {
-		return fmt.Errorf("%d lines could not be read", s.Rejected)
+		return fmt.Errorf("%s could not be read", lines(s.Rejected))
 	}
 	return nil
 }
