@@ -16,29 +16,27 @@ var replicaCheck = 30 * time.Second
 // there, before it counts as stuck. One that catches up is heard all the time.
 const stuckAfter = 10 * time.Second
 
-// stuck returns the servers whose replica takes nothing any more. The leader
-// goes on without them, and the stream looks well.
-func stuck(info *jetstream.StreamInfo) (names []string) {
+// StuckReplicas returns the servers whose replica takes nothing any more, and what
+// is to be done. The leader goes on without them, and the stream looks well.
+func StuckReplicas(info *jetstream.StreamInfo) (names []string, healing string) {
 	if info.Cluster == nil {
-		return nil
+		return nil, ""
 	}
 	for _, r := range info.Cluster.Replicas {
 		if !r.Current && !r.Offline && r.Active > stuckAfter {
 			names = append(names, r.Name)
 		}
 	}
-	return names
-}
-
-// healing says what is to be done about a stuck replica.
-func healing(sc *jetstream.StreamConfig, names []string) string {
-	return fmt.Sprintf("restart nats-server %s; if the replica does not come back, remove and add it: nats stream edit %s --replicas 1, then --replicas %d"+
-		" (with a spare server: nats stream cluster peer-remove %[2]s %[4]s)", strings.Join(names, " and "), sc.Name, sc.Replicas, names[0])
+	if len(names) == 0 {
+		return nil, ""
+	}
+	return names, fmt.Sprintf("restart nats-server %s; if the replica does not come back, remove and add it: nats stream edit %s --replicas 1, then --replicas %d"+
+		" (with a spare server: nats stream cluster peer-remove %[2]s %[4]s)", strings.Join(names, " and "), info.Config.Name, info.Config.Replicas, names[0])
 }
 
 // stateReplicas says which replicas are stuck, when that is news.
 func (f *Forwarder) stateReplicas(info *jetstream.StreamInfo) {
-	names := stuck(info)
+	names, healing := StuckReplicas(info)
 	text := strings.Join(names, ", ")
 	f.mu.Lock()
 	before := f.stuck
@@ -50,7 +48,7 @@ func (f *Forwarder) stateReplicas(info *jetstream.StreamInfo) {
 		f.log.Info("every replica of the stream keeps up again", "stream", f.cfg.Stream)
 	default:
 		f.log.Warn("a replica of the stream takes nothing any more while the others go on: its copy is missing",
-			"stream", f.cfg.Stream, "server", text, "hint", healing(&info.Config, names))
+			"stream", f.cfg.Stream, "server", text, "hint", healing)
 	}
 }
 

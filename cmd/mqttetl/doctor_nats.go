@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
@@ -113,6 +115,9 @@ func (d *doctor) stream(ctx context.Context, js jetstream.JetStream, name string
 	} else {
 		d.add("nats", "sync", levelWarn, "sync_interval: always in the server's jetstream block, or three replicas",
 			"%d replica: an acknowledgement is no fsync unless sync_interval is always, which a client cannot see; the default is 2 minutes", c.Replicas)
+	}
+	if names, healing := forward.StuckReplicas(info); len(names) > 0 {
+		d.add("nats", "replicas", levelFail, healing, "the replica of server %s takes nothing any more while the others go on", strings.Join(names, ", "))
 	}
 	if info.TimeStamp.IsZero() {
 		return // an older server does not tell its time
