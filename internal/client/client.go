@@ -84,6 +84,7 @@ type Client struct {
 	conn     net.Conn
 	in       *bufio.Reader
 	patience time.Duration     // how long the broker may send nothing; 0: for ever
+	message  Received          // the one at hand, the reader's own
 	taken    bool              // messages since the last Flush, the reader's own
 	acks     []byte            // of received messages, the reader's own
 	held     map[uint16]bool   // QoS 2 ids that are received and not released, the reader's own

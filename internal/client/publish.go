@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
@@ -118,9 +119,14 @@ func (c *Client) Drain(ctx context.Context) error {
 
 // acknowledged takes a PUBACK, PUBREC or PUBCOMP.
 func (c *Client) acknowledged(kind byte, body []byte) error {
-	a, err := wire.ReadAck(kind, body, c.limits.V5)
-	if err != nil {
-		return err
+	var a wire.Answer
+	if len(body) == 2 && (body[0] > 0 || body[1] > 0) { // as most are
+		a.ID = binary.BigEndian.Uint16(body)
+	} else {
+		var err error
+		if a, err = wire.ReadAck(kind, body, c.limits.V5); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	due := c.flight.state[a.ID]

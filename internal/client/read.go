@@ -107,14 +107,14 @@ func (c *Client) next() error {
 	}
 	first, body, err := c.packet()
 	switch {
+	case err == nil:
+		return c.take(first, body)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the broker has sent nothing for %v, not even a PINGRESP: %w", c.patience, mqttetl.ErrUnavailable)
 	case errors.As(err, new(*wire.Error)):
 		return err
-	case err != nil:
-		return lost(err)
 	}
-	return c.take(first, body)
+	return lost(err)
 }
 
 // idle lets acknowledgements leave when all that was received has been taken.
@@ -208,7 +208,8 @@ func (c *Client) dismissed(body []byte) error {
 
 // received takes a PUBLISH (MQTT 5 §3.3).
 func (c *Client) received(first byte, body []byte) error {
-	m := Received{Message: mqttetl.Message{Flags: mqttetl.Flags(first >> 1 & 3)}}
+	m := &c.message
+	*m = Received{Message: mqttetl.Message{Flags: mqttetl.Flags(first >> 1 & 3)}}
 	if first&1 != 0 {
 		m.Flags |= mqttetl.FlagRetain
 	}
@@ -228,7 +229,7 @@ func (c *Client) received(first byte, body []byte) error {
 		}
 	}
 	m.Topic, m.Properties, m.ID, m.Payload = h.Topic, h.Props, h.ID, body[h.Size:]
-	return c.deliver(&m)
+	return c.deliver(m)
 }
 
 // resolve keeps the topic of an alias, or finds it (MQTT 5 §3.3.2.3.4).
