@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -69,7 +68,7 @@ now yard/temp {"t": 21.5, "u": "C"} 0 0
 2026-01-05T19:53:56.000000000Z owntracks/jane/phone/event {"_type":"transition","event":"leave"} 0 0`, "\n")
 	got := s.ask(t, "SELECT time || ' ' || topic || ' ' || replace(payload, char(10), '~') || ' ' || qos || ' ' || retain FROM msg ORDER BY seq")
 	for i := range max(len(got), len(want)) {
-		have, wanted := fmt.Sprint("nothing"), "nothing"
+		have, wanted := "nothing", "nothing"
 		if i < len(got) {
 			have = got[i]
 		}

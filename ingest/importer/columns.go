@@ -13,7 +13,7 @@ import (
 var fields = []string{"time", "topic", "payload", "payload_base64", "qos", "retain", "dup", "source", "properties"}
 
 // encodings are how a payload may be written.
-var encodings = []string{"base64", "hex", "text", "json", "buffer"}
+var encodings = []string{"base64", "hex", "text", "json", "buffer", "python"}
 
 // defaultNames are the names that a field has where Columns has none for it.
 func defaultNames(field string) []string {
@@ -99,6 +99,8 @@ func decodeText(encoding string, v []byte) ([]byte, error) {
 		return decodeHex(v)
 	case "buffer":
 		return decodeBuffer(v)
+	case "python":
+		return decodePython(v)
 	}
 	return v, nil
 }

@@ -86,6 +86,9 @@ func (r *reader) tableOf(names [][]byte, header []byte, sep byte) (t *table, err
 		if err != nil {
 			return nil, withSeparator(err, header, sep)
 		}
+		if at >= 0 && t.exported && encoding == "" && field == "payload" {
+			encoding = "text"
+		}
 		if at >= 0 {
 			t.columns[at] = column{field, encoding}
 			has[field] = true
@@ -192,6 +195,9 @@ func (r *reader) cell(e *entry, c column, v []byte) (err error) {
 	case "topic":
 		e.Topic = v
 	case "payload":
+		if c.encoding == "" && pythonBytes(v) {
+			return errPython
+		}
 		if len(v) > 0 || e.Payload == nil {
 			e.Payload, err = decodeText(c.encoding, v)
 		}

@@ -262,6 +262,9 @@ func (j *jsonLine) asItStands() error {
 		if err != nil {
 			return err
 		}
+		if j.length < 0 && pythonBytes(text) {
+			return fmt.Errorf("payload: %w", errPython)
+		}
 		if j.length < 0 || j.length == len(text) || j.length != len(raw) {
 			j.Payload = text
 			return j.checkLength()
@@ -295,7 +298,7 @@ func (j *jsonLine) decode() (err error) {
 		if raw, err = j.unquote(); err != nil {
 			return err
 		}
-		if j.encoding == "base64" || j.encoding == "hex" {
+		if j.encoding == "base64" || j.encoding == "hex" || j.encoding == "python" {
 			raw, err = decodeText(j.encoding, raw)
 		}
 	case j.encoding == "base64", j.encoding == "hex":

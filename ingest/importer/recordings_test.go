@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/forward/format"
 )
 
 // said is a record as the tests below write it.
@@ -54,6 +56,12 @@ func TestRecordings(t *testing.T) {
 		{"Buffer of Node.js", Config{}, `{"time":1767642776,"topic":"y","payload":{"type":"Buffer","data":[50,49]}}`, "/ 1: payload: bytes as Node.js writes them with --columns payload=payload:buffer, this JSON with payload=payload:json"},
 		{"Buffer, named", Config{Columns: "payload=payload:buffer"}, `{"time":1767642776,"topic":"y","payload":{"type":"Buffer","data":[0,255]}}` + "\n" + `{"time":1767642776,"topic":"y","payload":"text"}`, "56 y \x00\xff 0; 56 y text 0"},
 		{"Python's True and half a float", Config{}, "topic,payload,qos,retain,time\ny,1,1.0,True,1767642776.253411\ny,2,0,FALSE,1767642776\n", "56.253411 y 1 5; 56 y 2 0"},
+		{"bytes that Python printed", Config{}, `{"time":1767642776,"topic":"y","payload":"b'21.5'"}`, "/ 1: payload: " + errPython.Error()},
+		{"bytes that Python printed, in CSV", Config{}, "time,topic,payload\n1767642776,y,b'21.5'\n", "/ 2: payload: " + errPython.Error()},
+		{"bytes of Python, named", Config{Columns: "payload=payload:python"}, `{"time":1767642776,"topic":"y","payload":"b'\\x00\\xff\\n\\\\ it\\'s'"}` + "\n" + `{"time":1767642776,"topic":"y","payload":"text"}` + "\n" + `{"time":1767642776,"topic":"y","payload":"b'\\q'"}`,
+			"56 y \x00\xff\n\\ it's 0; 56 y text 0/ 3: payload: \"\\\\q\" is no escape of Python's bytes"},
+		{"text like Python's bytes, named", Config{Columns: "payload=payload:text"}, "time,topic,payload\n1767642776,y,b'21.5'\n", "56 y b'21.5' 0"},
+		{"text like Python's bytes, exported", Config{}, format.CSVHeader + "1,2026-01-05T19:52:56Z,y,import,0,0,0,b'21.5',,\n", "56 y b'21.5' 0"},
 		{"no header", Config{Header: "topic,payload,qos,retain,time,delta"}, "y,\"a, \"\"b\"\"\nc\",1,True,1767642776,0.5\ny,1\n", "56 y a, \"b\"\nc 5/ 3: 2 fields, the header has 6"},
 		{"no header, base64", Config{Header: "time,topic,payload:base64", Separator: ' '}, "1767642776 y T04=\n", "56 y ON 0"},
 		{"semicolons, byte order mark, CRLF", Config{}, "\xef\xbb\xbfTime;Topic;Payload\r\n2026-01-05 19:52:56,123;y;21,5\r\n", "56.123 y 21,5 0"},
