@@ -117,7 +117,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntSliceVar(&c.FanOut, "fan-out", nil, "subscribers of one publisher")
 	flags.IntSliceVar(&c.Inflight, "inflight", []int{1000}, "unconfirmed messages of a publisher at most")
 	flags.IntSliceVar(&c.Topics, "topics", []int{1}, "topics of a publisher")
-	flags.Float64SliceVar(&f.rates, "throughput", []float64{1000}, "messages a second in open loop, of all publishers together; 0: no open loop")
+	flags.Float64SliceVar(&f.rates, "throughput", []float64{1000}, "`rates` in messages a second in open loop, of all publishers together; 0: no open loop")
 	flags.Lookup("throughput").DefValue = "[1000]"
 	flags.BoolVar(&c.EMQTT, "emqtt-header", false, "begin payloads as emqtt-bench's cnt64,ts does; its times are milliseconds")
 	flags.StringVar(&c.Dir, "dir", "", "`directory` for the files of servers, on the disk that counts (default: that for temporary files)")

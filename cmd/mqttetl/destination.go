@@ -45,7 +45,7 @@ func (f *destinationFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.creds, "creds", "", "NATS credentials file")
 	flags.StringVar(&f.ca, "ca", "", "PEM file of authorities to trust")
 	flags.StringVar(&f.cert, "cert", "", "PEM file of the client certificate")
-	flags.StringVar(&f.key, "key", "", "PEM file of its key")
+	flags.StringVar(&f.key, "key", "", "PEM file of the certificate's key")
 	flags.StringVar(&f.clientID, "client-id", "", "MQTT client id (default: the broker gives one)")
 	addVersion(flags, &f.version)
 	flags.IntVar(&f.qos, "qos", -1, "MQTT QoS of every message (default: as recorded)")
@@ -91,7 +91,11 @@ func (f *destinationFlags) checkGiven() error {
 	if (f.ca != "" || f.cert != "" || f.key != "") && strings.HasPrefix(f.to, "nats+ws://") {
 		return fmt.Errorf("--ca, --cert and --key: %s is without TLS: with it the URL is nats+wss://", secret.URL(f.to))
 	}
-	if u, err := dial.URL(f.to); f.kind() == "mqtt" && err == nil { // else opening it tells
+	if f.kind() == "mqtt" {
+		u, err := dial.URL(f.to)
+		if err != nil {
+			return fmt.Errorf("--to: %w", err)
+		}
 		if u.Path != "" && u.Path != "/" && !dial.WebSocket(u.Scheme) {
 			return fmt.Errorf("--to %s: %s has no path, only ws and wss have; for topics below %s there is --topic-prefix",
 				secret.URL(u.String()), u.Scheme, strings.Trim(u.Path, "/"))

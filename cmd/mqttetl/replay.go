@@ -49,11 +49,13 @@ is there when it begins.
   --to nats://host:4222 --stream NAME   JetStream, each record confirmed and stored once
   --to nats://host:4222                 core NATS, to whoever listens; refused where a
                                         stream takes the subjects: see --subject-prefix
-  --to mqtt://host:1883                 MQTT 5, confirmed by PUBACK; mqtts:// with TLS,
+  --to mqtt://host:1883                 MQTT, confirmed by PUBACK; mqtts:// with TLS,
                                         ws:// and wss:// through WebSocket
   --to -                                NDJSON on standard output
 
-With --resume FILE a replay that was interrupted, killed even, goes on behind
+A silence of the recording lasts as long as it did: --max-gap shortens it.
+
+With --resume FILE a replay that was interrupted, killed even, goes on after
 what was confirmed. JetStream gets nothing twice; MQTT may get again what was in
 flight (package forward/replay says exactly what).
 
@@ -103,7 +105,7 @@ file that a flag names cannot be read, 77 the destination does not let us in.`,
 	flags.StringVar(&f.topicPrefix, "topic-prefix", "", "put before every topic")
 	flags.StringArrayVar(&f.topicMaps, "topic-map", nil, "rename whole topics, 'a/(.*)=b/$1'; may be repeated, the first that matches")
 	flags.StringVar(&f.resume, "resume", "", "file that keeps the position; made if absent")
-	flags.BoolVar(&f.skipRefused, "skip-refused", false, "go on behind a record that the destination will never take")
+	flags.BoolVar(&f.skipRefused, "skip-refused", false, "go on after a record that the destination will never take")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal, and no keys")
 	return cmd
 }

@@ -123,7 +123,7 @@ func (f *simulateFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.creds, "creds", "", "NATS credentials file")
 	flags.StringVar(&f.ca, "ca", "", "PEM file of authorities to trust")
 	flags.StringVar(&f.cert, "cert", "", "PEM file of the client certificate")
-	flags.StringVar(&f.key, "key", "", "PEM file of its key")
+	flags.StringVar(&f.key, "key", "", "PEM file of the certificate's key")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
 }
 
@@ -155,10 +155,14 @@ func (f *simulateFlags) mismatch(flags *pflag.FlagSet) error {
 	case (f.cert == "") != (f.key == ""):
 		return errors.New("--cert and --key belong together")
 	}
-	if u, err := dial.URL(f.to); mqtt && err == nil { // else opening it tells
-		return (&dial.TLS{CA: f.ca, Cert: f.cert}).Fits(u)
+	if !mqtt {
+		return nil
 	}
-	return nil
+	u, err := dial.URL(f.to)
+	if err != nil {
+		return fmt.Errorf("--to: %w", err)
+	}
+	return (&dial.TLS{CA: f.ca, Cert: f.cert}).Fits(u)
 }
 
 func (f *simulateFlags) kind() string {
