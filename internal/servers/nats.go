@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -39,13 +40,46 @@ func StartNATS(dir string, change ...func(*server.Options)) (*NATS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start NATS server in process: %w", err)
 	}
+	end := &fatal{said: make(chan string, 1)}
+	s.SetLogger(end, false, false)
 	s.Start()
-	if !s.ReadyForConnections(natsReady) {
+	if err := ready(s, end, dir); err != nil {
 		s.Shutdown()
-		return nil, fmt.Errorf("start NATS server in process: not ready after %v", natsReady)
+		return nil, fmt.Errorf("start NATS server in process: %w", err)
 	}
 	return &NATS{s}, nil
 }
+
+// ready waits until s answers. What ends it before that is about its store.
+func ready(s *server.Server, end *fatal, dir string) error {
+	for deadline := time.Now().Add(natsReady); time.Now().Before(deadline); {
+		if s.ReadyForConnections(100 * time.Millisecond) {
+			return nil
+		}
+		select {
+		case text := <-end.said:
+			return &fs.PathError{Op: "use", Path: dir, Err: errors.New(text)}
+		default:
+		}
+	}
+	return fmt.Errorf("not ready after %v", natsReady)
+}
+
+// fatal is a logger that keeps what a server says as it gives up.
+type fatal struct{ said chan string }
+
+func (f *fatal) Fatalf(format string, v ...any) {
+	select {
+	case f.said <- fmt.Sprintf(format, v...):
+	default:
+	}
+}
+
+func (*fatal) Noticef(string, ...any) {}
+func (*fatal) Warnf(string, ...any)   {}
+func (*fatal) Errorf(string, ...any)  {}
+func (*fatal) Debugf(string, ...any)  {}
+func (*fatal) Tracef(string, ...any)  {}
 
 // URL is where the server listens.
 func (n *NATS) URL() string { return n.s.ClientURL() }

@@ -2,6 +2,9 @@ package servers
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -86,5 +89,22 @@ func TestNATSProcessAbsent(t *testing.T) {
 	_, err := findNATS()
 	if err != nil && !errors.Is(err, ErrNoNATS) {
 		t.Errorf("got %v, want ErrNoNATS", err)
+	}
+}
+
+// A store that cannot be used is said at once, and not after the time in which a
+// server gets ready.
+func TestNATSWithoutItsStore(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	n, err := StartNATS(file)
+	if err == nil {
+		n.Stop()
+	}
+	if path := (*fs.PathError)(nil); !errors.As(err, &path) || path.Path != file || time.Since(began) > natsReady/2 {
+		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 }
