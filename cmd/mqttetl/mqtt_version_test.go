@@ -115,14 +115,14 @@ func TestMQTTVersionIsOneOption(t *testing.T) {
 	for _, line := range commands {
 		command, _, _ := strings.Cut(line, " ")
 		for _, option := range []string{
-			"-V auto", "-V 5", "-V 3.1.1", "-V 311", "-V mqttv5", "-V mqttv311",
+			"-V auto", "-V 5", "-V 3.1.1", "-V 311", "-V mqttv5", "-V mqttv311", "-V 3.1", "-V mqttv31",
 			"--mqtt-version 5", "--protocol-version mqttv311", "--mqtt-version=auto",
 		} {
 			if r := call(t, strings.Fields(line+" "+option)...); r.code != 0 || strings.Contains(r.err, "does not speak") {
 				t.Errorf("%s %s: exit %d\n%s", command, option, r.code, r.err)
 			}
 		}
-		for _, option := range []string{"-V 4", "-V 3.1", "--mqtt-version mqttv3"} {
+		for _, option := range []string{"-V 4", "-V 3", "--mqtt-version mqttv3"} {
 			r := call(t, strings.Fields(line+" "+option)...)
 			_, value, _ := strings.Cut(option, " ")
 			if want := "--mqtt-version must be auto, 5 or 3.1.1, not \"" + value + "\"\n"; r.code != exitUsage || !strings.Contains(r.err, want) {

@@ -97,7 +97,7 @@ func TestSimulateUsage(t *testing.T) {
 		"--to mqtt://x --scenario " + file:               {exitConfig, file + `:1:17: rate must be a number, not "fast"`},
 		"--to mqtt://x --scenario " + file + "x":         {exitConfig, "read scenario: "},
 		"--to mqtt://127.0.0.1:99999":                    {exitUsage, "port 99999 is not from 1 to 65535"},
-		"--to mqtt://x -V 3.1":                           {exitUsage, `--mqtt-version must be auto, 5 or 3.1.1, not "3.1"`},
+		"--to mqtt://x -V 4":                             {exitUsage, `--mqtt-version must be auto, 5 or 3.1.1, not "4"`},
 		"--to mqtt://127.0.0.1:1":                        {exitUnreachable, "connection refused"},
 		"--to nats://127.0.0.1:1":                        {exitUnreachable, "connect to NATS"},
 	} {

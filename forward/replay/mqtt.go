@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 type MQTTConfig struct {
 	URL      string // mqtt://host[:1883], mqtts://host[:8883], ws://host[:80]/path or wss://host[:443]/path; user and password may stand in it
 	ClientID string // "": the broker, or for 3.1.1 nobody, gives one
-	Version  byte   // 5, or 4 for MQTT 3.1.1, which has no properties; 0: 5, and 3.1.1 where the broker does not speak it
+	Version  byte   // 5, or 4 for MQTT 3.1.1 and 3 for 3.1, which have no properties; 0: 5, and 3.1.1 where the broker does not speak it
 	TLS      dial.TLS
 	QoS      int  // 0 to 2; negative: as recorded
 	NoRetain bool // never set RETAIN; otherwise as recorded
@@ -38,7 +39,8 @@ const (
 // connection of the recording.
 type MQTT struct {
 	cfg       MQTTConfig
-	old       bool // MQTT 3.1.1 is spoken
+	version   byte // that is spoken: 5, 4 or 3
+	old       bool // one without properties
 	conn      net.Conn
 	in        *bufio.Reader
 	confirmed Confirm
@@ -81,12 +83,12 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 		return nil, err
 	}
 	m := &MQTT{
-		cfg: cfg, old: cfg.Version == version311, confirmed: confirmed, refused: refused, down: down,
+		cfg: cfg, version: cmp.Or(cfg.Version, version5), confirmed: confirmed, refused: refused, down: down,
 		changed: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	err = m.connect(ctx, u)
 	if first := err; cfg.Version == 0 && notVersion5(err) {
-		m.old = true
+		m.version = version311
 		if err = m.connect(ctx, u); errors.As(first, new(unanswered)) && errors.As(err, new(unanswered)) {
 			err = mqttetl.WithHint(fmt.Errorf("as MQTT 5 and as 3.1.1: %w", err), dial.Silent)
 		}
@@ -99,13 +101,8 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 	return m, nil
 }
 
-// Version is the version of MQTT that is spoken: 5, or 4 for 3.1.1.
-func (m *MQTT) Version() byte {
-	if m.old {
-		return version311
-	}
-	return version5
-}
+// Version is the version of MQTT that is spoken: 5, 4 for 3.1.1, or 3 for 3.1.
+func (m *MQTT) Version() byte { return m.version }
 
 // connect opens the stream and logs in. The end of ctx ends both.
 func (m *MQTT) connect(ctx context.Context, u *url.URL) error {
@@ -114,7 +111,7 @@ func (m *MQTT) connect(ctx context.Context, u *url.URL) error {
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", u.Redacted(), err)
 	}
-	m.conn, m.heard = conn, time.Now()
+	m.conn, m.heard, m.old = conn, time.Now(), m.version != version5
 	m.in, m.out = bufio.NewReaderSize(conn, 16<<10), bufio.NewWriterSize(conn, 64<<10)
 	unhook := context.AfterFunc(ctx, func() { conn.Close() })
 	err = m.login(u)
@@ -130,7 +127,7 @@ func (m *MQTT) connect(ctx context.Context, u *url.URL) error {
 // login sends CONNECT and reads CONNACK.
 func (m *MQTT) login(u *url.URL) error {
 	password, _ := u.User.Password()
-	packet := appendConnect(nil, m.old, m.cfg.ClientID, u.User.Username(), password)
+	packet := appendConnect(nil, m.version, m.cfg.ClientID, u.User.Username(), password)
 	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
 	defer m.conn.SetDeadline(time.Time{})
 	if _, err := m.conn.Write(packet); err != nil {

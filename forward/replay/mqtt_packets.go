@@ -2,6 +2,8 @@ package replay
 
 import (
 	"bufio"
+	"cmp"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +36,7 @@ var errVersion = errors.New("the broker does not speak this version of MQTT")
 
 // Protocol levels in CONNECT (MQTT 5 §3.1.2.2).
 const (
+	version31  = 3
 	version311 = 4
 	version5   = 5
 )
@@ -69,10 +72,12 @@ func readPacket(r *bufio.Reader) (first byte, body []byte, err error) {
 }
 
 // appendConnect appends CONNECT: a clean start, no will (MQTT 5 §3.1, 3.1.1 §3.1).
-func appendConnect(dst []byte, old bool, clientID, user, password string) []byte {
-	version, flags := byte(version5), byte(2)
-	if old {
-		version = version311
+// MQTT 3.1 has another name, and wants a client id (3.1 §3.1).
+func appendConnect(dst []byte, version byte, clientID, user, password string) []byte {
+	name, flags := "MQTT", byte(2)
+	if version == version31 {
+		name = "MQIsdp"
+		clientID = cmp.Or(clientID, "mqttetl-"+rand.Text()[:12])
 	}
 	if user != "" {
 		flags |= 0x80
@@ -80,8 +85,8 @@ func appendConnect(dst []byte, old bool, clientID, user, password string) []byte
 	if password != "" {
 		flags |= 0x40
 	}
-	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', version, flags}, 0, byte(mqttKeepAlive.Seconds()))
-	if !old {
+	body := append(appendText(nil, name), version, flags, 0, byte(mqttKeepAlive.Seconds()))
+	if version == version5 {
 		body = append(body, 0) // no properties
 	}
 	body = appendText(body, clientID)

@@ -110,7 +110,7 @@ type Client struct {
 // Connect logs in over conn, which it owns from then on. A refusal is an error
 // with a *Refusal in its chain. The connection ends when ctx does.
 func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
-	if o.Version == Version311 && o.Window311 > 0 {
+	if o.Version != Version5 && o.Window311 > 0 {
 		o.Window = o.Window311
 	}
 	if o.Window <= 0 {
