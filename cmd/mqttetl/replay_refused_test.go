@@ -112,7 +112,7 @@ func TestReplayRefusals(t *testing.T) {
 		{"query --last 3 --limit 2 --archive " + path, exitUsage, "--last prints the last records, --limit the first"},
 		{"query --last 0 --limit 2 --archive " + path, exitOK, ""},
 		{"import", exitUsage, "which file?"},
-		{"import --format json " + path, exitUsage, "%t"},
+		{"import --format json " + path, exitUsage, "letters with the payload, %p"},
 		{"transform try --archive " + path, exitUsage, "--archive=" + path},
 	} {
 		_, said := mqttetlOut(t, c.code, strings.Fields(c.args)...)
