@@ -346,7 +346,11 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 	log, consumers := p.startStores(ctx, fail)
 	err = f.files(reading, std, line, p, paths)
 	err = errors.Join(err, p.archived(reading))
-	return errors.Join(consumers.stop(), log.stop(), err)
+	err = errors.Join(consumers.stop(), log.stop(), err)
+	if failed := context.Cause(reading); failed != nil && ctx.Err() == nil {
+		return failed // the others follow from it
+	}
+	return err
 }
 
 // files imports one file after the other and prints the account.

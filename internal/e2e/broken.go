@@ -3,8 +3,8 @@ package e2e
 // EarlyAck is, for Build, a service that acknowledges before it has committed.
 var EarlyAck = map[string][2]string{
 	"sink/wal/commit.go": {
-		"err := l.commitWhenRoom(ctx, group)",
-		"for _, b := range group {\n\t\tb.Done(1, nil)\n\t\tb.Done = func(mqttetl.Seq, error) {}\n\t}\n\terr := l.commitWhenRoom(ctx, group)",
+		"n, err := l.commitWhenRoom(ctx, group)",
+		"for _, b := range group {\n\t\tb.Done(1, nil)\n\t\tb.Done = func(mqttetl.Seq, error) {}\n\t}\n\tn, err := l.commitWhenRoom(ctx, group)",
 	},
 	"sink/wal/queue.go": {
 		"func (q *queue) put(b *mqttetl.Batch) bool {",
