@@ -56,7 +56,9 @@
 // flight when the process was killed. If it finds messages of others among ours, it
 // publishes what is missing, each with the header Mqtt-Late: the record after which
 // it stands although it is the earlier one. Nothing is lost or doubled. From then on
-// messages go one at a time for a while, which keeps their order too.
+// messages go one at a time for a while, which keeps their order too. What it cannot
+// find is a message of another writer that is gone again before it looks, which takes
+// a stream that keeps so many messages a subject and no more.
 //
 // # Attempts
 //
