@@ -40,6 +40,11 @@ func mend(p []byte, maxDepth int, refused error) (docs []any, what string, err e
 	case m.whole == 0:
 		return nil, "", refused // nothing of it is known
 	}
+	if _, isText := doc.(string); isText {
+		if _, more := m.space(); more {
+			return nil, "", refused // "t":21.5} has lost its beginning
+		}
+	}
 	docs = append(docs, doc)
 	for !m.cut && m.more() {
 		at := m.i

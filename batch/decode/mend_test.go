@@ -70,6 +70,7 @@ func TestLenient(t *testing.T) {
 		{`{"t":2`, nil, "payload is not JSON: it ends too early, at byte 6"},
 		{`[INFO] booted`, nil, "payload is not JSON: unexpected 'I' at byte 1"},
 		{`{"t":ERR}`, nil, "payload is not JSON: unexpected 'E' at byte 5"},
+		{`"t":21.5}`, nil, "payload is not JSON: unexpected ':' at byte 3"},
 		{`none`, nil, "payload is not JSON: unexpected 'n' at byte 0"},
 		{`hello`, nil, "payload is not JSON: unexpected 'h' at byte 0"},
 		{`{"t":1,234}`, nil, "payload is not JSON: unexpected '}' at byte 10"}, // thousands, or a fraction?

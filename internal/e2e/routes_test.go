@@ -30,11 +30,14 @@ const testRoutes = `routes:
     on_error: "null"
 `
 
-// routedPayload is JSON; one in 50 is cut short.
+// routedPayload is JSON; one in 50 has lost its end, and one its beginning.
 func routedPayload(i int64) string {
 	p := fmt.Sprintf(`{"n":%d,"half":%d.5,"list":[%d,%d]}`, i, i/2, i, i+1)
-	if i%50 == 0 {
+	switch i % 50 {
+	case 0:
 		p = p[:len(p)-1]
+	case 25:
+		p = p[1:]
 	}
 	return p
 }
