@@ -32,8 +32,8 @@ func soakCampaign() *Campaign {
 		Run: soakRun,
 		Controls: []Control{
 			{Name: "a leak of 16 KiB a commit", Replace: map[string][2]string{"sink/wal/commit.go": {
-				"err := l.commitWhenRoom(ctx, group)",
-				"leak := make([]byte, 16<<10)\n\tfor i := range leak {\n\t\tleak[i] = 1\n\t}\n\tleaked = append(leaked, leak)\n\terr := l.commitWhenRoom(ctx, group)\n",
+				"n, err := l.commitWhenRoom(ctx, group)",
+				"leak := make([]byte, 16<<10)\n\tfor i := range leak {\n\t\tleak[i] = 1\n\t}\n\tleaked = append(leaked, leak)\n\tn, err := l.commitWhenRoom(ctx, group)\n",
 			}, "sink/wal/queue.go": {
 				"// groupSize bounds", "var leaked [][]byte\n\n// groupSize bounds",
 			}}, Trials: 12},
