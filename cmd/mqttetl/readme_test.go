@@ -27,6 +27,7 @@ func TestReadmeNamesEveryCommandAndFlagAndNoOther(t *testing.T) {
 	text := readme(t)
 	flags := map[string]bool{
 		"--now": true, "--no-block": true, // systemctl's
+		"--replicas": true,                                    // the nats command's
 		"--hostname": true, "--ca": true, "--client-id": true, // MQTTX's words
 		"--will_message": true, "--will_topic": true, "--will_qos": true, "--will_retain": true, "--topic_p": true, "--topic_s": true, // the Lua client's
 	}
