@@ -45,7 +45,7 @@ var examples = map[string]example{
 	"mqttetl sub": {until: map[string]string{
 		"mqttetl sub -t 'factory/#' -v": "factory/1/temp 2", "mqttetl sub -t 'factory/#' -q": `"topic":"factory/1/temp"`, "mqttetl sub -L": "21.5",
 	}},
-	"mqttetl test":     {until: map[string]string{"mqttetl test -t": "acknowledged after"}},
+	"mqttetl test":     {until: map[string]string{"mqttetl test 127": "acknowledged after", "mqttetl test -t": "acknowledged after"}},
 	"mqttetl import":   {instead: []string{"-W 60", "-W 1"}},
 	"mqttetl simulate": {instead: []string{"--duration 10s", "--duration 1s", "--duration 5s", "--duration 1s"}},
 }
@@ -176,6 +176,9 @@ routes:
 		"sqlite3 telemetry.db '.backup backup.db'",
 		"printf '2026-01-02T03:04:05Z a/b hello\n' > recording.txt",
 		"printf 'ts,t,value\n2026-01-02T03:04:05Z,a/b,1\n' | gzip > table.csv.gz",
+		"printf '2026-01-02T03:04:05Z,a/b,1,1,0\n' > no-header.csv",
+		`printf '{"received_at":"2026-01-02T03:04:05Z","topic":"a/b","msg_b64":"MQ=="}\n' > recorded.ndjson`,
+		`printf '2026-01-02T03:04:05Z\t*                 \t{"_type":"location","lat":1}\n' > 2026-01.rec`,
 		"cp " + w.broker.ca + " ca.pem",
 	} {
 		if out, err := w.shell(t.Context(), w.stock, line).CombinedOutput(); err != nil {
