@@ -77,9 +77,15 @@ func eachTrial(ctx context.Context, e Env, trial func(ctx context.Context, e Env
 		if err != nil {
 			return t, err
 		}
+		known := len(t.Violations)
 		ctx, cancel := context.WithTimeout(ctx, trialTime)
 		err = trial(ctx, e, dir, e.Trial(i), &t)
 		cancel()
+		for _, v := range t.Violations[known:] {
+			if e.Control == "" { // a long run need not end before it is known what it has found
+				e.Log("finds %s", v)
+			}
+		}
 		if errors.Is(err, errDown) {
 			t.Violate("trial %d (seed %d): %v", i, e.Seed+uint64(i), err)
 		} else if caught := e.Control != "" && t.Failed(); err != nil && !caught {
