@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ zstd files are told apart by themselves, and so are
 Names for --columns are field=name, of time, topic, payload, qos, retain, dup,
 source, properties; a.b is the member b of the member a. A payload may be written
 as payload=name:base64, :hex, :text (a string, null is empty), :json (as it
-stands), :buffer (Node.js), :python (b'…'). A message without a payload is rejected.
+stands), :buffer (Node.js), :python (b'…'); with --format its name is %p. A message without a payload is rejected.
 
 Other lines are read as --format says, in the language of sub -F: %I %U (time)
 %t %p %x %X %q %r %l %m %j %J, @Y-@m-@d and its kin, \t, widths. What stands between
@@ -171,8 +172,8 @@ func (f *importFlags) check() error {
 		return nil
 	case "ndjson", "%j", "%J":
 	default:
-		if f.columns != "" {
-			return fmt.Errorf("--columns is for JSON and CSV, not with --format %s", f.format)
+		if f.columns != "" && !strings.HasPrefix(f.columns, "payload=%p:") {
+			return fmt.Errorf("--columns is for JSON and CSV, not with --format %s: only payload=%%p:base64 and its kin are", f.format)
 		}
 	}
 	if f.separator+f.header != "" {
@@ -243,7 +244,7 @@ func (f *importFlags) outcome(std streams, s importer.Stats, took time.Duration)
 	if s.Before > 0 {
 		before = fmt.Sprintf(", read before %d", s.Before)
 	}
-	fmt.Fprintf(std.err, "imported %d lines, rejected %d%s, in %v (%.0f/s)\n", s.Imported, s.Rejected, before,
+	fmt.Fprintf(std.err, "imported %s, rejected %d%s, in %v (%.0f/s)\n", lines(s.Imported), s.Rejected, before,
 		took.Round(time.Millisecond), rate(uint64(s.Imported), took))
 	return f.account(std, s)
 }
@@ -256,6 +257,9 @@ func (f *importFlags) account(std streams, s importer.Stats) error {
 			hint = fmt.Sprintf("; --columns time=%s if that is the time", s.TimeName)
 		}
 		fmt.Fprintf(std.err, "%s without a time got the present one%s\n", lines(s.Untimed), hint)
+	}
+	if len(s.Unseen) > 0 {
+		fmt.Fprintf(std.err, "no line has what --columns names: %s\n", strings.Join(s.Unseen, ", "))
 	}
 	if s.Zoneless > 0 && !f.zoned {
 		fmt.Fprintf(std.err, "%s with a time that names no zone: taken as UTC, --timezone says another\n", lines(s.Zoneless))
@@ -306,7 +310,7 @@ func (f *importFlags) try(ctx context.Context, std streams, paths []string) erro
 	if said > dryReasons {
 		fmt.Fprintf(std.err, "and %d more\n", said-dryReasons)
 	}
-	fmt.Fprintf(std.err, "would import %d lines, would reject %d\n", total.Imported, total.Rejected)
+	fmt.Fprintf(std.err, "would import %s, would reject %d\n", lines(total.Imported), total.Rejected)
 	return f.account(std, total)
 }
 

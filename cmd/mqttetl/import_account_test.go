@@ -16,10 +16,11 @@ func TestImportAccount(t *testing.T) {
 		code       int
 		want       string
 	}{
-		{noTime, "", 0, "imported 1 lines, rejected 0|1 line without a time got the present one; --columns time=received_at if that is the time"},
+		{noTime, "", 0, "imported 1 line, rejected 0|1 line without a time got the present one; --columns time=received_at if that is the time"},
 		{noTime + noTime, "--dry-run", 0, "would import 2 lines, would reject 0|2 lines without a time got the present one"},
-		{noTime, "--columns time=received_at", 0, "imported 1 lines, rejected 0"},
-		{noTime, "--columns time=received_at --format ndjson", 0, "imported 1 lines, rejected 0"},
+		{noTime, "--columns time=received_at", 0, "imported 1 line, rejected 0"},
+		{noTime, "--columns time=received_at,qos=q,retain=packet.r", 0, "imported 1 line, rejected 0|no line has what --columns names: qos=q, retain=packet.r"},
+		{noTime, "--columns time=received_at --format ndjson", 0, "imported 1 line, rejected 0"},
 		{`{"topic":"a","value":"1"}`, "", exitFailed, "f: 1 line rejected, see |; line 1: no payload: --columns payload=… names its member of value|imported 0 lines, rejected 1|1 line could not be read"},
 		{"time,topic,payload\n2026-10-25 02:30:00,a,1\n", "", 0, "1 line with a time that names no zone: taken as UTC, --timezone says another"},
 		{"time,topic,payload\n2026-10-25 02:30:00,a,1\n", "--timezone Europe/Berlin", 0, "1 line at a time that the clocks showed twice: the order of the lines decided"},

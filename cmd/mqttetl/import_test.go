@@ -255,7 +255,7 @@ func TestImportWithoutArchive(t *testing.T) {
 	writeFile(t, path, "{\"topic\":\"a\",\"payload\":\"\"}\n")
 	writeFile(t, s.archive(), strings.Repeat("no database ", 1000))
 	r := call(t, "import", "-c", s.config, path)
-	if r.code != exitIO || !strings.Contains(r.err, "imported 1 lines, rejected 0") || !strings.Contains(r.err, "1 records are in the log and not in the archive") {
+	if r.code != exitIO || !strings.Contains(r.err, "imported 1 line, rejected 0") || !strings.Contains(r.err, "1 records are in the log and not in the archive") {
 		t.Errorf("%+v", r)
 	}
 	if err := os.Remove(s.archive()); err != nil {

@@ -22,7 +22,8 @@ func (c *Config) reader() (r reader, err error) {
 	if r.columns, err = parseColumns(c.Columns); err != nil {
 		return r, err
 	}
-	r.times, err = parseTimeFormat(c.TimeFormat)
+	r.zone = c.Zone
+	r.times, err = parseTimeFormat(c.TimeFormat, c.Zone)
 	return r, err
 }
 
@@ -83,8 +84,29 @@ func (m *Importer) kind(text []byte) (string, error) {
 	case c.Separator != 0 || m.separatorOf(first) != 0 || len(m.columns) > 0:
 		return "csv", nil
 	}
+	if what := otherKind(text); what != "" {
+		return "", mqttetl.WithHint(fmt.Errorf("it is %s, which is not read here", what), "export it as NDJSON or CSV, with the topic in each line or --topic")
+	}
 	return "", mqttetl.WithHint(fmt.Errorf("neither JSON nor CSV with a column topic: %.60q", first),
 		"--format '%I %t %p' says what the lines are; --header time,topic,payload names the columns of CSV without a header")
+}
+
+// otherKind names what a file is by its beginning, if people have such recordings
+// and they are no lines of text.
+func otherKind(text []byte) string {
+	for _, k := range [][2]string{{"PK\x03\x04", "a zip archive or a spreadsheet"}, {"\xd0\xcf\x11\xe0", "a spreadsheet"}, {"SQLite format 3\x00", "an SQLite database"},
+		{"PAR1", "Parquet"}, {"\xd4\xc3\xb2\xa1", "a capture of packets"}, {"\n\r\r\n", "a capture of packets"}, {"\x1f\x8b", "compressed twice"}} {
+		if bytes.HasPrefix(text, []byte(k[0])) {
+			return k[1]
+		}
+	}
+	if bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("<")) {
+		return "XML or HTML"
+	}
+	if n := bytes.IndexByte(text, 0); n > 0 && len(text) > 262 && string(text[257:262]) == "ustar" {
+		return "a tar archive"
+	}
+	return ""
 }
 
 // choose finds the parser for the format, or for what the file begins with.

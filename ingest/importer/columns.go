@@ -49,6 +49,25 @@ func (c columns) of(field string) (name string, ok bool) {
 	return "", false
 }
 
+// sees notes that a name stands in the file.
+func (r *reader) sees(name string) {
+	if !slices.Contains(r.seen, name) {
+		r.seen = append(r.seen, strings.Clone(name))
+	}
+}
+
+// unseen returns the names, apart from those of topic and payload, of which lines
+// without are rejected, that JSON has had nowhere.
+func (r *reader) unseen() (names []string) {
+	for name, c := range r.columns {
+		if !slices.Contains([]string{"topic", "payload", "payload_base64"}, c.field) && !slices.Contains(r.seen, name) {
+			names = append(names, c.field+"="+name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // CheckColumns returns what is wrong with the Columns of a Config.
 func CheckColumns(columns string) error {
 	_, err := parseColumns(columns)

@@ -65,6 +65,7 @@ type table struct {
 	columns  []column // what stands in each; no field: nothing
 	sep      byte
 	exported bool // it has the header of export
+	padded   bool // blanks stand around its names, and so around its values
 	row      [][]byte
 }
 
@@ -80,6 +81,7 @@ func (r *reader) newTable(header []byte, sep byte) (*table, error) {
 
 func (r *reader) tableOf(names [][]byte, header []byte, sep byte) (t *table, err error) {
 	t = &table{reader: r, names: names, columns: make([]column, len(names)), sep: sep, exported: string(header)+"\n" == format.CSVHeader}
+	t.padded = slices.ContainsFunc(names, func(n []byte) bool { return len(bytes.Trim(n, " ")) < len(n) })
 	has := map[string]bool{"topic": len(r.topic) > 0}
 	for _, field := range fields {
 		at, encoding, err := t.find(field)
@@ -147,6 +149,11 @@ func (t *table) parse(line []byte) (e entry, err error) {
 		return e, fmt.Errorf("%d fields, the header has %d", len(t.row), len(t.columns))
 	}
 	for i, v := range t.row {
+		if t.padded {
+			if v = bytes.TrimSpace(v); len(v) > 0 && v[0] == '"' {
+				return e, fmt.Errorf("%s: a blank before a quote", t.columns[i].field)
+			}
+		}
 		if err := t.cell(&e, t.columns[i], v); err != nil {
 			return e, fmt.Errorf("%s: %w", t.columns[i].field, err)
 		}
@@ -195,8 +202,10 @@ func (r *reader) cell(e *entry, c column, v []byte) (err error) {
 	case "topic":
 		e.Topic = v
 	case "payload":
-		if c.encoding == "" && pythonBytes(v) {
-			return errPython
+		if c.encoding == "" {
+			if err = readTwoWays(v, "NAME"); err != nil {
+				return err
+			}
 		}
 		if len(v) > 0 || e.Payload == nil {
 			e.Payload, err = decodeText(c.encoding, v)

@@ -112,7 +112,7 @@ func FuzzTimes(f *testing.F) {
 				t.Errorf("%q: %d, %v, want %d", s, ns, err, want.UnixNano())
 			}
 		}
-		if read, err := parseTimeFormat(form); err == nil && read != nil {
+		if read, err := parseTimeFormat(form, nil); err == nil && read != nil {
 			read(s)
 		}
 	})

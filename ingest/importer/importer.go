@@ -52,10 +52,11 @@ type Stats struct {
 	Done                      bool  // the earlier import had come to the end
 	Again                     int64 // without Resume: lines that an earlier import has read, and this one too
 
-	Untimed  int64  // imported lines without a time, which got the present one
-	TimeName string // a member or column of the first of them that may be its time
-	Zoneless int64  // imported lines whose time named no zone
-	Twice    int64  // of them, those at a time that the clocks showed twice
+	Untimed  int64    // imported lines without a time, which got the present one
+	TimeName string   // a member or column of the first of them that may be its time
+	Zoneless int64    // imported lines whose time named no zone
+	Twice    int64    // of them, those at a time that the clocks showed twice
+	Unseen   []string // what Columns names and no line of JSON has had: qos=name
 }
 
 // Add adds what was counted of another file.
@@ -66,6 +67,7 @@ func (s *Stats) Add(o *Stats) {
 	s.Untimed += o.Untimed
 	s.Zoneless += o.Zoneless
 	s.Twice += o.Twice
+	s.Unseen = append(s.Unseen, o.Unseen...)
 	if s.TimeName == "" {
 		s.TimeName = o.TimeName
 	}
@@ -172,6 +174,9 @@ func (m *Importer) Run(ctx context.Context) (err error) {
 	end := errors.Is(err, io.EOF)
 	if end {
 		err = nil
+		if m.table == nil && m.text == nil && m.stats.Imported > 0 {
+			m.stats.Unseen = m.unseen()
+		}
 	}
 	if m.cfg.Dry == nil && ctx.Err() == nil {
 		m.at.Done = end
@@ -260,7 +265,7 @@ func (m *Importer) one(ctx context.Context, line []byte) error {
 		err = m.add(ctx, &e)
 	}
 	m.at.Imported++
-	m.at.Clock = m.clock.last
+	m.at.Clock, m.at.Trend = m.clock.last, m.clock.trend
 	m.counted(&e, twice)
 	return err
 }

@@ -145,7 +145,7 @@ func TestBadLines(t *testing.T) {
 
 func TestRefusesWhatItCannotKnow(t *testing.T) {
 	for text, want := range map[string]string{
-		"a/b 21.5\n": "neither JSON", "[2026-01-05 19:52:56] a/b x\n": "neither JSON", "{\x00\"\x00": "UTF-16LE", "\x00{\x00\"": "UTF-16BE",
+		"a/b 21.5\n": "neither JSON", "PK\x03\x04xl": "a zip archive or a spreadsheet", "<?xml version=\"1.0\"?>": "XML or HTML", "[2026-01-05 19:52:56] a/b x\n": "neither JSON", "{\x00\"\x00": "UTF-16LE", "\x00{\x00\"": "UTF-16BE",
 		"2026-01-05T19:52:56Z\t*                 \t{}\n": "--topic owntracks/jane/phone", "time,topic,value\n": "--columns payload=", "time,topic,payload,payload\n": "two columns", "a,b,1\n": "--header time,topic,payload", "\xff\xfe{\x00": "UTF-16", "\xfe\xff\x00{": "iconv -f UTF-16 -t UTF-8 FILE |", "\x1f\x8bno": "cut short", "\x1f\x8bno header of gzip": "the compressed file is damaged: gzip: invalid header",
 		"\xfd7zXZ\x00\x00\x04\xe6": "xz -dc FILE |", "BZh91AY&SY\x12\x34": "bzip2 -dc FILE |",
 	} {

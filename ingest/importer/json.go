@@ -84,6 +84,7 @@ func (j *jsonLine) member(name []byte) error {
 func (j *jsonLine) namedMember(within string, name []byte) error {
 	path := within + string(name)
 	if c, ok := j.r.columns[path]; ok {
+		j.r.sees(path)
 		j.encoding = cmp.Or(c.encoding, j.encoding)
 		return j.field(c.field)
 	}
@@ -173,7 +174,7 @@ func (r *reader) missing(why error, line []byte) error {
 	list := strings.Join(names[:min(len(names), 10)], ", ")
 	switch {
 	case messages:
-		return fmt.Errorf("%w: the messages are an array in it, and are read from: jq -c '.[].messages[]' FILE | mqttetl import -", why)
+		return fmt.Errorf("%w: the messages are an array in it, and are read from: jq -c '.. | .messages? | arrays[]' FILE | mqttetl import -", why)
 	case isNamed:
 		return fmt.Errorf("%w: it has no %q, which --columns names, but %.200s", why, named, list)
 	case field == "topic" && list == "":
@@ -262,8 +263,10 @@ func (j *jsonLine) asItStands() error {
 		if err != nil {
 			return err
 		}
-		if j.length < 0 && pythonBytes(text) {
-			return fmt.Errorf("payload: %w", errPython)
+		if j.length < 0 {
+			if err = readTwoWays(text, "NAME"); err != nil {
+				return fmt.Errorf("payload: %w", err)
+			}
 		}
 		if j.length < 0 || j.length == len(text) || j.length != len(raw) {
 			j.Payload = text

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -22,9 +23,11 @@ type parser func(line []byte) (entry, error)
 // reader is what parsers of all kinds need to know.
 type reader struct {
 	columns columns
-	times   timeFormat // nil: the forms that are known
-	topic   []byte     // of lines without one
-	made    []byte     // memory for what a line has in another form
+	times   timeFormat     // nil: the forms that are known
+	zone    *time.Location // of times that name none; nil: UTC
+	topic   []byte         // of lines without one
+	seen    []string       // the names of columns that JSON has had
+	made    []byte         // memory for what a line has in another form
 }
 
 // check refuses what could not have come from a broker. exported says that a

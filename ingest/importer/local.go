@@ -8,10 +8,14 @@ import (
 
 // clock turns times that name no zone into instants. Where the clocks of the
 // zone were put back, one reading of them stands for two instants, and the order
-// of the lines says which: the first, until the times go back, and then the second.
+// of the lines says which: the first, until the times go back, and then the second;
+// the other way round in a file that begins with the last.
 type clock struct {
 	zone *time.Location // nil: UTC
 	last int64          // the instant of the last such time; 0: none yet
+	// trend counts the times that were later than the one before, less those that
+	// were earlier, within bounds: a file may begin with the last.
+	trend int
 	// offset is that of the zone for readings from begin to end, in nanoseconds,
 	// where it does not change within two days around.
 	offset, begin, end int64
@@ -37,26 +41,50 @@ func (c *clock) instant(ns int64) (at int64, twice bool, err error) {
 		case first == second && shows(first):
 			c.remember(first)
 		case shows(first) && shows(second):
-			at = first
-			_, back := time.Unix(0, first).In(c.zone).ZoneBounds()
-			if c.last != 0 && (c.last >= back.UnixNano() || first < c.last-jitter) {
-				at = second
-			}
-			c.last = at
-			return at, true, nil
+			return c.step(c.choose(first, second)), true, nil
 		case shows(second):
-			c.last = second
-			return second, false, nil
+			return c.step(second), false, nil
 		case shows(first):
-			c.last = first
-			return first, false, nil
+			return c.step(first), false, nil
 		default:
 			return 0, false, fmt.Errorf("time %s: the clocks of %s were put forward, and never showed it; --timezone names another zone",
 				time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05"), c.zone)
 		}
 	}
-	c.last = ns - c.offset
-	return c.last, false, nil
+	return c.step(ns - c.offset), false, nil
+}
+
+// falling is the trend at which a file is one that begins with the last.
+const falling = -2
+
+// choose is the one of two instants that fits the order of the lines: the first
+// until the times go back or, in a file that begins with the last, the second
+// until they go forward.
+func (c *clock) choose(first, second int64) int64 {
+	_, end := time.Unix(0, first).In(c.zone).ZoneBounds()
+	back := end.UnixNano()
+	switch {
+	case c.last == 0:
+		return first
+	case c.trend <= falling && (c.last < back || second > c.last+jitter):
+		return first
+	case c.trend <= falling, c.last >= back, first < c.last-jitter:
+		return second
+	}
+	return first
+}
+
+// step keeps an instant as the last.
+func (c *clock) step(at int64) int64 {
+	if c.last != 0 {
+		if at > c.last+jitter {
+			c.trend = min(c.trend+1, -4*falling)
+		} else if at < c.last-jitter {
+			c.trend = max(c.trend-1, 4*falling)
+		}
+	}
+	c.last = at
+	return at
 }
 
 // remember keeps the offset at an instant for the readings for which it is right.

@@ -1,14 +1,35 @@
 package importer
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 )
 
-// errPython: a payload that str() has made of bytes, or a text that looks so.
-var errPython = errors.New("bytes as Python prints them with --columns payload=NAME:python, this text with payload=NAME:text")
+// readTwoWays returns why a text of which nothing was said is not taken: it may
+// be what another program prints for bytes. name stands before the encodings.
+func readTwoWays(v []byte, name string) error {
+	switch {
+	case pythonBytes(v):
+		return fmt.Errorf("bytes as Python prints them with --columns payload=%s:python, this text with payload=%[1]s:text", name)
+	case byteaHex(v):
+		return fmt.Errorf("bytes as PostgreSQL prints them with --columns payload=%s:hex, this text with payload=%[1]s:text", name)
+	}
+	return nil
+}
+
+// byteaHex says whether a text looks like bytes that PostgreSQL has printed.
+func byteaHex(v []byte) bool {
+	if len(v) < 4 || len(v)%2 != 0 || v[0] != '\\' || v[1] != 'x' {
+		return false
+	}
+	for _, c := range v[2:] {
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return false
+		}
+	}
+	return true
+}
 
 // pythonBytes says whether a text looks like bytes that Python has printed.
 func pythonBytes(v []byte) bool {

@@ -21,6 +21,7 @@ type position struct {
 	RejectedFile                      string  // "" if it was this file's own
 	Open                              openEnd `json:",omitempty"`
 	Clock                             int64   `json:",omitempty"` // the last time that named no zone, as an instant
+	Trend                             int     `json:",omitempty"` // of these times
 }
 
 // openEnd is what the last line lacked that was read, at the end of the file.
@@ -81,7 +82,7 @@ func (m *Importer) resume(head []byte, at position) error {
 		return err
 	}
 	m.known, m.at = true, at
-	m.clock.last = at.Clock
+	m.clock.last, m.clock.trend = at.Clock, at.Trend
 	m.stats.Before, m.stats.Done = at.Lines, at.Done
 	return nil
 }

@@ -256,7 +256,7 @@ func checkText(line []byte) error {
 	for i := 0; i < len(line); {
 		r, n := utf8.DecodeRune(line[i:])
 		if r == utf8.RuneError && n == 1 {
-			return fmt.Errorf("byte %d (%#02x) is not UTF-8", i+1, line[i])
+			return fmt.Errorf("byte %d (%#02x) is not UTF-8: iconv -f LATIN1 -t UTF-8 FILE | mqttetl import -, if that is what the file is in", i+1, line[i])
 		}
 		i += n
 	}

@@ -17,10 +17,12 @@ type moment struct {
 	nanos                     int64
 	offset                    int64
 	zoned, unix               bool
-	seconds                   int64 // if unix
+	seconds                   int64          // if unix
+	zone                      string         // its name, such as CEST, if that is not of UTC
+	in                        *time.Location // has that name; nil: UTC
 }
 
-func newMoment() moment { return moment{year: -1, century: -1, short: -1} }
+func newMoment(in *time.Location) moment { return moment{year: -1, century: -1, short: -1, in: in} }
 
 // expanded are the letters that stand for others.
 var expanded = map[byte]string{
@@ -86,8 +88,12 @@ func (m *moment) word(letter byte, s string) error {
 		if m.half = 1 + strings.Index("AMPM", upper)/2; upper != "AM" && upper != "PM" {
 			return fmt.Errorf("%.20q is not AM or PM", s)
 		}
-	case 'Z': // what others are called is not known everywhere: they are of --timezone
-		m.zoned = m.zoned || upper == "UTC" || upper == "GMT"
+	case 'Z':
+		if upper == "UTC" || upper == "GMT" || upper == "Z" {
+			m.zoned = true
+		} else {
+			m.zone = strings.Clone(s)
+		}
 	}
 	return nil
 }
@@ -154,7 +160,28 @@ func (m *moment) ns() (ns int64, wall bool, err error) {
 	if !ok {
 		return 0, false, fmt.Errorf("there is no %d-%02d-%02d %02d:%02d:%02d", m.year, month, day, m.hour, m.minute, m.second)
 	}
+	if m.zone != "" {
+		if m.offset, err = m.named(seconds); err != nil {
+			return 0, false, err
+		}
+		m.zoned = true
+	}
 	return (seconds-m.offset)*1e9 + m.nanos, !m.zoned, nil
+}
+
+// named is the offset of the zone that was named: names such as CET are known to
+// their zone alone. It is one of about that time, or else of half a year before
+// or after.
+func (m *moment) named(seconds int64) (offset int64, err error) {
+	if m.in != nil {
+		for _, days := range []int64{-1, 1, -182, 182} {
+			name, offset := time.Unix(seconds+days*86400, 0).In(m.in).Zone()
+			if strings.EqualFold(name, m.zone) {
+				return int64(offset), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("the zone %.20q is not known: --timezone names the place that has it, such as Europe/Berlin for CET and CEST", m.zone)
 }
 
 // timePiece is a letter of strftime, or literal text.
@@ -206,13 +233,13 @@ type timeFormat func(s string) (ns int64, wall bool, err error)
 
 // CheckTimeFormat returns what is wrong with the TimeFormat of a Config.
 func CheckTimeFormat(s string) error {
-	_, err := parseTimeFormat(s)
+	_, err := parseTimeFormat(s, nil)
 	return err
 }
 
 // parseTimeFormat reads letters of strftime behind %, among them %f and %N for what
 // is behind the second and %L for milliseconds, or a word for a unit of Unix times.
-func parseTimeFormat(s string) (timeFormat, error) {
+func parseTimeFormat(s string, zone *time.Location) (timeFormat, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -236,6 +263,9 @@ func parseTimeFormat(s string) (timeFormat, error) {
 		if i++; i == len(s) {
 			return nil, badOption("time format %q ends with %%", s)
 		}
+		if strings.IndexByte("-_0^#", s[i]) >= 0 && i+1 < len(s) { // how it is filled up, which reading does not ask
+			i++
+		}
 		more, err := expand(s[i])
 		if err != nil {
 			return nil, badOption("time format %q: %w", s, err)
@@ -248,12 +278,12 @@ func parseTimeFormat(s string) (timeFormat, error) {
 	if err := tellsTime(letters); err != nil {
 		return nil, badOption("time format %q: must be unix, unix_ms, unix_us, unix_ns or letters as of date(1): %w", s, err)
 	}
-	return func(text string) (int64, bool, error) { return readTime(pieces, text) }, nil
+	return func(text string) (int64, bool, error) { return readTime(newMoment(zone), pieces, text) }, nil
 }
 
 // readTime reads a time that has nothing behind it.
-func readTime(pieces []timePiece, text string) (ns int64, wall bool, err error) {
-	m, rest := newMoment(), text
+func readTime(m moment, pieces []timePiece, text string) (ns int64, wall bool, err error) {
+	rest := text
 	for _, p := range pieces {
 		n := len(p.text)
 		if p.letter != 0 {

@@ -30,6 +30,8 @@ type textFormat struct {
 	front  int  // so many stand before the payload; len(pieces) if it is not among them
 	breaks int  // line feeds of the format itself
 	exact  bool // %l stands before %p, which stands last but for text
+	// encoding is how %p is written, "" if nothing was said.
+	encoding string
 }
 
 // newTextFormat reads a format string.
@@ -42,7 +44,7 @@ func (r *reader) newTextFormat(s string) (*textFormat, error) {
 	if err != nil {
 		return nil, OptionError{err}
 	}
-	t := &textFormat{reader: r}
+	t := &textFormat{reader: r, encoding: r.columns["%p"].encoding}
 	if t.pieces, err = plainPieces(f.Parts()); err == nil {
 		err = t.check()
 	}
@@ -212,13 +214,30 @@ func (t *textFormat) parse(text []byte) (entry, error) {
 		s.e.timed = true
 		s.e.time, s.e.wall, err = s.moment.ns()
 	}
-	if err == nil && s.length >= 0 && s.length != len(s.e.Payload) {
-		err = fmt.Errorf("a payload of %d bytes, %%l says %d", len(s.e.Payload), s.length)
+	if err == nil {
+		err = t.payload(&s)
 	}
 	if err == nil {
 		err = t.reader.check(&s.e, false)
 	}
 	return s.e, err
+}
+
+// payload decodes %p, and compares it with its length.
+func (t *textFormat) payload(s *textScan) (err error) {
+	if t.front < len(t.pieces) && t.pieces[t.front].Verb == 'p' {
+		if t.encoding == "" && s.length < 0 {
+			if err = readTwoWays(s.e.Payload, "%p"); err != nil {
+				err = fmt.Errorf("payload: %w", err)
+			}
+		} else if s.e.Payload, err = decodeText(t.encoding, s.e.Payload); err != nil {
+			err = fmt.Errorf("payload: %w", err)
+		}
+	}
+	if err == nil && s.length >= 0 && s.length != len(s.e.Payload) {
+		err = fmt.Errorf("a payload of %d bytes, %%l says %d", len(s.e.Payload), s.length)
+	}
+	return err
 }
 
 // textScan is the reading of a text by a format.
@@ -245,7 +264,7 @@ func (s *textScan) read(pieces int) (err error) {
 			}
 		case p.Verb == '@':
 			if s.moment == nil {
-				m := newMoment()
+				m := newMoment(s.f.zone)
 				s.moment = &m
 			}
 			n, err = s.moment.take(p.Letter, string(s.rest[:min(len(s.rest), 40)]))

@@ -91,6 +91,8 @@ func TestTimeFormat(t *testing.T) {
 		{"%c", "Mon Jan  5 19:52:56 2026", "2026-01-05T19:52:56Z?"},
 		{"%FT%TZ%z", "2026-01-05T19:52:56Z+0000", "2026-01-05T19:52:56Z"},
 		{"%Y-%j %R %Z", "2026-005 19:52 UTC", "2026-01-05T19:52:00Z"},
+		{"%-d.%-m.%Y %-H:%M", "5.1.2026 7:52", "2026-01-05T07:52:00Z?"},
+		{"%F %T %Z", "2026-07-05 19:52:56 CEST", ""},
 		{"%s", "12", "1970-01-01T00:00:12Z"},
 		{"%s.%N", "-1.25", "1969-12-31T23:59:59.25Z"},
 		{"unix", "12.5", "1970-01-01T00:00:12.5Z"},
@@ -104,7 +106,7 @@ func TestTimeFormat(t *testing.T) {
 		{"unix_ms", "2026", "1970-01-01T00:00:02.026Z"},
 		{"unix_ms", "x", ""},
 	} {
-		f, err := parseTimeFormat(c.format)
+		f, err := parseTimeFormat(c.format, nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.format, err)
 			continue
@@ -128,6 +130,34 @@ func TestTimeFormat(t *testing.T) {
 	}
 }
 
+// A zone's name is one of the place that --timezone names, and tells the hours
+// apart that the clocks showed twice.
+func TestNamesOfZones(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ text, want string }{
+		{"2026-10-25 02:30:00 CET", "2026-10-25T01:30:00Z"},
+		{"2026-10-25 02:30:00 CEST", "2026-10-25T00:30:00Z"},
+		{"2026-07-05 02:30:00 CET", "2026-07-05T01:30:00Z"},
+		{"2026-07-05 02:30:00 GMT", "2026-07-05T02:30:00Z"},
+		{"2026-07-05 02:30:00 EST", ""},
+	} {
+		for _, form := range []Config{{Header: "time,topic,payload", TimeFormat: "%Y-%m-%d %H:%M:%S %Z"}, {Format: "@Y-@m-@d @H:@M:@S @Z,%t,%p"}} {
+			form.Zone = berlin
+			recs, s, err := dry(form, []byte(c.text+",t,1\n"))
+			got := ""
+			if len(recs) == 1 {
+				got = recs[0].When().UTC().Format(time.RFC3339)
+			}
+			if err != nil || got != c.want || s.Zoneless != 0 || s.Rejected != int64(1-len(recs)) {
+				t.Errorf("%s by %+v: %s, %+v, %v, want %s", c.text, form, got, s, err, c.want)
+			}
+		}
+	}
+}
+
 // Of a time that the clocks showed twice the order of the lines decides.
 func TestLocalTimesAtTheEndOfSummerTime(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
@@ -141,6 +171,8 @@ func TestLocalTimesAtTheEndOfSummerTime(t *testing.T) {
 		{"02:30 02:30 02:10 02:20", "00:30 00:30 01:10 01:20"},
 		{"03:10 02:50", "02:10 01:50"},
 		{"02:30", "00:30"},
+		{"03:10 02:50 02:05 02:50 02:10 01:59", "02:10 01:50 01:05 00:50 00:10 23:59"},
+		{"04:10 03:10 02:10 02:10 01:10", "03:10 02:10 01:10 01:10 23:10"},
 	} {
 		text := "time,topic,payload\n"
 		for _, line := range strings.Fields(c.lines) {

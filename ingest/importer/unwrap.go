@@ -5,16 +5,21 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"regexp"
 )
 
 // spread says whether JSON is not an object a line, but an array of objects, or
-// objects over several lines as programs print them for people.
+// objects over several lines as programs print them for people, or several in a line.
 func spread(head []byte) bool {
 	text := bytes.TrimLeft(head, " \t\r\n")
 	first, _, more := bytes.Cut(text, []byte("\n"))
 	first = bytes.TrimRight(first, " \t\r")
-	return bytes.HasPrefix(text, []byte("[")) || more && bytes.IndexByte([]byte("{[,:"), first[len(first)-1]) >= 0
+	return bytes.HasPrefix(text, []byte("[")) || more && bytes.IndexByte([]byte("{[,:"), first[len(first)-1]) >= 0 ||
+		severalObjects.Match(first)
 }
+
+// severalObjects is what objects of one line have between them.
+var severalObjects = regexp.MustCompile(`\}[ \t]*\{`)
 
 // looksLikeJSON says whether a text begins as an object or an array of objects.
 func looksLikeJSON(head []byte) bool {
@@ -85,7 +90,7 @@ func (u *unwrapper) take(c byte) {
 		u.array = true
 	case !u.value && c == ']' && u.array:
 		u.array = false
-	case u.depth == 0 && c == ',' && u.array:
+	case u.depth == 0 && c == ',' && (u.array || !u.value):
 		if u.value {
 			u.end()
 		}

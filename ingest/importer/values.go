@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -26,7 +27,7 @@ func checkTopic(topic []byte, exported bool) error {
 		return fmt.Errorf("topic %.100q holds a wildcard or NUL", topic)
 	}
 	if !exported && !utf8.Valid(topic) {
-		return fmt.Errorf("topic %.100q is not UTF-8", topic)
+		return fmt.Errorf("topic %.100q is not UTF-8: iconv -f LATIN1 -t UTF-8 FILE | mqttetl import -, if that is what the file is in", topic)
 	}
 	return nil
 }
@@ -34,11 +35,17 @@ func checkTopic(topic []byte, exported bool) error {
 // maxPayload is what fits in a PUBLISH packet.
 const maxPayload = 256<<20 - 1
 
+// qosWords are those of MQTT (MQTT 5 §4.3), as HiveMQ's tools write them.
+var qosWords = []string{"AT_MOST_ONCE", "AT_LEAST_ONCE", "EXACTLY_ONCE"}
+
 // parseQoS reads 0, 1 or 2, also as a program writes it that has made it 1.0.
 func parseQoS(s string) (int, error) {
 	s = strings.TrimSuffix(s, ".0")
+	if q := slices.Index(qosWords, s); q >= 0 {
+		return q, nil
+	}
 	if len(s) != 1 || s[0] < '0' || s[0] > '2' {
-		return 0, fmt.Errorf("qos %.20q", s)
+		return 0, fmt.Errorf("qos %.20q: must be 0, 1 or 2", s)
 	}
 	return int(s[0] - '0'), nil
 }
