@@ -55,7 +55,8 @@ zstd files are told apart by themselves, and so are
 Names for --columns are field=name, of time, topic, payload, qos, retain, dup,
 source, properties; a.b is the member b of the member a. A payload may be written
 as payload=name:base64, :hex, :text (a string, null is empty), :json (as it
-stands), :buffer (Node.js), :python (b'…'); with --format its name is %p. A message without a payload is rejected.
+stands), :buffer (Node.js), :python (b'…'); with --format its name is %p.
+A message without a payload is rejected.
 
 Other lines are read as --format says, in the language of sub -F: %I %U (time)
 %t %p %x %X %q %r %l %m %j %J, @Y-@m-@d and its kin, \t, widths. What stands between

@@ -65,7 +65,8 @@ now r/b x 0 0
 2026-01-05T19:52:56.123000000Z sensor.yard 21.5 0 0
 now yard/temp {"t": 21.5, "u": "C"} 0 0
 2026-01-05T19:52:56.000000000Z owntracks/jane/phone {"_type":"location","lat":48.1,"lon":11.5} 0 0
-2026-01-05T19:53:56.000000000Z owntracks/jane/phone/event {"_type":"transition","event":"leave"} 0 0`, "\n")
+2026-01-05T19:53:56.000000000Z owntracks/jane/phone/event {"_type":"transition","event":"leave"} 0 0
+now yard/temp 21.5 0 0`, "\n")
 	got := s.ask(t, "SELECT time || ' ' || topic || ' ' || replace(payload, char(10), '~') || ' ' || qos || ' ' || retain FROM msg ORDER BY seq")
 	for i := range max(len(got), len(want)) {
 		have, wanted := "nothing", "nothing"
