@@ -22,15 +22,15 @@
 //
 // With either, as long as nobody else writes:
 //
-//   - Order. Record b is stored directly behind its predecessor a, or not at all.
+//   - Order. Record b is stored directly after its predecessor a, or not at all.
 //     By number: the stream ends where b says only if a has been stored, since
 //     each message before has the one number at which it can be. This holds
 //     when a is refused and b would not be (a full stream has room for a small
-//     message behind a large one that it refused), when a leader steps down and
+//     message after a large one that it refused), when a leader steps down and
 //     drops what it has not proposed, when a new leader lacks what the old one had
 //     not got agreed on, and when the stream is deleted and made again, or
 //     put back to an older state, in the middle.
-//   - No duplicates. Once b is stored the stream ends behind it, so a second copy
+//   - No duplicates. Once b is stored the stream ends after it, so a second copy
 //     of b is refused, whether the server's duplicate window has forgotten b or
 //     not. Such copies exist: after a lost connection a server may still be
 //     reading what was sent on it, while a new one begins. By number there is one

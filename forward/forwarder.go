@@ -289,14 +289,14 @@ func (f *Forwarder) stateResume(c *conn, pos position, after mqttetl.Seq) {
 	args := []any{"stream", f.cfg.Stream, "after", after, "server", c.server()}
 	switch {
 	case pos.mine && !f.began:
-		f.log.Info("forwarding to NATS behind the stream's last message of this log", args...)
+		f.log.Info("forwarding to NATS after the stream's last message of this log", args...)
 	case pos.held != nil:
-		f.log.Warn("another writer publishes to the stream: records in whose place its messages are stand behind later ones",
-			"stream", f.cfg.Stream, "first", after+1, "behind", pos.held.last)
+		f.log.Warn("another writer publishes to the stream: it has taken the place of records, which are stored after later ones",
+			"stream", f.cfg.Stream, "first", after+1, "stand_after", pos.held.last)
 	case !pos.mine && pos.by != f.foreign:
-		said := "the stream's last message is not of this log: forwarding behind the stored position"
+		said := "the stream's last message is not of this log: forwarding after the stored position"
 		if pos.by == nobody {
-			said = "the stream is empty: forwarding behind the stored position"
+			said = "the stream is empty: forwarding after the stored position"
 		} else {
 			args = append(args, "last", pos.by)
 		}

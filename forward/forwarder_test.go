@@ -642,7 +642,7 @@ func TestOutageIsForgottenOnceTheStreamIsFound(t *testing.T) {
 	if err := n.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	r.log.await(t, "the stream is empty: forwarding behind the stored position")
+	r.log.await(t, "the stream is empty: forwarding after the stored position")
 	r.log.await(t, "forwarding to NATS again")
 	for !r.Stats().Connected {
 		waitTick(t)

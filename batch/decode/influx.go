@@ -68,7 +68,7 @@ func (s *influxScanner) nextLine() bool {
 	return false
 }
 
-// skipLine goes to the end of the line.
+// skipLine skips the rest of the line.
 func (s *influxScanner) skipLine() {
 	for !s.atEnd() {
 		s.i++
@@ -232,6 +232,6 @@ func (s *influxScanner) quoted() (any, error) {
 			return t, nil
 		}
 	}
-	s.i = len(s.s) // not behind it, as after a backslash
+	s.i = len(s.s) // not beyond it, as after a backslash
 	return nil, errors.New("a string without its closing quote")
 }

@@ -138,7 +138,7 @@ func nameOf(v any) string {
 	return fmt.Sprint(v)
 }
 
-// more goes to a further document. What else follows is left out.
+// more finds the next document. What else follows is left out.
 func (m *mender) more() bool {
 	c, ok := m.space()
 	if ok && c == ',' {
@@ -156,7 +156,7 @@ func (m *mender) more() bool {
 	return true
 }
 
-// space goes behind blanks and returns what stands there, false at the end.
+// space skips blanks and returns the byte after them, false at the end.
 func (m *mender) space() (byte, bool) {
 	for m.i < len(m.b) {
 		switch c := m.b[m.i]; c {
@@ -228,7 +228,7 @@ func (m *mender) object() (any, error) {
 	}
 }
 
-// close goes behind the bracket of what has n members or elements.
+// close reads the bracket that ends n members or elements.
 func (m *mender) close(n int) {
 	m.i++
 	m.depth--

@@ -41,7 +41,7 @@ type unpacker struct {
 	bad     int // strings that are not UTF-8
 }
 
-// value reads a value and returns what is behind it, or what was in front
+// value reads a value and returns what is after it, or what was in front
 // of it when there is an error.
 func (u *unpacker) value(p []byte, depth int) (v any, rest []byte, err error) {
 	switch t := msgp.NextType(p); t {

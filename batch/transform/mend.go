@@ -10,8 +10,8 @@ import (
 	"github.com/mqttetl/mqttetl/batch/decode"
 )
 
-// mend makes what is meant of a value that is none of the column's type: NULL of what is not a
-// number, a number of text with a unit or a decimal comma.
+// mend reads a value that is not of the column's type as far as it is certain: what is not a number
+// as NULL, text with a unit or a decimal comma as its number.
 func (j *job) mend(c *column, err error) (mqttetl.Value, error) {
 	if j.w.Strict || j.w.Decode == "sparkplug_b" {
 		return mqttetl.Value{}, err

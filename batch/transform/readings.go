@@ -31,7 +31,7 @@ type walker struct {
 	noted    [kinds]bool
 	notes    [kinds]string // of the present message
 	path     []byte
-	paths    []byte // those that readings have, one behind the other
+	paths    []byte // those that readings have, one after the other
 	start    int    // of those of the present message
 }
 

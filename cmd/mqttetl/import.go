@@ -81,7 +81,7 @@ Without --resume what was in that file is replaced, but not a file of --rejected
 that holds lines of files not named now: it is added to.
 
 How far a file has been read is kept in the log: with --resume an import that
-was interrupted, killed even, goes on behind it, and each line is in the log
+was interrupted, killed even, goes on after it, and each line is in the log
 once. Without it a file is read from its beginning, and its lines are in the log
 once more, which is told. A file is known by its path: one that was moved is
 another one. If what was read of it has changed since, or a last line without an
@@ -229,7 +229,7 @@ func (f *importFlags) each(std streams, paths []string, log importer.Log, more i
 				fmt.Fprintf(std.err, "%s: %s rejected, see %s%s\n", path, lines(s.Rejected), c.Rejected, first)
 			}
 			if s.Again > 0 {
-				fmt.Fprintf(std.err, "%s has been imported before up to line %d, and this much is in the log again; --resume would have gone on behind it\n", path, s.Again)
+				fmt.Fprintf(std.err, "%s has been imported before up to line %d, and this much is in the log again; --resume would have gone on after it\n", path, s.Again)
 			}
 		}
 		if err = errors.Join(err, in.Close()); err != nil {
@@ -379,7 +379,7 @@ func (f *importFlags) files(ctx context.Context, std streams, line *progressLine
 		hint := "with --resume the same command goes on behind what is in the log"
 		switch {
 		case errors.Is(err, importer.ErrCut):
-			hint = "what stands before it is in the log; --resume goes on behind it when the file is whole"
+			hint = "what stands before it is in the log; --resume goes on after it when the file is whole"
 		case errors.Is(err, importer.ErrBroken):
 			hint = "gzip -t and zstd -t check a file: lines that were read behind the damage may be wrong, and --resume goes on with a whole file only if none is"
 		}

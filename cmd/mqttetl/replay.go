@@ -317,7 +317,7 @@ func (r *replayRun) play(ctx context.Context, to replay.Destination, stop contex
 func (r *replayRun) because(err error) error {
 	var refusal *replay.Refusal
 	if errors.As(err, &refusal) {
-		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused goes on behind it")
+		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused goes on after it")
 	}
 	if r.flags.resume == "" || mqttetl.Hint(err) != "" {
 		return err

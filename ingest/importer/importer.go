@@ -97,7 +97,7 @@ type Importer struct {
 	batch *mqttetl.Batch
 
 	unclosed bool // the text has ended in a quoted field
-	last     bool // the text has ended behind a message that could go on
+	last     bool // the text has ended after a message that could go on
 	begins   bool // the next line is known to begin a message
 	torn     bool // the message goes on in lines that no one can tell from messages
 

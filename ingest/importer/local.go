@@ -23,8 +23,8 @@ type clock struct {
 
 const (
 	day = int64(24 * time.Hour)
-	// jitter is how far a line may be behind the one before it without the clocks
-	// having been put back.
+	// jitter is how much earlier than the line before it a line may be without the
+	// clocks having been put back.
 	jitter = int64(time.Minute)
 )
 

@@ -6,7 +6,7 @@ import (
 )
 
 // openQuote says whether a line ends within a quoted field, which then goes on in
-// the next one; within says that it began in one. bad: there is text behind a
+// the next one; within says that it began in one. bad: there is text after a
 // closing quote, so that one of the quotes was none.
 func openQuote(line []byte, sep byte, within bool) (open, bad bool) {
 	if bytes.IndexByte(line, '"') < 0 {
@@ -62,13 +62,13 @@ func splitCSV(dst [][]byte, line []byte, sep byte) ([][]byte, error) {
 			return dst, nil
 		}
 		if rest[0] != sep {
-			return dst, errors.New("text behind a closing quote")
+			return dst, errors.New("text after a closing quote")
 		}
 		line = rest[1:]
 	}
 }
 
-// quoted reads a field behind its opening quote, and the closing one.
+// quoted reads a field after its opening quote, and the closing one.
 func quoted(s []byte) (field, rest []byte, err error) {
 	for i := 0; i < len(s); i++ {
 		if s[i] != '"' {
@@ -82,7 +82,7 @@ func quoted(s []byte) (field, rest []byte, err error) {
 	return nil, nil, errors.New("a quote that does not close")
 }
 
-// doubled goes on copying from the first doubled quote on.
+// doubled copies the rest of the field, from its first doubled quote.
 func doubled(s []byte, i int) (field, rest []byte, err error) {
 	field = append(field, s[:i]...)
 	for ; i < len(s); i++ {

@@ -7,7 +7,7 @@ import (
 )
 
 // errTorn: JSON that goes on in lines which the format does not tell from messages.
-var errTorn = errors.New("a payload of JSON that goes on in the lines behind it: only a format that begins with a time, or has %l before %p, can tell them from messages")
+var errTorn = errors.New("a payload of JSON that goes on in the lines after it: only a format that begins with a time, or has %l before %p, can tell them from messages")
 
 // line returns what the next message stands in: a line, or several.
 func (m *Importer) line() ([]byte, error) {
@@ -24,7 +24,7 @@ func (m *Importer) line() ([]byte, error) {
 func withoutReturn(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }
 
 // row returns the next line of CSV, with those that a quoted field goes on in.
-// A quote that does not close costs its own line only: those behind it are read
+// A quote that does not close costs its own line only: those after it are read
 // again as lines of their own.
 func (m *Importer) row() ([]byte, error) {
 	line, err := m.lines.next()
@@ -122,7 +122,7 @@ func (m *Importer) textLines() ([]byte, error) {
 	return withoutReturn(line), nil
 }
 
-// ends says whether a message ends behind n lines that have been added to its
+// ends says whether a message ends after n lines that have been added to its
 // first one, before a line that begins so.
 func (m *Importer) ends(first []byte, n int, next []byte, more bool) bool {
 	t := m.text

@@ -237,8 +237,8 @@ func CheckTimeFormat(s string) error {
 	return err
 }
 
-// parseTimeFormat reads letters of strftime behind %, among them %f and %N for what
-// is behind the second and %L for milliseconds, or a word for a unit of Unix times.
+// parseTimeFormat reads letters of strftime after %, among them %f and %N for what
+// is after the second and %L for milliseconds, or a word for a unit of Unix times.
 func parseTimeFormat(s string, zone *time.Location) (timeFormat, error) {
 	if s == "" {
 		return nil, nil
@@ -281,7 +281,7 @@ func parseTimeFormat(s string, zone *time.Location) (timeFormat, error) {
 	return func(text string) (int64, bool, error) { return readTime(newMoment(zone), pieces, text) }, nil
 }
 
-// readTime reads a time that has nothing behind it.
+// readTime reads a time that has nothing after it.
 func readTime(m moment, pieces []timePiece, text string) (ns int64, wall bool, err error) {
 	rest := text
 	for _, p := range pieces {

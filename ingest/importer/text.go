@@ -21,7 +21,7 @@ const below = 'o'
 const readable = "IUtpxXqrlmjJ"
 
 // textFormat reads what mosquitto_sub -F, or another program, has printed by a
-// format. A value ends where the text behind its letter begins; only the payload
+// format. A value ends where the text after its letter begins; only the payload
 // may hold that text, and only if it stands last.
 type textFormat struct {
 	*reader
@@ -88,7 +88,7 @@ func plainPieces(parts []format.Part) (pieces []format.Part, err error) {
 	return pieces, nil
 }
 
-// ends says whether the end of a value is known without the text behind it.
+// ends says whether the end of a value is known without the text after it.
 func ends(p *format.Part) bool {
 	return p.Verb == 0 || p.Verb == '@' || p.Verb == 'q' || p.Verb == 'r'
 }
@@ -208,7 +208,7 @@ func (t *textFormat) parse(text []byte) (entry, error) {
 	s := textScan{f: t, rest: text, length: -1}
 	err := s.read(len(t.pieces))
 	if err == nil && len(s.rest) > 0 {
-		err = fmt.Errorf("more behind byte %d", len(text)-len(s.rest))
+		err = fmt.Errorf("more after byte %d", len(text)-len(s.rest))
 	}
 	if err == nil && s.moment != nil {
 		s.e.timed = true
@@ -248,7 +248,7 @@ type textScan struct {
 	rest   []byte
 	length int    // %l, -1: not said
 	timed  string // the time that has been read
-	short  bool   // what was missing may stand behind the text
+	short  bool   // what was missing may stand after the text
 }
 
 // read reads so many pieces.
@@ -260,7 +260,7 @@ func (s *textScan) read(pieces int) (err error) {
 		switch {
 		case p.Verb == 0:
 			if n = len(p.Literal); !bytes.HasPrefix(s.rest, []byte(p.Literal)) {
-				return fmt.Errorf("%q is missing behind byte %d", p.Literal, whole-len(s.rest))
+				return fmt.Errorf("%q is missing after byte %d", p.Literal, whole-len(s.rest))
 			}
 		case p.Verb == '@':
 			if s.moment == nil {
@@ -272,7 +272,7 @@ func (s *textScan) read(pieces int) (err error) {
 			if n, err = s.extent(i); err == nil {
 				err = s.set(p, s.rest[:n])
 			} else {
-				err = fmt.Errorf("%w behind byte %d", err, whole-len(s.rest))
+				err = fmt.Errorf("%w after byte %d", err, whole-len(s.rest))
 			}
 		}
 		if err != nil {
@@ -312,7 +312,7 @@ func (s *textScan) extent(i int) (n int, err error) {
 // timeSize is the longest text that is taken for a time.
 const timeSize = 64
 
-// timeExtent finds the end of a time, which may hold the text that stands behind it.
+// timeExtent finds the end of a time, which may hold the text that stands after it.
 func (s *textScan) timeExtent(next []byte) (n int, err error) {
 	good, first := -1, -1
 	for end := min(len(s.rest), timeSize); n <= end; n++ {

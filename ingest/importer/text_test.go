@@ -18,10 +18,10 @@ import (
 func TestPayloadOverSeveralLines(t *testing.T) {
 	for _, c := range []struct{ format, text, want string }{
 		{"%I %t %p", "2026-01-05T19:52:56+0000 y {\n \"t\": 21.5\n}\n2026-01-05T19:52:57+0000 y 5\n", "56 y {\n \"t\": 21.5\n} 0; 57 y 5 0"},
-		{"%I %t %p", "2026-01-05T19:52:56+0000 y a\n\n12 b\n1767642777 c\n", "56 y a\n\n12 b 0/ 4: \" \" is missing behind byte 11"},
+		{"%I %t %p", "2026-01-05T19:52:56+0000 y a\n\n12 b\n1767642777 c\n", "56 y a\n\n12 b 0/ 4: \" \" is missing after byte 11"},
 		{"%I %t %p", "2026-01-05T19:52:56+0000 y a\n\n", "56 y a\n 0"},
 		{"%I %t %p", "2026-01-05T19:52:56+0000 y a\r\nb\r\n2026-01-05T19:52:57+0000 y c\r\n", "56 y a\r\nb 0; 57 y c 0"},
-		{"%I %t %p", " t: 1\n}\n2026-01-05T19:52:56+0000 y a\n", `56 y a 0/ 1: "" is no time that is known; --time-format says how it is written/ 2: " " is missing behind byte 0`},
+		{"%I %t %p", " t: 1\n}\n2026-01-05T19:52:56+0000 y a\n", `56 y a 0/ 1: "" is no time that is known; --time-format says how it is written/ 2: " " is missing after byte 0`},
 		{"%I %t %p", "2026-01-05T19:52:56+0000 y/# a\nb\n2026-01-05T19:52:57+0000 y c\n", `57 y c 0/ 2: topic "y/#" holds a wildcard or NUL`},
 		{"@Y-@m-@d @H:@M:@S %t %p", "2026-01-05 19:52:56 y {\n2026\n}\n2026-01-05 19:52:57 y 1\n", "56 y {\n2026\n} 0; 57 y 1 0"},
 		{"topic=%t payload=%p", "topic=y payload=a\nb topic=\ntopic=z payload=c\n", "now y a\nb topic= 0; now z c 0"},
@@ -31,8 +31,8 @@ func TestPayloadOverSeveralLines(t *testing.T) {
 		{"%t %l %p", "y 9 one\ntwo\n3\nz 1 x\n", "now y one\ntwo\n3 0; now z x 0"},
 		{"%t %l %p", "y 4 a\r\nb\r\nz 1 x\r\nw 0 \r\n", "now y a\r\nb 0; now z x 0; now w  0"},
 		{"%t %l %p", "y 8 one\nz 1 x\n", "now z x 0/ 1: a payload of 3 bytes, %l says 8"},
-		{"%t %p", "y {\n \"t\": 21.5\n}\ny 5\nbad\n", "now y 5 0/ 3: " + errTorn.Error() + "/ 5: \" \" is missing behind byte 0"},
-		{"%t %p", "y {\"t\": 1}\nbad\n", "now y {\"t\": 1} 0/ 2: \" \" is missing behind byte 0"},
+		{"%t %p", "y {\n \"t\": 21.5\n}\ny 5\nbad\n", "now y 5 0/ 3: " + errTorn.Error() + "/ 5: \" \" is missing after byte 0"},
+		{"%t %p", "y {\"t\": 1}\nbad\n", "now y {\"t\": 1} 0/ 2: \" \" is missing after byte 0"},
 	} {
 		records, _, why, err := said(Config{Format: c.format}, c.text)
 		got := strings.Join(records, "; ")

@@ -65,7 +65,7 @@ func digitsOf(s string, n int) (v int, ok bool) {
 }
 
 // isoTime reads year-month-day, a T or a blank, and hours:minutes[:seconds], with a
-// fraction behind a point or comma (or a colon, as MQTTX has it), then a zone.
+// fraction after a point or comma (or a colon, as MQTTX has it), then a zone.
 func isoTime(s string) (ns int64, wall, ok bool) {
 	if ns, ok := compactTime(s); ok {
 		return ns, true, true
@@ -127,7 +127,7 @@ func calendar(n [6]int) (seconds int64, ok bool) {
 	return t.Unix(), n[2] <= 28 || t.Day() == n[2]
 }
 
-// fractionOf reads the nanoseconds that may stand behind a second.
+// fractionOf reads the nanoseconds that may stand after a second.
 func fractionOf(s string) (ns int64, rest string, ok bool) {
 	if s == "" || s[0] != '.' && s[0] != ',' && s[0] != ':' {
 		return 0, s, true
@@ -140,7 +140,7 @@ func fractionOf(s string) (ns int64, rest string, ok bool) {
 	return ns, s[size:], ok
 }
 
-// fraction reads the digits behind a point, of which those behind the ninth are
+// fraction reads the digits after a point, of which those after the ninth are
 // less than a nanosecond.
 func fraction(digits string) (ns int64, ok bool) {
 	unit := int64(1e8)
@@ -202,7 +202,7 @@ func unixTime(s string, n decimal) (ns int64, wall bool, err error) {
 	return 0, false, fmt.Errorf("time %.40q: the year must be %d to %d", s, firstYear, lastYear)
 }
 
-// decimal is a number with what stands behind its point, in billionths.
+// decimal is a number with what stands after its point, in billionths.
 type decimal struct{ whole, part int64 }
 
 // number reads a decimal number, also with a decimal comma or as 1.7e9.

@@ -9,7 +9,7 @@ import (
 )
 
 func TestTimesOfAllForms(t *testing.T) {
-	for text, want := range map[string]string{ // "": refused; a ? behind it: names no zone
+	for text, want := range map[string]string{ // "": refused; a ? after it: names no zone
 		"2026-01-05T19:52:56Z":             "2026-01-05T19:52:56Z",
 		"2026-01-05T19:52:56.1+01:00":      "2026-01-05T18:52:56.1Z",
 		"2026-01-05T19:52:56.123456Z+0100": "2026-01-05T18:52:56.123456Z",

@@ -42,7 +42,7 @@ type unwrapper struct {
 	depth  int  // of brackets within a value
 	value  bool // within a value
 	text   bool // within a string
-	escape bool // behind a backslash
+	escape bool // after a backslash
 	err    error
 }
 

@@ -66,7 +66,7 @@ func PublishHead(first byte, remaining int, body []byte, l Limits) (h Head, need
 }
 
 // properties decodes what follows the packet id of an MQTT 5 PUBLISH
-// (MQTT 5 §3.3.2.3) and moves Size behind it.
+// (MQTT 5 §3.3.2.3) and moves Size after it.
 func (h *Head) properties(remaining int, body []byte, aliases uint16) (need int, err error) {
 	have := body[h.Size:min(len(body), remaining)]
 	length, n := mqttetl.VarInt(have)

@@ -92,7 +92,7 @@ func (p *place) look() error {
 		switch err := unix.Stat(filepath.Join(p.dir, name), &st); {
 		case err == unix.ENOENT, err == unix.ENOTDIR, err == unix.ESTALE, err == unix.ELOOP:
 			return p.gone(name, "is missing")
-		case err != nil: // it may be there, behind a directory that cannot be read now
+		case err != nil: // it may be there, in a directory that cannot be read now
 		case was.Ino != 0 && !sameFile(&st, &was):
 			return p.gone(name, "was replaced by another file")
 		}

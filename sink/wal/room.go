@@ -60,7 +60,7 @@ func (r *room) end() (int64, error) {
 }
 
 // reserve makes sure that a transaction of n bytes of values can be written
-// behind the last page of the file. An error that isNoSpace recognises means
+// after the last page of the file. An error that isNoSpace recognises means
 // that the transaction fits only if LMDB finds enough free pages.
 func (r *room) reserve(n int64) error {
 	used, err := r.end()
