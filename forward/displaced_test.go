@@ -2,6 +2,7 @@ package forward
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -82,18 +83,13 @@ func TestDisplacedRecords(t *testing.T) {
 		"position unknown":       {0, []mqttetl.Seq{1, 2, 3, 0, 5, 6}, "[1 2 3 other 5 6 4 late 6 7 8]"},
 		"two, others at the end": {2, []mqttetl.Seq{1, 2, 0, 4, 0, 6, 0}, "[1 2 other 4 other 6 other 3 late 6 5 late 6 7 8]"},
 		"before what is settled": {5, []mqttetl.Seq{1, 2, 0, 4, 5, 6}, "[1 2 other 4 5 6 7 8]"},
+		"at the beginning":       {0, []mqttetl.Seq{0, 0, 3, 4}, "[other other 3 4 1 late 4 2 late 4 5 6 7 8]"},
+		"others' before ours":    {0, []mqttetl.Seq{0, 0, 1, 2}, "[other other 1 2 3 4 5 6 7 8]"},
 		"none":                   {2, []mqttetl.Seq{1, 2, 3, 0, 4, 5, 0, 6}, "[1 2 3 other 4 5 other 6 7 8]"},
 		"dead letter, no other":  {0, []mqttetl.Seq{1, 2, 4, 5, 6}, "[1 2 4 5 6 7 8]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := js.Stream(t.Context(), "TELEMETRY")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Purge(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			<-time.After(200 * time.Millisecond) // the server forgets the ids
+			renew(t, js)
 			for _, seq := range c.stream {
 				place(t, nc, seq)
 			}
@@ -170,5 +166,58 @@ func TestOtherWriterInACluster(t *testing.T) {
 				t.Errorf("%d records in the stream, want 6000", len(seen))
 			}
 		})
+	}
+}
+
+// What is in the place of a record stands before a full window of large ones, at
+// the beginning of the stream or after one of ours.
+func TestDisplacedBeforeAFullWindow(t *testing.T) {
+	url, nc := clusterStream(t, 1)
+	_, js := admin(t, url)
+	const size, window = 750_000, windowBytes / 751_000
+	for _, displaced := range []mqttetl.Seq{1, 2} {
+		t.Run(fmt.Sprint(displaced), func(t *testing.T) {
+			renew(t, js)
+			l := newMemLog()
+			var want []string
+			for seq := mqttetl.Seq(1); seq < displaced+window; seq++ {
+				r := record(int(seq))
+				r.Payload = make([]byte, size)
+				l.add(r)
+				m := nats.NewMsg("mqtt.other")
+				if want = append(want, "other"); seq != displaced {
+					m.Data = r.Payload
+					m.Header.Set(headerMsgID, string(appendMsgID(nil, testLogID, seq)))
+					want[seq-1] = fmt.Sprint(seq)
+				}
+				if _, err := nc.RequestMsg(m, 5*time.Second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			last := l.last()
+			want = append(want, fmt.Sprintf("%d late %d", displaced, last), fmt.Sprint(last+1))
+			r := forward(t, url, l)
+			l.grow(1)
+			l.await(t, last+1)
+			r.stop(t)
+			if got := streamed(t, url); !slices.Equal(got, want) {
+				t.Errorf("the stream holds %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// renew makes the stream anew, which knows no message id.
+func renew(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	s, err := js.Stream(t.Context(), "TELEMETRY")
+	if err == nil {
+		err = js.DeleteStream(t.Context(), "TELEMETRY")
+	}
+	if err == nil {
+		_, err = js.CreateStream(t.Context(), s.CachedInfo().Config)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -79,6 +79,7 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 		}
 		size = lookAtOnce
 	}
+	w.beginning()
 	return w.position(), nil
 }
 
@@ -130,6 +131,16 @@ func (w *look) see(m found) bool {
 	return len(w.held.records) >= windowMessages || w.bytes >= windowBytes
 }
 
+// beginning counts the messages of others with which the stream begins: each may
+// be in the place of a record directly before the first one of ours, when what
+// stood before them has been discarded.
+func (w *look) beginning() {
+	if n := mqttetl.Seq(w.others); n > 0 && w.pos.mine && w.lowest > w.cursor+1 {
+		w.gaps += w.others
+		w.lowest = max(w.cursor+n+1, w.lowest) - n - 1
+	}
+}
+
 func (w *look) position() position {
 	p := w.pos
 	p.ours = w.held.last
@@ -151,7 +162,7 @@ type found struct {
 	there bool   // false: deleted
 	id    string // Nats-Msg-Id, "" for none
 	late  mqttetl.Seq
-	bytes int
+	bytes int // header and body, as the window counts them
 }
 
 // messages returns what stands in the stream from first to last.
@@ -181,6 +192,7 @@ func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, erro
 		Error   *refusal `json:"error"`
 		Message struct {
 			Header []byte `json:"hdrs"`
+			Data   []byte `json:"data"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(m.Data, &got); err != nil {
@@ -193,7 +205,7 @@ func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, erro
 	if got.Error != nil {
 		return found{}, unavailable(what, got.Error)
 	}
-	there := found{there: true, bytes: len(m.Data)}
+	there := found{there: true, bytes: len(got.Message.Header) + len(got.Message.Data)}
 	if h, err := nats.DecodeHeadersMsg(got.Message.Header); len(got.Message.Header) > 0 && err == nil { // else not a header of ours
 		there.id = h.Get(headerMsgID)
 		late, _ := strconv.ParseUint(h.Get(HeaderLate), 10, 64)
