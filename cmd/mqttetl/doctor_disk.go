@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/disk"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -86,7 +87,7 @@ func (d *doctor) space(part, dir string, growth int64, setting string) {
 		d.failed(part, "free space", "", fmt.Errorf("statfs %s: %w", dir, err))
 		return
 	}
-	free := int64(st.Bavail) * st.Bsize
+	free := disk.Free(&st)
 	switch {
 	case free < lowSpace:
 		d.add(part, "free space", levelFail, "make room: without it, acknowledging stops", "%s in %s", mqttetl.FormatSize(free), dir)

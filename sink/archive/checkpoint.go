@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/internal/disk"
 )
 
 // The write-ahead log is copied into the file each time it may have grown by
@@ -53,8 +55,8 @@ func (a *Archive) copyWAL(mode string) (frames int64, err error) {
 // bytes; a large number where that cannot be known.
 func (a *Archive) Free() int64 {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(a.path), &fs); err != nil || fs.Blocks == 0 {
-		return 1 << 60
+	if err := unix.Statfs(filepath.Dir(a.path), &fs); err != nil {
+		return disk.Unlimited
 	}
-	return int64(fs.Bavail) * fs.Frsize
+	return disk.Free(&fs)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/disk"
 )
 
 // DefaultMaxSize is the size of a log in dir for which none is given: 16 GiB or
@@ -18,10 +19,10 @@ import (
 // the directory above it must.
 func DefaultMaxSize(dir string) int64 {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil || fs.Blocks == 0 { // a tmpfs without limit has none
+	if err := unix.Statfs(dir, &fs); err != nil {
 		return mostMaxSize
 	}
-	return max(leastMaxSize, min(mostMaxSize, int64(fs.Blocks)*fs.Frsize/4))
+	return max(leastMaxSize, min(mostMaxSize, disk.Size(&fs)/4))
 }
 
 const (

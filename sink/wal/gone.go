@@ -50,10 +50,12 @@ func newPlace(dir string, data int) (*place, error) {
 		if err := unix.Stat(path, &st); err != nil {
 			return nil, &fs.PathError{Op: "open log", Path: path, Err: err}
 		}
-		if name == dataFile && !sameFile(&st, &open) {
-			st.Ino = 0
-		}
 		p.files[name] = st
+	}
+	if st := p.files[dataFile]; !sameFile(&st, &open) {
+		for name := range p.files {
+			p.files[name] = unix.Stat_t{}
+		}
 	}
 	return p, nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/PowerDNS/lmdb-go/lmdb"
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/internal/disk"
 )
 
 // Room is reserved in steps, so that the file's size changes rarely.
@@ -122,10 +124,7 @@ func freeSpace(fd int) (int64, error) {
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return 0, err
 	}
-	if fs.Blocks == 0 {
-		return 1 << 60, nil
-	}
-	return int64(fs.Bavail) * fs.Frsize, nil
+	return disk.Free(&fs), nil
 }
 
 // nearlyFull says whether the file system has less left than a transaction of n

@@ -1,0 +1,28 @@
+// Package disk reads the sizes that a file system gives.
+package disk
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unlimited is the size of a file system that names none, such as a tmpfs
+// without a limit.
+const Unlimited = math.MaxInt64
+
+// Size is the size of the file system, in bytes.
+func Size(fs *unix.Statfs_t) int64 { return bytesOf(fs, fs.Blocks) }
+
+// Free is what an ordinary user may still write, in bytes.
+func Free(fs *unix.Statfs_t) int64 { return bytesOf(fs, fs.Bavail) }
+
+// bytesOf is no more than Unlimited: some file systems over a network say that
+// they have 8 EiB or more.
+func bytesOf(fs *unix.Statfs_t, blocks uint64) int64 {
+	size := uint64(fs.Frsize)
+	if fs.Blocks == 0 || size > 0 && blocks > Unlimited/size {
+		return Unlimited
+	}
+	return int64(blocks * size)
+}
