@@ -33,8 +33,8 @@ func TestNoConnection(t *testing.T) {
 		url, ca    string
 		says, hint string
 	}{
-		"expired certificate": {expired, a.CA(), "certificate has expired or is not yet valid", "renew the broker's certificate"},
-		"wrong authority":     {valid, other.CA(), "unknown authority", "the CA file (tls.ca, --cafile)"},
+		"expired certificate": {expired, a.CA(), "certificate has expired or is not yet valid", "renew the server's certificate"},
+		"wrong authority":     {valid, other.CA(), "unknown authority", "the CA file (tls.ca, --ca, --cafile)"},
 		"another name":        {strings.Replace(valid, "127.0.0.1", "localhost", 1), a.CA(), "certificate is valid for broker.test, not localhost", "tls.server_name"},
 		"not found":           {site(t, http.StatusNotFound, "not found"), "", "HTTP 404 Not Found, text/html", "no MQTT at this path"},
 		"a web page":          {site(t, http.StatusOK, "<html>hello</html>"), "", "HTTP 200 OK, text/html", "no MQTT at this path"},
