@@ -2,7 +2,6 @@ package replay
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,15 +82,18 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 		return nil, err
 	}
 	m := &MQTT{
-		cfg: cfg, version: cmp.Or(cfg.Version, version5), confirmed: confirmed, refused: refused, down: down,
+		cfg: cfg, version: cfg.Version, confirmed: confirmed, refused: refused, down: down,
 		changed: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
-	err = m.connect(ctx, u)
-	if first := err; cfg.Version == 0 && notVersion5(err) {
-		m.version = version311
-		if err = m.connect(ctx, u); errors.As(first, new(unanswered)) && errors.As(err, new(unanswered)) {
-			err = mqttetl.WithHint(fmt.Errorf("as MQTT 5 and as 3.1.1: %w", err), dial.Silent)
-		}
+	if cfg.Version != 0 {
+		err = m.connect(ctx, u)
+	} else {
+		err = dial.EitherVersion(func(v5 bool) error {
+			if m.version = version311; v5 {
+				m.version = version5
+			}
+			return m.connect(ctx, u)
+		}, func(err error) bool { return errors.Is(err, errVersion) })
 	}
 	if err != nil {
 		return nil, err
@@ -131,7 +133,7 @@ func (m *MQTT) login(u *url.URL) error {
 	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
 	defer m.conn.SetDeadline(time.Time{})
 	if _, err := m.conn.Write(packet); err != nil {
-		return unanswered{unavailable("connect to "+u.Redacted(), err)}
+		return dial.Unanswered(unavailable("connect to "+u.Redacted(), err))
 	}
 	body, err := m.readConnack()
 	if err == nil {
@@ -149,17 +151,6 @@ func (m *MQTT) login(u *url.URL) error {
 	return nil
 }
 
-// unanswered is an error before the broker has answered CONNECT.
-type unanswered struct{ error }
-
-func (u unanswered) Unwrap() error { return u.error }
-
-// notVersion5 says of an error of connect that 3.1.1 is to be tried: the broker
-// refuses MQTT 5 or, as old ones do, closes the connection or does not answer.
-func notVersion5(err error) bool {
-	return errors.Is(err, errVersion) || errors.As(err, new(unanswered))
-}
-
 // readConnack reads the first packet. What is no CONNACK is told by its first
 // byte: a server that is no broker may send no whole packet.
 func (m *MQTT) readConnack() (body []byte, err error) {
@@ -168,7 +159,7 @@ func (m *MQTT) readConnack() (body []byte, err error) {
 		err = fmt.Errorf("no answer within %v", mqttTimeout)
 	}
 	if err != nil {
-		return nil, unanswered{err}
+		return nil, dial.Unanswered(err)
 	}
 	if kind := first[0] >> 4; kind != packetConnack {
 		err = fmt.Errorf("packet type %d where CONNACK is expected", kind)

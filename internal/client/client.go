@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -144,19 +145,19 @@ func (c *Client) handshake() error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(connackTime))
 	c.debug("sending CONNECT (v%d, clean %v, keepalive %d, id %q)", c.o.Version, c.o.CleanStart, c.o.KeepAlive, c.o.ClientID)
 	if _, err := c.conn.Write(c.o.connect()); err != nil {
-		return unanswered{lost(err)}
+		return dial.Unanswered(lost(err))
 	}
 	first, body, err := c.packet()
 	var fault *wire.Error
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return unanswered{fmt.Errorf("no CONNACK within %v: %w", connackTime, mqttetl.ErrUnavailable)}
+		return dial.Unanswered(fmt.Errorf("no CONNACK within %v: %w", connackTime, mqttetl.ErrUnavailable))
 	case errors.As(err, &fault):
 		return errNotMQTT
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return lost(err) // it was an answer, of whatever kind
 	case err != nil:
-		return unanswered{lost(err)}
+		return dial.Unanswered(lost(err))
 	case first>>4 != typeConnack:
 		return fmt.Errorf("the answer to CONNECT is not a CONNACK (0x%02x): %w", first, errNotMQTT)
 	}

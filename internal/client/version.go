@@ -3,10 +3,8 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
@@ -33,35 +31,22 @@ func ParseVersion(text string) (byte, error) {
 	return 0, errors.New("must be " + Versions)
 }
 
-// unanswered is an error before the broker has answered CONNECT.
-type unanswered struct{ error }
-
-func (u unanswered) Unwrap() error { return u.error }
-
-// Unanswered says of an error of Connect that the broker has closed the
-// connection, or kept silent, instead of answering CONNECT.
-func Unanswered(err error) bool { return errors.As(err, new(unanswered)) }
-
 // ConnectAuto opens a stream and logs in over it. Where o.Version is VersionAuto
 // it tries MQTT 5 and then, over another stream, 3.1.1. The end of ctx ends the
 // attempt, not the connection.
 func ConnectAuto(ctx context.Context, open func(context.Context) (net.Conn, error), o Options) (*Client, error) {
-	connect := func(version byte) (*Client, error) {
-		o.Version = version
+	if o.Version != VersionAuto {
 		return connectWithin(ctx, open, o)
 	}
-	if o.Version != VersionAuto {
-		return connect(o.Version)
-	}
-	c, err := connect(Version5)
-	if err == nil || !NotVersion5(err) {
-		return c, err
-	}
-	c, err311 := connect(Version311)
-	if Unanswered(err) && Unanswered(err311) {
-		return nil, mqttetl.WithHint(fmt.Errorf("MQTT 5: %w; MQTT 3.1.1: %w", err, err311), dial.Silent)
-	}
-	return c, err311
+	var c *Client
+	err := dial.EitherVersion(func(v5 bool) (err error) {
+		if o.Version = Version311; v5 {
+			o.Version = Version5
+		}
+		c, err = connectWithin(ctx, open, o)
+		return err
+	}, refusesVersion)
+	return c, err
 }
 
 // connectWithin is Connect over a new stream, as long as ctx lasts.
@@ -81,9 +66,7 @@ func connectWithin(ctx context.Context, open func(context.Context) (net.Conn, er
 	return nil, context.Cause(ctx)
 }
 
-// NotVersion5 says of an error of Connect with MQTT 5 that 3.1.1 is to be tried:
-// the broker refuses this version or, as old ones do, does not answer.
-func NotVersion5(err error) bool {
+func refusesVersion(err error) bool {
 	var r *Refusal
-	return errors.As(err, &r) && r.Version() || Unanswered(err)
+	return errors.As(err, &r) && r.Version()
 }
