@@ -72,9 +72,12 @@ func (d *csvDecoder) Decode(_ string, payload []byte, emit func(any) error) erro
 		if err == io.EOF {
 			return nil
 		}
-		if errors.Is(err, csv.ErrFieldCount) {
-			line, _ := r.FieldPos(0)
-			err = fmt.Errorf("payload is not CSV: line %d has %d fields, the header %d", line, len(row), len(header))
+		if errors.Is(err, csv.ErrFieldCount) || errors.As(err, new(*csv.ParseError)) { // the next row is another matter
+			if errors.Is(err, csv.ErrFieldCount) {
+				line, _ := r.FieldPos(0)
+				err = fmt.Errorf("line %d has %d fields, the header %d", line, len(row), len(header))
+			}
+			err = fmt.Errorf("payload is not CSV: %w", err)
 			if bad++; bad == maxFailed {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // words are what devices send for booleans and for nothing, in any case.
@@ -104,6 +105,9 @@ func mendNumber(t []byte) (v any, what string, ok bool) {
 		}
 	}
 	text := string(t)
+	if !utf8.Valid(t) || strings.ContainsRune(text, utf8.RuneError) { // the degree sign of Latin-1, alone or as read from JSON
+		text = strings.Replace(strings.ToValidUTF8(text, "\ufffd"), "\ufffd", "°", 1)
+	}
 	if f := withUnit.FindStringSubmatch(text); f != nil && slices.Contains(clearUnits, strings.ToLower(f[2])) {
 		text, what = f[1], fmt.Sprintf("the unit of %q is left out", shorten(t))
 	}

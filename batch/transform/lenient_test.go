@@ -60,6 +60,10 @@ func TestMendedPayloads(t *testing.T) {
 		{"json", "REAL .t", `{"t":"on"}`, `r: column c0: the text "on" is no REAL|mended 0, unset 0`, `r: column c0: the text "on" is no REAL|mended 0, unset 0`},
 		{"number", "REAL .", "23.5 °C\r\n", "x: 7 received 23.5|mended 1, unset 0|the unit of \"23.5 °C\" is left out",
 			"r: payload \"23.5 °C\" is not a number and not one of the words|mended 0, unset 0"},
+		{"number", "REAL .", "23.5 \xb0C", "x: 7 received 23.5|mended 1, unset 0|the unit of \"23.5 \\xb0C\" is left out",
+			"r: payload \"23.5 \\xb0C\" is not a number and not one of the words|mended 0, unset 0"},
+		{"json", "REAL .t", "{\"t\":\"23.5\xb0C\"}", "x: 7 received 23.5|mended 1, unset 0|invalid UTF-8 at byte 10 reads as U+FFFD",
+			"r: payload is not JSON: invalid UTF-8 at byte 10|mended 0, unset 0"},
 		{"number", "REAL .", "nan", "x: 7 received NULL|mended 0, unset 0", "x: 7 received NULL|mended 0, unset 0"},
 		{"text", "TEXT .", "caf\xe9", "x: 7 received \"caf\ufffd\"|mended 1, unset 0|invalid UTF-8 at byte 3 reads as U+FFFD",
 			"r: payload is not text: invalid UTF-8 at byte 3|mended 0, unset 0"},
@@ -261,6 +265,10 @@ func TestReadingsTakeTheRest(t *testing.T) {
 		{`{"t":21.5,"h":4`, ".t 21.5", 1, 0, "the JSON ends too early, at byte 15"},
 		{`{"t":"19.6","code":204}`, ".code 204", 0, 1, `the text "19.6" at .t is a number: archive.readings_text takes these`},
 		{`{"t":"burning","on":"off","d":"2026-01-05","v":"1.2.3","code":204}`, ".code 204", 0, 0, ""},
+		{`{"t":"21,5","u":"21.5 °C","v":"-inf","w":"NaN","code":204}`, ".code 204", 0, 4, "the text "},
+		{"21,5", "", 0, 1, `the text "21,5" at . is no number as JSON writes it: a route with a column REAL reads it`},
+		{"nan", "", 0, 1, `the text "nan" at . is no number as JSON writes it`},
+		{`{"a":"2026-01-05T19:52:56Z","b":"192.168.1.7","c":"1.2.3","d":"12:30","e":"5 kW","f":"none","g":"-","h":"1,234","i":"0x1F"}`, "", 0, 0, ""},
 		{`{"t":1e400,"code":204}`, ".code 204", 0, 1, "the number 1e400 at .t is beyond REAL"},
 		{`[INFO] booted`, "", 0, 1, "payload is not JSON: unexpected"},
 		{`booted`, "", 0, 0, ""},
@@ -289,7 +297,7 @@ func TestReadingsTakeTheRest(t *testing.T) {
 	}
 	a := applier(t, Options{Readings: true, ReadingsText: true})
 	a.Apply(record("t", `{"t":"19.6","code":"204","id":"007","s":"12 V"}`))
-	if s := a.Stats()[0]; len(a.Readings) != 2 || s.Skipped != 0 {
+	if s := a.Stats()[0]; len(a.Readings) != 2 || s.Skipped != 1 {
 		t.Errorf("%d readings, %+v", len(a.Readings), s)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/big"
 	"strconv"
+	"strings"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
@@ -173,11 +174,14 @@ func (a *Applier) reading(v any) (float64, bool) {
 
 // readingText takes text that is a number as JSON writes it, if it is wanted.
 func (a *Applier) readingText(s string) (float64, bool) {
-	if s == "" || s[0] > '9' || len(s) > 40 { // most text is none
+	if s == "" || s[0] > '9' && strings.IndexByte("nNiI", s[0]) < 0 || len(s) > 40 { // most text is none
 		return 0, false
 	}
 	v, ok := decode.Number(s)
 	if !ok {
+		if almostNumber(s) {
+			a.walk.skip("the text %q at %s is no number as JSON writes it: a route with a column REAL reads it", s, a.walk.at())
+		}
 		return 0, false
 	}
 	if !a.o.ReadingsText {
@@ -185,6 +189,22 @@ func (a *Applier) readingText(s string) (float64, bool) {
 		return 0, false
 	}
 	return reading(v)
+}
+
+// almostNumber says whether a text is a number with a unit or a decimal comma, or
+// nan, by its shape first: texts such as times, versions and addresses are many.
+func almostNumber(s string) bool {
+	rest := strings.TrimLeft(s, "+-0123456789.,")
+	if len(rest) == len(s) || s[0] == '-' || s[0] == '+' {
+		if len(rest) >= 3 && len(rest) <= 10 && decode.NotFinite(s) {
+			return true
+		}
+	}
+	if len(rest) == len(s) || len(rest) > 12 || rest == "" && !strings.Contains(s, ",") || strings.ContainsAny(rest, "0123456789:/") {
+		return false
+	}
+	_, _, ok := decode.MendNumber(s)
+	return ok
 }
 
 // at is the present path as people read it.
