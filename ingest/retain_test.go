@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"net"
+	"strings"
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
@@ -43,6 +45,57 @@ func TestBrokerWithoutRetainAsPublished(t *testing.T) {
 		subscribed(t, s)
 		if lines.count("retain as published") != 1 {
 			t.Errorf("closes %v: log says\n%s", closes, lines)
+		}
+	}
+}
+
+// TestRetainAsPublishedAfterTrouble: a broker that ended two connections for
+// another reason, or refused the filter for a while, is asked again.
+func TestRetainAsPublishedAfterTrouble(t *testing.T) {
+	lines, log := &logLines{}, newFakeLog(t)
+	b := &picky{with: func(c net.Conn, _ byte, n int) bool {
+		if n <= 2 {
+			_, _ = c.Write([]byte{typeConnack << 4, 3, 0, 0, 0})
+			_, _ = c.Read(make([]byte, 1024)) // SUBSCRIBE
+		}
+		return n > 2
+	}}
+	s := newSource(t, Config{URL: "mqtt://" + b.start(t), ClientID: "c", Subscribe: []string{"t", "u"}, Logger: lines.logger()}, log)
+	start(t, s)
+	subscribed(t, s)
+	if l := s.links[0]; l.asPublished.ask() {
+		t.Error("the third connection asked for retain as published: the test shows nothing")
+	}
+	_ = s.links[0].current().nc.Close()
+	eventually(t, "the next connection", func() bool { return len(b.levels()) > 3 && s.Stats().Subscribed })
+	a := &s.links[0].asPublished
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.granted || lines.count("retain as published") != 1 {
+		t.Errorf("granted %v, log says\n%s", a.granted, lines)
+	}
+}
+
+// TestRetainAsPublishedAfterRefusedFilter: a code that is about the filter says
+// nothing about the option; without one the second connection settles it.
+func TestRetainAsPublishedAfterRefusedFilter(t *testing.T) {
+	var a asPublished
+	for range 5 {
+		if !a.ask() || a.answer(true, 0x87) {
+			t.Fatal("a refused filter is taken for a refused option")
+		}
+	}
+	for connection, asks := range []string{"yes yes no no", "yes no no", "no"} {
+		a.begin()
+		for i, want := range strings.Fields(asks) {
+			asked, code := a.ask(), byte(0)
+			if asked {
+				code = 0x80
+			}
+			told := a.answer(asked, code)
+			if asked != (want == "yes") || told != (connection == 0 && i == 2) {
+				t.Fatalf("connection %d, subscription %d: asked %v, told %v", connection, i, asked, told)
+			}
 		}
 	}
 }

@@ -68,6 +68,8 @@ func (l *link) remembers() (*past, error) {
 // connection last.
 func (l *link) spoke5() bool {
 	p, err := l.remembers()
+	l.mu.Lock() // the connection that has just failed may still be read
+	defer l.mu.Unlock()
 	return err == nil && p.level == 5
 }
 
@@ -88,10 +90,12 @@ func (c *conn) session(kept bool) error {
 	if lost {
 		c.link.sessionLost(p)
 	}
+	c.link.mu.Lock()
 	p.confirmed, p.level = true, 4
 	if c.v5 {
 		p.level = 5
 	}
+	c.link.mu.Unlock()
 	if after := p.note(); !bytes.Equal(before, after) {
 		c.note(noteName("session", c.link.session), after)
 	}

@@ -82,32 +82,46 @@ func (l *link) granted(ctx context.Context, filter string, ask subscribeFunc) bo
 
 // asPublished finds out whether a broker takes subscriptions that ask for retain
 // as published. One that refuses them, or ends the connection, twice before any
-// was granted is asked without in turn.
+// was granted is asked without in turn. If that is granted, the reason may still
+// have been another one, that has passed: so the next connection asks once more.
 type asPublished struct {
-	mu              sync.Mutex
-	granted, denied bool
-	failures        int
+	mu       sync.Mutex
+	granted  bool
+	failures int
+	without  int  // connections on which only a subscription without it was granted
+	here     bool // the present one is among them
+}
+
+// begin is called for each new connection.
+func (a *asPublished) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.here = false; a.without == 1 {
+		a.failures = 1
+	}
 }
 
 func (a *asPublished) ask() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.granted || !a.denied && (a.failures < 2 || a.failures%2 == 1)
+	return a.granted || a.without < 2 && (a.failures < 2 || a.failures%2 == 1)
 }
 
-// answer notes how an ask ended and says whether it has shown that the broker
-// does not take the option.
-func (a *asPublished) answer(asked, granted bool) (denied bool) {
+// answer notes how an ask ended, with the code of its SUBACK or 0x80 if there was
+// none, and says whether it is the first to show that the broker does not take the option.
+func (a *asPublished) answer(asked bool, code byte) (denied bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case !granted:
+	case code > reason.ImplementationSpecific: // has another reason: the filter, a quota
+	case code >= reason.Unspecified:
 		a.failures++
 	case asked:
 		a.granted = true
-	case !a.denied:
-		a.denied = true
-		return true
+	case !a.here:
+		a.here = true
+		a.without++
+		return a.without == 1
 	}
 	return false
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/mqttetl/mqttetl/internal/reason"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -35,6 +36,7 @@ func (version5) run(ctx context.Context, l *link) error {
 			return l.dial5(ctx)
 		},
 		OnConnectionUp: func(cm *autopaho.ConnectionManager, _ *paho.Connack) {
+			l.asPublished.begin()
 			l.up(ctx, func(ctx context.Context, filter string, qos byte, retained RetainHandling) (byte, string, error) {
 				return l.subscribe5(ctx, cm, filter, qos, retained)
 			})
@@ -96,7 +98,11 @@ func (l *link) subscribe5(ctx context.Context, cm *autopaho.ConnectionManager, f
 	a, err := cm.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{
 		Topic: filter, QoS: qos, RetainHandling: r.option(), RetainAsPublished: asPublished,
 	}}})
-	if l.asPublished.answer(asPublished, a != nil && len(a.Reasons) == 1 && a.Reasons[0] < 0x80) {
+	code := byte(reason.Unspecified)
+	if a != nil && len(a.Reasons) == 1 {
+		code = a.Reasons[0]
+	}
+	if l.asPublished.answer(asPublished, code) {
 		l.logger.Warn("the broker refuses subscriptions with retain as published: RETAIN of live messages is recorded as 0")
 	}
 	if a == nil {
@@ -105,11 +111,11 @@ func (l *link) subscribe5(ctx context.Context, cm *autopaho.ConnectionManager, f
 	if len(a.Reasons) != 1 {
 		return 0, "", wire.Malformed("a SUBACK with %d codes for one filter", len(a.Reasons))
 	}
-	reason := ""
+	words := ""
 	if a.Properties != nil {
-		reason = a.Properties.ReasonString
+		words = a.Properties.ReasonString
 	}
-	return a.Reasons[0], reason, nil
+	return code, words, nil
 }
 
 // noAuth stands in for enhanced authentication, which is never offered: a

@@ -4,6 +4,9 @@ package reason
 
 // Codes that change what a client does next.
 const (
+	Unspecified            = 0x80
+	ImplementationSpecific = 0x83
+
 	UnsupportedVersion = 0x84
 	BadLogin           = 0x86
 	NotAuthorized      = 0x87
