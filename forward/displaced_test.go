@@ -221,3 +221,16 @@ func renew(t *testing.T, js jetstream.JetStream) {
 		t.Fatal(err)
 	}
 }
+
+// Large messages are read back one at a time, small ones many.
+func TestAtOnce(t *testing.T) {
+	for largest, want := range map[int]uint64{1: lookAtOnce, 100 << 10: lookAtOnce, 1 << 20: 8, 8 << 20: 1, 64 << 20: 1} {
+		size := uint64(1)
+		for range 5 {
+			size = atOnce(size, largest)
+		}
+		if size != want {
+			t.Errorf("%d of messages of %d bytes, want %d", size, largest, want)
+		}
+	}
+}

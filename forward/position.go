@@ -17,7 +17,8 @@ const (
 	// lookBack is how many messages of other writers, or deleted ones, at the end
 	// of the stream are passed over in search of the last one of ours.
 	lookBack = 256
-	// lookAtOnce is how many messages are asked for at a time.
+	// lookAtOnce is how many messages are asked for at a time, fewer if they are
+	// large: all of them are in memory, bodies too.
 	lookAtOnce = 32
 )
 
@@ -62,7 +63,7 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 	w := look{logID: f.cfg.LogID, named: !mayReplicate(info), cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
 		pos: position{last: st.LastSeq}, held: held{records: map[mqttetl.Seq]bool{}}}
 	f.mu.Unlock()
-	size := uint64(1) // nearly always enough
+	size, largest := uint64(1), 1 // one is nearly always enough
 	for n := st.LastSeq; n >= st.FirstSeq && n > 0; {
 		first := st.FirstSeq
 		if n >= size {
@@ -73,14 +74,21 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 			return position{}, err
 		}
 		for ; n >= first && n > 0; n-- {
+			largest = max(largest, found[n-first].bytes)
 			if w.see(found[n-first]) {
 				return w.position(), nil
 			}
 		}
-		size = lookAtOnce
+		size = atOnce(size, largest)
 	}
 	w.beginning()
 	return w.position(), nil
+}
+
+// atOnce is how many messages to ask for after size of them, the largest of which
+// had so many bytes.
+func atOnce(size uint64, largest int) uint64 {
+	return min(lookAtOnce, 4*size, uint64(max(1, windowBytes/largest)))
 }
 
 // look goes through the stream's last messages, newest first.
