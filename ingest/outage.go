@@ -3,7 +3,6 @@ package ingest
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -153,15 +152,10 @@ func judge(err error) (level slog.Level, message, hint string, slowly bool) {
 // hintOf says what may be the matter with a connection that cannot be made;
 // what an error carries itself is nearer.
 func hintOf(err error) string {
-	var alert tls.AlertError
 	var network net.Error
 	switch {
 	case mqttetl.Hint(err) != "":
 		return ""
-	case errors.As(err, &alert):
-		return "the broker refuses this TLS: it may want a client certificate, tls.cert and tls.key, from an authority that it trusts"
-	case errors.Is(err, errUnanswered):
-		return "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
 	case errors.Is(err, errSilent):
 		return "something takes connections there and does not answer: is the broker overloaded, and does this port speak MQTT, without TLS?"
 	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
@@ -197,9 +191,8 @@ func (l *link) notAccepted(err error) error {
 	known := c.Err()
 	var r *refusal
 	var fault *wire.Error
-	var alert tls.AlertError
 	switch {
-	case errors.As(known, &r), errors.As(known, &fault), errors.As(known, &alert):
+	case errors.As(known, &r), errors.As(known, &fault), dial.Alert(known):
 		return known
 	case errors.Is(known, errSilent):
 		l.mu.Lock()

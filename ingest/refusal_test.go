@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"cmp"
-	"crypto/tls"
 	"fmt"
 	"github.com/mqttetl/mqttetl/internal/wire"
 	"net"
@@ -133,7 +132,6 @@ func TestHints(t *testing.T) {
 	}
 	for err, hint := range map[error]string{
 		os.ErrDeadlineExceeded: "no answer within 10s",
-		tls.AlertError(116):    "client certificate",
 	} {
 		if got := hintOf(fmt.Errorf("x: %w", err)); !strings.Contains(got, hint) {
 			t.Errorf("%v: hint %q, want %q", err, got, hint)

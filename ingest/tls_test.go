@@ -51,3 +51,18 @@ func TestTLS(t *testing.T) {
 	start(t, insecure)
 	subscribed(t, insecure)
 }
+
+// A broker that wants a certificate of ours says so, with TLS 1.3 after the
+// handshake, or resets the connection. The remedy is told.
+func TestCertificateIsMissing(t *testing.T) {
+	a := newAuthority(t)
+	cert, key := issue(t, a, "broker", time.Hour)
+	for _, version := range []string{"tlsv1.3", "tlsv1.2"} {
+		m := startMosquitto(t, "cafile "+a.CA()+"\ncertfile "+cert+"\nkeyfile "+key+"\nrequire_certificate true\ntls_version "+version)
+		lines := &logLines{}
+		s := newSource(t, Config{URL: "mqtts://" + m.Addr, ClientID: "c", Subscribe: []string{"#"}, Logger: lines.logger(),
+			TLS: TLS{CA: a.CA(), ServerName: "broker.test"}}, newFakeLog(t))
+		start(t, s)
+		eventually(t, "the remedy", func() bool { return lines.count(" a client certificate") > 0 })
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -102,7 +103,11 @@ func (l *link) tried(err error, v5 bool) error {
 	default:
 		what = "MQTT 3.1.1, which was answered before, gets no answer now"
 	}
-	return mqttetl.WithHint(err, what+"; "+hintOf(err))
+	hint := hintOf(err)
+	if errors.Is(err, errUnanswered) {
+		hint = dial.Silence(dial.Secure(l.url.Scheme))
+	}
+	return mqttetl.WithHint(err, what+"; "+hint)
 }
 
 // ended311 notes that a connection of 3.1.1 has ended, and says whether MQTT 5 is

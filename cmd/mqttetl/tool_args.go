@@ -45,6 +45,8 @@ func (t *tool) parse(args []string) error {
 		return nil
 	case flags.NArg() == 1 && t.hostArgument && !t.changed("host") && t.url == "":
 		t.host = flags.Arg(0)
+	case flags.NArg() > 0 && t.hostArgument:
+		return fmt.Errorf("unexpected argument %q; name one host, with -h or without", flags.Arg(flags.NArg()-1))
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q; -t names a topic", flags.Arg(0))
 	}

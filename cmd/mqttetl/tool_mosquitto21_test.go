@@ -77,8 +77,8 @@ func TestUsageOf21(t *testing.T) {
 		"sub -t a -S":                                            "no SRV look-up here: dig +short SRV",
 		"sub -t a --no-tls -L mqtts://h/a":                       "--no-tls excludes",
 		"sub -t a --tls-keylog /no/such/dir/file":                "--tls-keylog: open /no/such/dir/file",
-		"test 127.0.0.1 -h elsewhere":                            `unexpected argument "127.0.0.1"`,
-		"test 127.0.0.1 more":                                    "unexpected argument",
+		"test 127.0.0.1 -h elsewhere":                            `unexpected argument "127.0.0.1"; name one host`,
+		"test 127.0.0.1 more":                                    `unexpected argument "more"; name one host`,
 		"sub -F %Z":                                              "unknown letter 'Z'", // and not first that a topic is missing
 		"sub -M 0":                                               "-M must be 1 to 65535",
 		"pub -l -n":                                              "exclude one another",

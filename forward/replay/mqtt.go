@@ -133,7 +133,7 @@ func (m *MQTT) login(u *url.URL) error {
 	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
 	defer m.conn.SetDeadline(time.Time{})
 	if _, err := m.conn.Write(packet); err != nil {
-		return dial.Unanswered(unavailable("connect to "+u.Redacted(), err))
+		return dial.Unanswered(unavailable("connect to "+u.Redacted(), err), m.conn)
 	}
 	body, err := m.readConnack()
 	if err == nil {
@@ -159,7 +159,7 @@ func (m *MQTT) readConnack() (body []byte, err error) {
 		err = fmt.Errorf("no answer within %v", mqttTimeout)
 	}
 	if err != nil {
-		return nil, dial.Unanswered(err)
+		return nil, dial.Unanswered(err, m.conn)
 	}
 	if kind := first[0] >> 4; kind != packetConnack {
 		err = fmt.Errorf("packet type %d where CONNACK is expected", kind)

@@ -68,7 +68,7 @@ const (
 )
 
 // ErrClosedByBroker: the broker closed the connection without saying why.
-var ErrClosedByBroker = fmt.Errorf("the broker closed the connection (%w)", mqttetl.ErrUnavailable)
+var ErrClosedByBroker = unavailable{errors.New("the broker closed the connection")}
 
 // Client is one connection. Its methods may be called from any goroutine; from
 // within the functions of Options only Publish with QoS 0.
@@ -145,21 +145,23 @@ func (c *Client) handshake() error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(connackTime))
 	c.debug("sending CONNECT (v%d, clean %v, keepalive %d, id %q)", c.o.Version, c.o.CleanStart, c.o.KeepAlive, c.o.ClientID)
 	if _, err := c.conn.Write(c.o.connect()); err != nil {
-		return dial.Unanswered(lost(err))
+		return dial.Unanswered(lost(err), c.conn)
+	}
+	// What is no broker may send no whole packet, so the first byte decides.
+	if head, err := c.in.Peek(1); err == nil && head[0]>>4 != typeConnack {
+		return mqttetl.WithHint(unavailable{fmt.Errorf("the answer to CONNECT is not a CONNACK (0x%02x)", head[0])}, dial.NoBroker(head[0]))
 	}
 	first, body, err := c.packet()
 	var fault *wire.Error
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return dial.Unanswered(fmt.Errorf("no CONNACK within %v: %w", connackTime, mqttetl.ErrUnavailable))
+		return dial.Unanswered(unavailable{fmt.Errorf("no CONNACK within %v", connackTime)}, c.conn)
 	case errors.As(err, &fault):
 		return errNotMQTT
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return lost(err) // it was an answer, of whatever kind
 	case err != nil:
-		return dial.Unanswered(lost(err))
-	case first>>4 != typeConnack:
-		return fmt.Errorf("the answer to CONNECT is not a CONNACK (0x%02x): %w", first, errNotMQTT)
+		return dial.Unanswered(lost(err), c.conn)
 	}
 	_ = c.conn.SetWriteDeadline(time.Time{})
 	if err := wire.CheckFirst(first, c.limits.V5); err != nil {
@@ -179,7 +181,12 @@ func (o *Options) limits() wire.Limits {
 	return l
 }
 
-var errNotMQTT = fmt.Errorf("this is not MQTT (%w)", mqttetl.ErrUnavailable)
+var errNotMQTT = unavailable{errors.New("the answer to CONNECT is not MQTT")}
+
+// unavailable is mqttetl.ErrUnavailable; it keeps its own text.
+type unavailable struct{ error }
+
+func (u unavailable) Unwrap() []error { return []error{u.error, mqttetl.ErrUnavailable} }
 
 // connack takes the broker's answer (MQTT 5 §3.2).
 func (c *Client) connack(body []byte) error {
@@ -224,7 +231,7 @@ func lost(err error) error {
 	if errors.Is(err, io.EOF) {
 		return ErrClosedByBroker
 	}
-	return fmt.Errorf("connection lost: %w (%w)", err, mqttetl.ErrUnavailable)
+	return unavailable{fmt.Errorf("connection lost: %w", err)}
 }
 
 // patient reads from the connection and gives up when nothing comes for long.

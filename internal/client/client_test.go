@@ -201,7 +201,7 @@ func TestRefusals(t *testing.T) {
 		"5 login":       {Version5, []byte{typeConnack << 4, 8, 0, 0x86, 5, wire.ReasonString, 0, 2, 'n', 'o'}, "bad user name or password (0x86): no", true, false},
 		"5 busy":        {Version5, []byte{typeConnack << 4, 3, 0, 0x89, 0}, "server busy", false, true},
 		"old broker":    {Version5, []byte{typeConnack << 4, 2, 0, 1}, "unacceptable protocol version", false, false},
-		"not MQTT":      {Version311, []byte("HTTP/1.1 400 Bad Request\r\n\r\n" + strings.Repeat(" ", 100)), "not MQTT", false, true},
+		"not MQTT":      {Version311, []byte("HTTP/1.1 400 Bad Request\r\n\r\n" + strings.Repeat(" ", 100)), "not a CONNACK (0x48)", false, true},
 		"cut":           {Version5, []byte{typeConnack << 4, 3, 0, 0, 9}, "malformed properties", false, false},
 		"endless size":  {Version5, []byte{typeConnack << 4, 0xff, 0xff, 0xff, 0xff, 1}, "not MQTT", false, true},
 		"bad property":  {Version5, []byte{typeConnack << 4, 5, 0, 0, 2, 0xfe, 0}, "unknown property", false, false},

@@ -74,8 +74,14 @@ func NoBroker(first byte) string {
 	return who
 }
 
-// Silent is the hint about a peer that answers CONNECT of no version of MQTT.
-const Silent = "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
+// Silence is the hint about a peer that closes the connection, or says nothing,
+// instead of answering CONNECT.
+func Silence(secure bool) string {
+	if secure {
+		return "does this port speak MQTT? And does the broker want a client certificate, tls.cert and tls.key, --cert and --key?"
+	}
+	return "does this port speak MQTT, and without TLS? 1883 is the usual one, 8883 with mqtts://"
+}
 
 // Secure says of a URL's scheme that the stream is encrypted.
 func Secure(scheme string) bool {

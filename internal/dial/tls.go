@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
@@ -38,6 +39,22 @@ type stream struct {
 }
 
 func (s stream) Close() error { return s.tcp.Close() }
+
+// Read adds what can be done where the peer ends TLS with an alert. With TLS 1.3
+// it looks at our certificate when the handshake is over for us (RFC 8446 §4.6.2).
+func (s stream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		err = Certificate(err)
+	}
+	return n, err
+}
+
+// Alert says that err is an alert by which the peer ended TLS.
+func Alert(err error) bool {
+	var network *net.OpError
+	return errors.As(err, &network) && network.Op == "remote error"
+}
 
 func (d *Dialer) tls(ctx context.Context, address string, alpn []string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
@@ -80,9 +97,9 @@ func client(ctx context.Context, tcp net.Conn, peer string, conf *tls.Config) (n
 // explain adds what can be done about a failed handshake.
 func explain(err error) error {
 	var plain tls.RecordHeaderError
-	var network *net.OpError // an alert of the broker's is a "remote error"
+	var network *net.OpError
 	switch {
-	case errors.Is(err, io.EOF), errors.As(err, &network) && network.Op != "remote error":
+	case errors.Is(err, io.EOF), errors.As(err, &network) && !Alert(err):
 		return mqttetl.WithHint(unreachable{err}, "does this port speak TLS? 8883 is the usual one; without TLS it is mqtt://")
 	case errors.As(err, &plain):
 		return mqttetl.WithHint(err, "does this port speak TLS? 8883 is the usual one; without TLS it is mqtt://")
@@ -90,7 +107,8 @@ func explain(err error) error {
 	return Certificate(err)
 }
 
-// Certificate adds to an error about a server's certificate what can be done.
+// Certificate adds to an error about a server's certificate, or the server's about
+// ours, what can be done.
 func Certificate(err error) error {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
@@ -102,9 +120,16 @@ func Certificate(err error) error {
 		return mqttetl.WithHint(err, "the CA file (tls.ca, --ca, --cafile) must hold the authority that signed the server's certificate")
 	case errors.As(err, &name):
 		return mqttetl.WithHint(err, hintName(name))
+	case Alert(err) && aboutClient.MatchString(err.Error()):
+		return mqttetl.WithHint(err, "the server wants a client certificate from an authority that it trusts: tls.cert and tls.key, --cert and --key")
 	}
 	return err
 }
+
+// aboutClient matches the alerts of a server that does not accept who we are
+// (RFC 8446 §6.2). One of TLS 1.2 may say of a missing certificate only that the
+// handshake failed.
+var aboutClient = regexp.MustCompile("certificate|access denied|handshake failure")
 
 // hintName is about a certificate that is for another name.
 func hintName(e x509.HostnameError) string {
@@ -146,7 +171,7 @@ func (t *TLS) config(host string) (*tls.Config, error) {
 	if t.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 		if err != nil {
-			return nil, fmt.Errorf("read client certificate: %w", err)
+			return nil, badPair(t.Cert, t.Key, err)
 		}
 		conf.Certificates = []tls.Certificate{cert}
 	}
@@ -203,6 +228,16 @@ func CheckCA(path string) error {
 
 func noCertificate(path string) error {
 	return mqttetl.WithHint(&fs.PathError{Op: "read CA", Path: path, Err: errors.New("no certificate in it")}, "it must be PEM")
+}
+
+// badPair is the error of a client certificate that cannot be used. One of a file
+// that cannot be read names that file.
+func badPair(cert, key string, err error) error {
+	if errors.As(err, new(*fs.PathError)) {
+		return fmt.Errorf("read client certificate: %w", err)
+	}
+	return mqttetl.WithHint(&fs.PathError{Op: "read client certificate", Path: cert, Err: err},
+		key+" must hold the private key of this certificate, both as PEM and without a passphrase")
 }
 
 // verifyChain verifies everything about the broker's certificate but its name.

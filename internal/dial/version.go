@@ -3,6 +3,7 @@ package dial
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/mqttetl/mqttetl"
 )
@@ -12,8 +13,14 @@ type unanswered struct{ error }
 func (u unanswered) Unwrap() error { return u.error }
 
 // Unanswered marks err as one before the broker has answered CONNECT: it has
-// closed the connection or kept silent.
-func Unanswered(err error) error { return unanswered{err} }
+// closed conn or kept silent. If it has ended TLS with an alert, that is an answer.
+func Unanswered(err error, conn net.Conn) error {
+	if Alert(err) {
+		return err
+	}
+	_, secure := conn.(stream)
+	return unanswered{mqttetl.WithHint(err, Silence(secure))}
+}
 
 func isUnanswered(err error) bool { return errors.As(err, new(unanswered)) }
 
@@ -27,7 +34,7 @@ func EitherVersion(connect func(v5 bool) error, refuses5 func(error) bool) error
 	}
 	err311 := connect(false)
 	if isUnanswered(err) && isUnanswered(err311) {
-		return mqttetl.WithHint(fmt.Errorf("MQTT 5: %w; MQTT 3.1.1: %w", err, err311), Silent)
+		return fmt.Errorf("MQTT 5: %w; MQTT 3.1.1: %w", err, err311)
 	}
 	return err311
 }
