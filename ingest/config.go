@@ -139,8 +139,8 @@ func (c *Config) check() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// dialer is how the source reaches its broker.
-func (c *Config) dialer() *dial.Dialer {
+// Dialer is how the source reaches its broker.
+func (c *Config) Dialer() *dial.Dialer {
 	return &dial.Dialer{TLS: dial.TLS{
 		CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key, ServerName: c.TLS.ServerName, Insecure: c.TLS.Insecure,
 	}}

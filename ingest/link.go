@@ -148,7 +148,7 @@ func (l *link) current() *conn {
 // dial makes the next conn.
 func (l *link) dial(ctx context.Context, v5 bool) (*conn, error) {
 	l.setCurrent(nil)
-	stream, err := l.cfg.dialer().Dial(ctx, l.url)
+	stream, err := l.cfg.Dialer().Dial(ctx, l.url)
 	if err != nil {
 		l.mu.Lock()
 		l.undialed = err

@@ -35,7 +35,7 @@ func (version311) run(ctx context.Context, l *link) error {
 // that the next one is to be of MQTT 5.
 func (l *link) connection311(ctx context.Context) (change bool) {
 	var conn *conn
-	user, password, err := l.cfg.login(l.url)
+	user, password, err := l.cfg.Login(l.url)
 	if err != nil {
 		l.failed(err)
 		return false

@@ -80,7 +80,7 @@ func (l *link) dial5(ctx context.Context) (net.Conn, error) {
 // because Mosquitto silently deletes what exceeds it, and no topic alias
 // maximum, because the data plane keeps topics as they are.
 func (l *link) connect5(p *paho.Connect) (*paho.Connect, error) {
-	user, password, err := l.cfg.login(l.url)
+	user, password, err := l.cfg.Login(l.url)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +133,8 @@ func (c *Config) keepAliveSeconds() uint16 {
 	return uint16((c.KeepAlive + time.Second - 1) / time.Second)
 }
 
-// login returns user name and password: from the settings, or else the URL.
-func (c *Config) login(u *url.URL) (user, password string, err error) {
+// Login returns user name and password: from the settings, or else the URL.
+func (c *Config) Login(u *url.URL) (user, password string, err error) {
 	user = c.Username
 	if user == "" && u.User != nil {
 		user = u.User.Username()

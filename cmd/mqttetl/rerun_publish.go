@@ -128,7 +128,7 @@ func (a *again) run(cfg forward.MappedConfig) error {
 	}
 }
 
-// Map makes objects of the records that are meant. Of the others it learns.
+// Map makes objects of the selected records. Of the others it learns.
 func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
 	t := a.page[rec.Seq]
 	if t == nil {
