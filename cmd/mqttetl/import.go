@@ -37,12 +37,7 @@ type importFlags struct {
 	zoned           bool // --timezone was given
 }
 
-func newImport(std streams) *cobra.Command {
-	var f importFlags
-	cmd := &cobra.Command{
-		Use:   "import FILE…",
-		Short: "Read exports and recordings of other programs into the log",
-		Long: `Import reads files, or standard input as -, into the log; archive and stream get
+const importHelp = `Import reads files, or standard input as -, into the log; archive and stream get
 them from there like live messages. The recorded time is kept. Plain, gzip and
 zstd files are told apart by themselves, and so are
 
@@ -93,7 +88,14 @@ The log can have one writer: stop the service while importing.
 Exit codes: 0 all lines imported, 1 there were rejected lines, or a file is of no
 known format, 2 usage, 65 a damaged or changed file, or a damaged log, 74 the log
 is in use, a file cannot be read or written, or the archive cannot be, 78 bad
-configuration.`,
+configuration.`
+
+func newImport(std streams) *cobra.Command {
+	var f importFlags
+	cmd := &cobra.Command{
+		Use:   "import FILE…",
+		Short: "Read exports and recordings of other programs into the log",
+		Long:  importHelp,
 		Example: `  mqttetl import -c mqttetl.yaml export.ndjson.zst
   mosquitto_sub -t '#' -F %j -W 60 > day.json; mqttetl import day.json
   mqttetl import --format '%I %t %p' recording.txt --dry-run | head
