@@ -216,7 +216,7 @@ func (l *letterList) print() error {
 		}
 	}
 	if l.n == 0 {
-		fmt.Fprintln(l.std.err, "no dead letter is meant by this selection")
+		fmt.Fprintln(l.std.err, "no dead letter matches this selection")
 	}
 	if l.kind == "ndjson" {
 		return nil

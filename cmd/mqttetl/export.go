@@ -51,7 +51,7 @@ records give the same bytes each time; mqttetl import reads them back.
 A file named by --out gets its name when it is whole. Where --format and --compress
 do not say what it is, its name does: .ndjson, .csv and .parquet, then .gz or .zst.
 
-Exit codes: 0 written, also when no record is meant, 65 damaged or foreign stores,
+Exit codes: 0 written, also when no record matches, 65 damaged or foreign stores,
 69 nothing has been recorded yet, 74 an archive that --archive names cannot be
 read or the output not be written, 78 bad configuration.`,
 		Example: `  mqttetl export --since yesterday --topic 'factory/+/temp' | jq .payload

@@ -36,7 +36,7 @@ func newQuery(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query",
 		Short: "Look at recorded messages, count them, or ask in SQL",
-		Long: `Query prints the last records that are meant, or counts all of them, in one sum
+		Long: `Query prints the last records that match, or counts all of them, in one sum
 or by topic, source or hour. Times are in UTC. It looks at the archive and at what is not
 archived yet, beside the running service. On a terminal --by hour has a line of
 the hourly rates.
@@ -89,7 +89,7 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 		return errors.New("--last must not be negative")
 	}
 	if given("last") && (f.count || f.by != "") {
-		return errors.New("--last is for printing: --count and --by count all that is meant, or with --limit the first")
+		return errors.New("--last is for printing: --count and --by count all that match, or with --limit the first")
 	}
 	if given("last") && f.last > 0 && f.limit > 0 {
 		return errors.New("--last prints the last records, --limit the first: one of them")

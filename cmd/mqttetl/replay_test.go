@@ -200,7 +200,7 @@ func TestSelectionsOfAllCommands(t *testing.T) {
 			if n := strings.Count(out, "\n"); n != c.lines {
 				t.Errorf("%v %v: %d lines, want %d", command, c.args, n, c.lines)
 			}
-			if c.lines == 0 && !strings.Contains(errs, "no record is meant") {
+			if c.lines == 0 && !strings.Contains(errs, "no record matches") {
 				t.Errorf("%v %v says %q", command, c.args, errs)
 			}
 		}

@@ -61,7 +61,7 @@ func (f *selectionFlags) selection(now time.Time) (s mqttetl.Selection, err erro
 }
 
 // noneMeant is said, on standard error, where a selection is empty.
-const noneMeant = "no record is meant by this selection"
+const noneMeant = "no record matches this selection"
 
 func named(flag string, err error) error {
 	if err == nil {
@@ -224,7 +224,7 @@ func parseRange(s string) (from, to mqttetl.Seq, err error) {
 		*end.seq = mqttetl.Seq(n)
 	}
 	if to != 0 && from > to {
-		return 0, 0, fmt.Errorf("%q begins behind its end", s)
+		return 0, 0, fmt.Errorf("%q begins after its end", s)
 	}
 	return from, to, nil
 }

@@ -85,7 +85,7 @@ usage or a broker that breaks the protocol, the reason code of another refused C
 	f.BoolVarP(&s.exitAfter, "exit-after-subscribe", "E", false, "end when the broker has answered the subscriptions")
 	f.StringVarP(&s.formatText, "format", "F", "", "print by this format")
 	f.BoolVarP(&s.style.Verbose, "verbose", "v", false, "print topic and payload")
-	f.BoolVarP(&s.style.NoEOL, "no-eol", "N", false, "no line end behind a message")
+	f.BoolVarP(&s.style.NoEOL, "no-eol", "N", false, "no line end after a message")
 	f.BoolVarP(&s.noRetained, "no-retained", "R", false, "print no retained messages")
 	f.BoolVar(&s.retainedOnly, "retained-only", false, "print retained messages only, end at the first other")
 	f.BoolVar(&s.removeRetained, "remove-retained", false, "clear the retained messages that arrive")

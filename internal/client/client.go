@@ -287,7 +287,7 @@ func (c *Client) Done() <-chan struct{} { return c.ended }
 // errBye ends a connection at our own wish.
 var errBye = errors.New("disconnected")
 
-// Disconnect says goodbye, with a reason code that MQTT 3.1.1 has not, and
+// Disconnect says goodbye, with a reason code, which MQTT 3.1.1 does not have, and
 // closes the connection.
 func (c *Client) Disconnect(code byte) {
 	c.goodbye(code)
