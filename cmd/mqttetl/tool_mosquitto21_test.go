@@ -157,9 +157,9 @@ func TestLuaTools(t *testing.T) {
 			t.Errorf("test %q: exit %d\n%s%s", args, r.code, r.out, r.err)
 		}
 	}
-	if n := strings.Count(strings.Join(watch.got(), "\n"), "test/1 mqttetl test 1 "); n != 3 {
-		t.Errorf("%d of 3 first messages on test/1: %q", n, watch.got())
-	}
+	eventually(t, "the first message of each on test/1", func() bool {
+		return strings.Count(strings.Join(watch.got(), "\n"), "test/1 mqttetl test 1 ") == 3
+	})
 }
 
 // oneSided is a broker that accepts one client and answers with raw bytes.
