@@ -27,7 +27,7 @@ const (
 	clusterWorkers = 64
 	clusterRate    = 1500
 	// equalTime is how long the replicas may take to hold the same.
-	equalTime = 2 * time.Minute
+	equalTime = 45 * time.Second
 	// strange is what the other writer publishes to.
 	strange = "mqtt.strange"
 )

@@ -15,7 +15,7 @@ func modelCampaign() *Campaign {
 		Short:   2000, Long: 20000,
 		Run: modelRun,
 		Controls: []Control{
-			{Name: "trimmed one record too far", Replace: map[string][2]string{"sink/wal/commit.go": {
+			{Name: "trimmed one record too far", Replace: map[string][2]string{"sink/wal/transaction.go": {
 				"behind > upTo+1", "behind > upTo+2",
 			}}, Trials: 2000},
 			{Name: "a failed commit taken for done", Replace: map[string][2]string{"sink/wal/commit.go": {

@@ -37,7 +37,7 @@ func soakCampaign() *Campaign {
 			}, "sink/wal/queue.go": {
 				"// groupSize bounds", "var leaked [][]byte\n\n// groupSize bounds",
 			}}, Trials: 12},
-			{Name: "a log that is never trimmed", Replace: map[string][2]string{"sink/wal/commit.go": {
+			{Name: "a log that is never trimmed", Replace: map[string][2]string{"sink/wal/transaction.go": {
 				"if t.past <= t.trimmedTo", "if true || t.past <= t.trimmedTo",
 			}}, Trials: 12},
 		},

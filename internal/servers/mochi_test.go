@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
 	"testing"
 	"time"
 
@@ -85,6 +88,10 @@ func TestMochiOutlivesStrangers(t *testing.T) {
 		}
 		_, _ = c.Write(helloMQTT5)
 		_, _ = c.Write([]byte{0x82, 6, 4, 0xd2, 0, 0, 1, 'p'})
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection of the packet that makes mochi panic stays open", address)
+		}
 		c.Close()
 	}
 	if got := answers(t, m.Addr); !bytes.Equal(got, []byte{0xd0, 0}) {
