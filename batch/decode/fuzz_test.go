@@ -23,7 +23,7 @@ import (
 // FuzzText: auto takes everything but broken JSON, number what strconv takes too, and text and
 // raw give back what they were given.
 func FuzzText(f *testing.F) {
-	for _, s := range []string{"21.5", " -0.0 \n", "+007", "ON", ".5", "1e400", "{", "\xff", "", "-", "0x1p4", "1_0"} {
+	for _, s := range []string{"21.5", " -0.0 \n", "+007", "ON", ".5", "1e400", "{", "\xff", "", "-", "0x1p4", "1_0", "+-0", "--1"} {
 		f.Add([]byte(s))
 	}
 	auto, number := mustNew(f, "auto", Options{}), mustNew(f, "number", Options{})

@@ -142,6 +142,9 @@ func looseNumber(p []byte) (any, bool) {
 		fallthrough
 	case '+':
 		p = p[1:]
+		if len(p) == 0 || p[0] == '-' { // one sign
+			return nil, false
+		}
 	}
 	for len(p) > 1 && p[0] == '0' && p[1]-'0' <= 9 {
 		p = p[1:]

@@ -57,8 +57,8 @@ func TestArm64(t *testing.T) {
 	}{
 		{"verify there", emulated(bin, verify...), `"intact": true`},
 		{"verify here", exec.Command(native, verify...), `"intact": true`},
-		{"import here", exec.Command(native, "import", "-c", config, lines), "imported 1 lines"},
-		{"import there", emulated(bin, "import", "-c", config, lines), "imported 1 lines"},
+		{"import here", exec.Command(native, "import", "-c", config, lines), "imported 1 line"},
+		{"import there", emulated(bin, "import", "-c", config, lines), "imported 1 line"},
 		{"verify there again", emulated(bin, verify...), `"intact": true`},
 	} {
 		out, err := c.cmd.CombinedOutput()
