@@ -27,8 +27,8 @@
 //     each message before has the one number at which it can be. This holds
 //     when a is refused and b would not be (a full stream has room for a small
 //     message after a large one that it refused), when a leader steps down and
-//     drops what it has not proposed, when a new leader lacks what the old one had
-//     not got agreed on, and when the stream is deleted and made again, or
+//     drops what it has not proposed, when a new leader lacks proposals of the old
+//     one that no majority had, and when the stream is deleted and made again, or
 //     put back to an older state, in the middle.
 //   - No duplicates. Once b is stored the stream ends after it, so a second copy
 //     of b is refused, whether the server's duplicate window has forgotten b or
