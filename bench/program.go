@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
 // A program is a running mqttetl.
@@ -66,7 +67,7 @@ http:
 
 // startProgram starts mqttetl run with a configuration made from s.
 func startProgram(ctx context.Context, binary string, s settings) (*program, error) {
-	addr, err := freeAddr()
+	addr, err := servers.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +94,6 @@ func startProgram(ctx context.Context, binary string, s settings) (*program, err
 		close(p.ended)
 	}()
 	return p, nil
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // errf is an error with what the program said last.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/servers"
 	"go.uber.org/goleak"
 )
 
@@ -139,16 +140,12 @@ func (s site) write(t *testing.T, config string) {
 	}
 }
 
-// freeAddress is a loopback address that nobody listens at. Connections of other
-// tests leave from 127.0.0.1 and so take no port of it.
-func freeAddress(t *testing.T) string { return freeAddressOf(t, "127.0.0.2") }
-
-func freeAddressOf(t *testing.T, host string) string {
+// freeAddress is a loopback address at which nobody listens.
+func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := listen(host + ":0")
+	addr, err := servers.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }

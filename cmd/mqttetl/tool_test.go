@@ -41,7 +41,7 @@ func startToolBroker(t *testing.T, extra string) *toolBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := func() string { _, p, _ := net.SplitHostPort(freeAddressOf(t, "127.0.0.1")); return p }
+	port := func() string { _, p, _ := net.SplitHostPort(freeAddress(t)); return p }
 	tlsPort, wsPort, wssPort := port(), port(), port()
 	files := fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s\n", authority.CA(), cert, key)
 	m, err := servers.StartMosquitto(dir, extra+"\nmax_queued_messages 0\n"+

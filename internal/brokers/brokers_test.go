@@ -85,12 +85,11 @@ func passwordMosquitto(t *testing.T) broker {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := servers.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // startNATS lets the server redeliver sooner than after its 30 s: after a

@@ -26,7 +26,7 @@ func StartActiveMQ(dir string) (*Program, error) {
 			return nil, ErrNoActiveMQ
 		}
 	}
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func StartEjabberd(dir string) (*Program, error) {
 	if err != nil || len(found) == 0 {
 		return nil, ErrNoEjabberd
 	}
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func StartMochi() (*Mochi, error) {
 	if err := server.AddListener(listener); err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}
-	wsAddr, err := freeAddr()
+	wsAddr, err := FreeAddr()
 	if err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -44,7 +43,7 @@ func StartMosquitto(dir, extra string) (*Mosquitto, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -98,21 +97,6 @@ func findMosquitto() (string, error) {
 		}
 	}
 	return "", ErrNoMosquitto
-}
-
-// freeAddr is an address on the loopback interface that was free just now, on a
-// port that by default connections do not leave from (ip(7),
-// ip_local_port_range): no one else's connection takes it while a server is started or restarted there.
-func freeAddr() (string, error) {
-	var err error
-	for range 100 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
-			defer l.Close()
-			return l.Addr().String(), nil
-		}
-	}
-	return "", fmt.Errorf("find a free port: %w", err)
 }
 
 // Restart starts the process again, on the same address and with the same

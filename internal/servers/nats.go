@@ -123,7 +123,7 @@ func StartNATSProcess(dir, extraConf string) (*NATSProcess, error) {
 
 // newNATSProcess writes the configuration and starts nothing.
 func newNATSProcess(binary, dir, extraConf string) (*NATSProcess, error) {
-	addr, err := freeAddr()
+	addr, err := FreeAddr()
 	if err != nil {
 		return nil, fmt.Errorf("start nats-server: %w", err)
 	}

@@ -40,7 +40,7 @@ func StartNATSCluster(ctx context.Context, dir string, n int, extraConf string) 
 	}
 	var routes []string
 	for range n {
-		addr, err := freeAddr()
+		addr, err := FreeAddr()
 		if err != nil {
 			return nil, fmt.Errorf("start a cluster: %w", err)
 		}

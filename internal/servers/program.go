@@ -105,11 +105,11 @@ func StartAedes(dir, modules string) (p *Program, webSocketURL string, err error
 	if err := os.WriteFile(script, []byte(aedesScript), 0o600); err != nil {
 		return nil, "", fmt.Errorf("start aedes: %w", err)
 	}
-	tcp, err := freeAddr()
+	tcp, err := FreeAddr()
 	if err != nil {
 		return nil, "", err
 	}
-	ws, err := freeAddr()
+	ws, err := FreeAddr()
 	if err != nil {
 		return nil, "", err
 	}
@@ -137,7 +137,7 @@ func StartRabbitMQ(dir string) (*Program, error) {
 	}
 	var addrs, ports [4]string
 	for i := range addrs {
-		addr, err := freeAddr()
+		addr, err := FreeAddr()
 		if err != nil {
 			return nil, err
 		}
