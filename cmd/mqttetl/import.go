@@ -54,7 +54,8 @@ stands), :buffer (Node.js), :python (b'…'); with --format its name is %p.
 A message without a payload is rejected.
 
 Other lines are read as --format says, in the language of sub -F: %I %U (time)
-%t %p %x %X %q %r %l %m %j %J, @Y-@m-@d and its kin, \t, widths. What stands between
+%t %p %x %X %q %r %l %m %j %J, %A %C %D %E %F %P %R %S (properties), @Y-@m-@d
+and its kin, \t, widths. What stands between
 two letters ends the value before it: '%I %t %p' takes of a topic with a space only
 what is before the space, and the rest for payload. Only the last value may hold
 that text itself. With a format that begins with a time, or other text that shows

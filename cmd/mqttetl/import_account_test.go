@@ -35,7 +35,7 @@ func TestImportAccount(t *testing.T) {
 		{"x", "--topic a --format %t|%p", exitUsage, "so that --topic is for no line"},
 		{"x", "--format %p", exitUsage, "--topic gives one"},
 		{"x", "--format owntracks", exitUsage, "--topic owntracks/jane/phone"},
-		{"x", "--format %t|%C|%p", exitUsage, "%C cannot be read back"},
+		{"x", "--format %t|%f|%p", exitUsage, "%f cannot be read back"},
 		{"x", "--format @H:@M|%t|%p", exitUsage, "a time needs a year, a month and a day"},
 		{"x", "--time-format %H:%M", exitUsage, "--time-format: "},
 		{"x", "--time-format unix --format %t|%p", exitUsage, "has no time, %I, that --time-format could be for"},

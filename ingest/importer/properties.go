@@ -1,7 +1,11 @@
 package importer
 
 import (
+	"bytes"
 	"encoding/base64"
+	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
@@ -13,6 +17,72 @@ var propertyNames = map[string]string{
 	"payloadformatindicator": "payload-format-indicator", "messageexpiryinterval": "message-expiry-interval", "contenttype": "content-type",
 	"responsetopic": "response-topic", "correlationdata": "correlation-data", "subscriptionidentifier": "subscription-identifier",
 	"topicalias": "topic-alias", "userproperties": "user-properties", "userproperty": "user-properties",
+}
+
+// ofProperties are the letters of mosquitto_sub -F that print properties.
+const ofProperties = "ACDEFPRS"
+
+// appendLetter appends the property, or with P the user properties, that a letter
+// has printed; nothing for a property that the message did not have.
+func appendLetter(dst mqttetl.Properties, letter byte, value []byte) (mqttetl.Properties, error) {
+	if letter == 'P' {
+		return appendUsers(dst, value)
+	}
+	v := mqttetl.Property{Value: value}
+	limit := uint64(0) // of numbers
+	switch letter {
+	case 'A':
+		v.ID, limit = mqttetl.TopicAlias, math.MaxUint16
+	case 'C':
+		v.ID = mqttetl.ContentType
+	case 'D':
+		v.ID = mqttetl.CorrelationData
+	case 'E':
+		v.ID, limit = mqttetl.MessageExpiry, math.MaxUint32
+	case 'F':
+		v.ID, limit = mqttetl.PayloadFormat, 1
+	case 'R':
+		v.ID = mqttetl.ResponseTopic
+	case 'S':
+		v.ID, limit = mqttetl.SubscriptionIdentifier, mqttetl.MaxVarInt
+	}
+	if len(value) == 0 {
+		return dst, nil
+	}
+	if len(value) > math.MaxUint16 {
+		return dst, fmt.Errorf("%%%c has %d bytes, MQTT has %d", letter, len(value), math.MaxUint16)
+	}
+	if limit > 0 {
+		n, err := strconv.ParseUint(string(value), 10, 32)
+		if err != nil || n > limit {
+			return dst, fmt.Errorf("%%%c: %q is no number up to %d", letter, value, limit)
+		}
+		v.Number = uint32(n)
+	}
+	return v.Append(dst), nil
+}
+
+// appendUsers appends the user properties of "name:value name:value". A word
+// without a colon belongs to the value before it.
+func appendUsers(dst mqttetl.Properties, text []byte) (mqttetl.Properties, error) {
+	for len(text) > 0 {
+		name, rest, found := bytes.Cut(text, []byte(":"))
+		if !found {
+			return dst, fmt.Errorf("%%P: %q is no name:value", text)
+		}
+		value := rest
+		text = nil
+		if next := bytes.IndexByte(rest, ':'); next >= 0 {
+			if blank := bytes.LastIndexByte(rest[:next], ' '); blank >= 0 {
+				value, text = rest[:blank], rest[blank+1:]
+			}
+		}
+		if len(name) > math.MaxUint16 || len(value) > math.MaxUint16 {
+			return dst, fmt.Errorf("%%P: a name or value of more than %d bytes", math.MaxUint16)
+		}
+		dst = mqttetl.Property{ID: mqttetl.UserProperty, Name: name, Value: value}.Append(dst)
+	}
+	return dst, nil
 }
 
 // parseProperties reads the properties of a message, as this program and

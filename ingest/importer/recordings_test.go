@@ -122,3 +122,19 @@ func TestRecordings(t *testing.T) {
 		}
 	}
 }
+
+// Only lines that hold several objects are taken apart, not payloads that look so.
+func TestSpread(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"topic":"a","payload":"{} {}"}` + "\n{}\n": false,
+		`{"topic":"a","payload":{"b":"} {"}}`:        false,
+		`{"topic":"a"} {"topic":"b"}`:                true,
+		`{"topic":"a"}{"topic":"b"}` + "\n":          true,
+		"{\n\"topic\":\"a\"}":                        true,
+		"[{}]":                                       true,
+	} {
+		if got := spread([]byte(text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}

@@ -18,7 +18,7 @@ const ownTracks = "owntracks"
 const below = 'o'
 
 // readable are the letters of mosquitto_sub -F that can be read back.
-const readable = "IUtpxXqrlmjJ"
+const readable = "IUtpxXqrlmjJ" + ofProperties
 
 // textFormat reads what mosquitto_sub -F, or another program, has printed by a
 // format. A value ends where the text after its letter begins; only the payload
@@ -396,6 +396,8 @@ func (s *textScan) set(p *format.Part, value []byte) (err error) {
 		}
 	case 'm':
 		_, err = strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 32)
+	default:
+		e.Properties, err = appendLetter(e.Properties, p.Verb, value)
 	}
 	return err
 }
@@ -429,7 +431,7 @@ func unpad(p *format.Part, value []byte) (v []byte, cut bool) {
 	if p.Precision >= 0 && p.Verb == 't' && len(value) >= p.Width {
 		return value, len(value) == p.Precision
 	}
-	if p.Width == 0 || len(value) < p.Width {
+	if p.Width == 0 || len(value) < p.Width || p.Verb == 'D' || p.Verb == 'P' {
 		return value, false
 	}
 	if len(value) > p.Width {
@@ -438,7 +440,7 @@ func unpad(p *format.Part, value []byte) (v []byte, cut bool) {
 	switch {
 	case p.Left:
 		v = bytes.TrimRight(value, " ")
-	case payload, p.Verb == 't', p.Verb == 'I':
+	case payload, strings.IndexByte("tICR", p.Verb) >= 0:
 		v = bytes.TrimLeft(value, " ")
 	default:
 		v = bytes.TrimLeft(value, string(p.Pad))

@@ -75,6 +75,40 @@ func TestReadsWhatFormatsPrint(t *testing.T) {
 	})
 }
 
+// What sub -F prints of the properties of MQTT 5 comes back.
+func TestReadsPropertiesByLetter(t *testing.T) {
+	all := mqttetl.Properties{}
+	for _, v := range []mqttetl.Property{
+		{ID: mqttetl.TopicAlias, Number: 7}, {ID: mqttetl.ContentType, Value: []byte("text/plain; charset=utf-8")},
+		{ID: mqttetl.CorrelationData, Value: []byte("\x01 x")}, {ID: mqttetl.MessageExpiry, Number: 3600}, {ID: mqttetl.PayloadFormat, Number: 0},
+		{ID: mqttetl.UserProperty, Name: []byte("unit"), Value: []byte("m/s at noon")}, {ID: mqttetl.UserProperty, Name: []byte("at"), Value: []byte("")},
+		{ID: mqttetl.ResponseTopic, Value: []byte("answers/1")}, {ID: mqttetl.SubscriptionIdentifier, Number: 268435455},
+	} {
+		all = v.Append(all)
+	}
+	const form = `%t|%6A|%30C|%D|%E|%F|%P|%R|%S|%p`
+	f, err := format.Parse(form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []byte
+	for _, p := range []mqttetl.Properties{all, nil} {
+		m := format.Message{Message: mqttetl.Message{Topic: []byte("a"), Properties: p, Payload: []byte("x")}}
+		if text, err = (format.Style{Format: f}).Append(text, &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recs, s, err := dry(Config{Format: form}, text)
+	if err != nil || s.Rejected > 0 || len(recs) != 2 || string(recs[0].Properties) != string(all) || len(recs[1].Properties) > 0 {
+		t.Errorf("%+v, %+v, %v of\n%s", recs, s, err, text)
+	}
+	for text, want := range map[string]string{"a|65536||": "%A", "a||4294967296|": "%E", "a|||unit": "%P", "a|x||": "%A"} {
+		if _, _, why, err := said(Config{Format: "%t|%A|%E|%P|%p"}, text+"|x\n"); err != nil || len(why) != 1 || !strings.Contains(why[0], want) {
+			t.Errorf("%q: %q, %v, want one that names %s", text, why, err, want)
+		}
+	}
+}
+
 // Long payloads and many lines cross the reader's buffer anywhere.
 func TestLinesAcrossTheBuffer(t *testing.T) {
 	var text strings.Builder

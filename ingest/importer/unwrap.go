@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"regexp"
 )
 
 // spread says whether JSON is not an object a line, but an array of objects, or
@@ -15,11 +14,15 @@ func spread(head []byte) bool {
 	first, _, more := bytes.Cut(text, []byte("\n"))
 	first = bytes.TrimRight(first, " \t\r")
 	return bytes.HasPrefix(text, []byte("[")) || more && bytes.IndexByte([]byte("{[,:"), first[len(first)-1]) >= 0 ||
-		severalObjects.Match(first)
+		severalObjects(first)
 }
 
-// severalObjects is what objects of one line have between them.
-var severalObjects = regexp.MustCompile(`\}[ \t]*\{`)
+// severalObjects says whether a line goes on after its first object with another.
+func severalObjects(line []byte) bool {
+	s := scanner{p: line}
+	_, err := s.value()
+	return err == nil && s.peek() == '{'
+}
 
 // looksLikeJSON says whether a text begins as an object or an array of objects.
 func looksLikeJSON(head []byte) bool {
@@ -64,6 +67,9 @@ func (u *unwrapper) Read(p []byte) (int, error) {
 
 func (u *unwrapper) fill() {
 	for len(u.out) < unwrapSize {
+		if u.text && !u.escape {
+			u.passText()
+		}
 		c, err := u.r.ReadByte()
 		if err != nil {
 			if u.err = err; errors.Is(err, io.EOF) && u.array && !u.value {
@@ -73,6 +79,18 @@ func (u *unwrapper) fill() {
 		}
 		u.take(c)
 	}
+}
+
+// passText takes what has been read up to what ends a string or stands for
+// something else in it.
+func (u *unwrapper) passText() {
+	p, _ := u.r.Peek(u.r.Buffered()) // no more than there is
+	n := 0
+	for n < len(p) && p[n] != '"' && p[n] != '\\' && p[n] != '\n' {
+		n++
+	}
+	u.out = append(u.out, p[:n]...)
+	u.r.Discard(n)
 }
 
 // unendedArray is the line that stands for the missing end of an array.
