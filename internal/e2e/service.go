@@ -136,6 +136,7 @@ type Settings struct {
 	CA        string // file that the broker's certificate is checked against; "" for none
 	NATSCA    string // the same for the NATS server's
 
+	Sources  string // further entries of sources, as they stand; "" for none
 	Readings bool   // of the archive
 	Routes   string // the sections routes and tests, as they stand; "" for none
 }
@@ -162,7 +163,7 @@ func NewService(bin, dir string, s Settings) (*Service, error) {
 	if s.CA != "" {
 		fmt.Fprintf(&b, "    tls: {ca: %s}\n", s.CA)
 	}
-	fmt.Fprintf(&b, "log:\n  dir: %s\n", svc.LogDir())
+	fmt.Fprintf(&b, "%slog:\n  dir: %s\n", s.Sources, svc.LogDir())
 	if s.MaxSize != "" {
 		fmt.Fprintf(&b, "  max_size: %s\n", s.MaxSize)
 	}

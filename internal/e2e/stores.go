@@ -171,3 +171,26 @@ func CheckAcknowledged(rows []Archived, acknowledged map[string]string) (repeate
 	}
 	return repeated, nil
 }
+
+// DeadLetters are the records that a stage has given up.
+func DeadLetters(path, stage string) (map[int64]bool, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	rows, err := db.Query(`SELECT seq FROM dead_letters WHERE stage = ?`, stage)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	dead := map[int64]bool{}
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return nil, err
+		}
+		dead[seq] = true
+	}
+	return dead, rows.Err()
+}

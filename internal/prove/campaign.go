@@ -19,6 +19,7 @@ var Campaigns = []*Campaign{
 	faultCampaign(),
 	fullCampaign(),
 	networkCampaign(),
+	hostileCampaign(),
 	modelCampaign(),
 	soakCampaign(),
 	powerCutCampaign(),

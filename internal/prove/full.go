@@ -160,9 +160,12 @@ func (w *world) resumes(ctx context.Context, t *Tally, trial string, makeRoom fu
 }
 
 // rssAnon is the anonymous memory of a process, in bytes; 0 if it has none.
-func rssAnon(pid int) int {
+func rssAnon(pid int) int { return memoryOf(pid, "RssAnon:") }
+
+// memoryOf is a figure of /proc/<pid>/status in bytes; 0 if there is none.
+func memoryOf(pid int, key string) int {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	_, rest, _ := strings.Cut(string(status), "RssAnon:")
+	_, rest, _ := strings.Cut(string(status), key)
 	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	kib, _ := strconv.Atoi(number)
 	return kib << 10
