@@ -196,6 +196,9 @@ func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error
 	if err != nil {
 		return err
 	}
+	if r != nil {
+		defer r.Close()
+	}
 	b.state.opened(a.Cursor())
 	for ctx.Err() == nil {
 		if err := b.step(ctx, a, r); err != nil {

@@ -21,12 +21,19 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		archiveUntilKilled(dir)
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == transform.WorkCommand {
+		if err := transform.Work(os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
 		return
 	}
 	goleak.VerifyTestMain(m)

@@ -58,6 +58,7 @@ func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, rec
 	if r == nil {
 		return len(records), a.Append(records)
 	}
+	r.Ahead(records)
 	records = records[:min(piece, len(records))]
 	r.Reset()
 	for n < len(records) {

@@ -31,6 +31,9 @@ type Mapper interface {
 	// Map returns the objects, none for most records, and dead letters for what
 	// could not be made. Both are valid until the next call.
 	Map(*mqttetl.Record) ([]Object, []mqttetl.DeadLetter)
+	// Ahead says which records come next. They do not change until they have come,
+	// or Ahead is called again.
+	Ahead([]mqttetl.Record)
 	// Settled says that none of the records mapped so far comes again.
 	Settled()
 	// Rewind says that the record behind after comes next, as at the start. What is
@@ -214,6 +217,7 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 	if err != nil {
 		return err
 	}
+	p.mapper.Ahead(records)
 	for i := range records {
 		if err := p.publish(ctx, b, &records[i]); err != nil {
 			return err

@@ -89,6 +89,7 @@ func bodies(t *testing.T, url, stream string) map[string]string {
 	return all
 }
 
+func (pairs) Ahead([]mqttetl.Record)   {}
 func (pairs) Settled()                 {}
 func (pairs) Rewind(mqttetl.Seq) error { return nil }
 
@@ -180,6 +181,7 @@ func (large) Map(r *mqttetl.Record) ([]Object, []mqttetl.DeadLetter) {
 	return []Object{{Subject: "out.a", Route: "r", Body: make([]byte, 2<<20)}, {Subject: "out.a", Route: "r", N: 1, Body: []byte("x")}}, nil
 }
 
+func (large) Ahead([]mqttetl.Record)   {}
 func (large) Settled()                 {}
 func (large) Rewind(mqttetl.Seq) error { return nil }
 
@@ -230,6 +232,7 @@ func (split) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLet
 	}
 	return objects, nil
 }
+func (split) Ahead([]mqttetl.Record)   {}
 func (split) Settled()                 {}
 func (split) Rewind(mqttetl.Seq) error { return nil }
 

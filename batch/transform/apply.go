@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,12 +27,14 @@ type Options struct {
 	NoSuspend bool
 
 	TimeLimit time.Duration // 0: TimeLimit
+	works     bool          // it is the worker of another Applier
 	// Escape makes one or more levels of a topic tokens of a subject.
 	Escape func(string) string
 }
 
 // Applier applies routes to one record after the other and gathers what they
-// make until Reset. It is for one goroutine.
+// make until Reset. It is for one goroutine. Routes with jq are applied by a
+// process of its own, from the first record of them until Close.
 type Applier struct {
 	// Rows are those of Set.Tables, of the same index. Their text may be that of
 	// the records.
@@ -56,6 +59,13 @@ type Applier struct {
 	walk   *walker
 	job    job
 	notes  [kinds]string // of the job, if it has noted something
+
+	worker *worker          // nil: no route needs one
+	inTurn bool             // one record after the other, because Sparkplug learns from them
+	coming []mqttetl.Record // not given to the worker yet
+	asked  mqttetl.Seq      // given to it
+	early  job              // to give it something
+	rec    mqttetl.Record   // of a worker
 }
 
 // Unborn is an edge node of Sparkplug whose birth a route with Rebirth is missing.
@@ -137,10 +147,13 @@ type working struct {
 	rows      *mqttetl.Rows // where its rows go
 	stats     Stats
 	memory    *memory
-	strikes   int           // records in a row that took too long
+	index     int           // of Set.routes
+	remote    bool          // the worker applies it
+	strikes   int           // records in a row that took too long, or ended the worker
 	slow      time.Duration // of slow records, less what time has forgiven
 	slowAt    time.Time     // when that was
 	until     time.Time     // suspended
+	why       string        // the last of these records was one
 	noted     [kinds]bool
 }
 
@@ -164,8 +177,12 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 	for i := range s.tables {
 		a.Rows[i].Table = &s.tables[i]
 	}
-	for _, r := range s.routes {
-		w := working{route: r, stats: Stats{Route: r.Name}}
+	for i, r := range s.routes {
+		w := working{route: r, stats: Stats{Route: r.Name}, index: i, remote: !o.works && r.runsJQ()}
+		if w.remote && a.worker == nil {
+			a.worker = &worker{greeting: greeting{thisBuild(), s.Routes(), o.Objects, o.TimeLimit}}
+		}
+		a.inTurn = a.inTurn || w.remote && r.Decode == "sparkplug_b"
 		w.rows = &mqttetl.Rows{Table: r.own()}
 		if r.table >= 0 {
 			w.rows = &a.Rows[r.table]
@@ -182,7 +199,7 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 		if w.decoder, err = r.decoder(w.memory, o.Retry, a.job.mended); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
 		}
-		if r.inflate != "" {
+		if r.inflate != "" && !r.decoded {
 			w.inflater = decode.NewInflater(r.inflate)
 		}
 		if r.plain {
@@ -256,22 +273,30 @@ func (a *Applier) Marred() uint64 { return a.marred }
 
 // Apply adds what the routes make of the record. What they cannot is a Failure.
 func (a *Applier) Apply(rec *mqttetl.Record) {
-	matches, ok := a.topics[string(rec.Topic)]
-	if !ok {
-		matches = a.match(string(rec.Topic))
-	}
+	matches := a.matches(rec.Topic)
 	for i := range matches {
-		m := &matches[i]
-		if a.o.Objects && m.w.Publish == "" || len(rec.Payload) == 0 && !m.w.takesEmpty(rec) {
-			continue
+		if m := &matches[i]; a.takes(m, rec) {
+			a.timed(m, rec)
 		}
-		a.timed(m, rec)
 	}
 	if a.o.Readings {
 		before := len(a.Readings)
 		a.readings(rec)
 		a.load += 128*(len(a.Readings)-before) + len(a.walk.paths) - a.walk.start
 	}
+}
+
+func (a *Applier) matches(topic []byte) []match {
+	matches, ok := a.topics[string(topic)]
+	if !ok {
+		matches = a.match(string(topic))
+	}
+	return matches
+}
+
+// takes says whether the route looks at the record, of whose topic it is.
+func (a *Applier) takes(m *match, rec *mqttetl.Record) bool {
+	return (!a.o.Objects || m.w.Publish != "") && (len(rec.Payload) > 0 || m.w.takesEmpty(rec))
 }
 
 // ApplyPart adds what the routes make of some documents of the record.
@@ -338,7 +363,10 @@ func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 	}
 	begun := time.Now()
 	a.route(m, rec)
-	took := time.Since(begun)
+	took := a.job.took
+	if took == 0 {
+		took = time.Since(begun)
+	}
 	w.stats.Time += factor * took
 	if !w.plain && took >= slowRecord && !a.o.NoSuspend {
 		w.spend(min(took, TimeLimit), begun.Add(took))
@@ -352,7 +380,20 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	rows, objects := w.rows.Len(), len(a.Objects)
 	j := &a.job // one of its own would be an allocation a record
 	*j = job{a: a, match: m, rec: rec, payload: rec.Payload, row0: rows, only: a.only}
-	err := j.run()
+	var err error
+	if w.remote {
+		var r request
+		var answer []byte
+		if r, answer, err = j.remotely(); err == nil && answer == nil {
+			return
+		} else if err == nil {
+			if err = a.merge(m, rec, answer, r.unborn); err == nil {
+				return
+			}
+		}
+	} else {
+		err = j.run()
+	}
 	a.load += j.size + 32*w.rows.Width()*(w.rows.Len()-rows)
 	if j.noted && err == nil {
 		j.takeNotes()
@@ -386,11 +427,16 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 		if j.broken != "" { // perhaps why
 			err = fmt.Errorf("%w (%s)", err, j.broken)
 		}
-		w.stats.Errors++
-		a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, w.OnError == OnErrorNull, part})
-		if u, ok := errors.AsType[*decode.UnbornError](err); ok && w.Rebirth > 0 {
-			a.Unborn = append(a.Unborn, Unborn{rec.Source, u.Group, u.Node, rec.Time, w.Rebirth})
-		}
+		u, _ := errors.AsType[*decode.UnbornError](err)
+		a.failed(w, rec, err, w.OnError == OnErrorNull, part, u)
+	}
+}
+
+func (a *Applier) failed(w *working, rec *mqttetl.Record, err error, nulls bool, part string, u *decode.UnbornError) {
+	w.stats.Errors++
+	a.Failures = append(a.Failures, Failure{w.Name, rec.Seq, err, nulls, part})
+	if u != nil && w.Rebirth > 0 {
+		a.Unborn = append(a.Unborn, Unborn{rec.Source, u.Group, u.Node, rec.Time, w.Rebirth})
 	}
 }
 
@@ -406,10 +452,15 @@ const (
 )
 
 func (w *working) strike(err error) {
+	d, died := errors.AsType[*death](err)
 	switch {
-	case err == errSuspended:
+	case errors.As(err, new(suspended)):
 		return
-	case !errors.Is(err, errTime):
+	case died:
+		w.why = d.text
+	case errors.Is(err, errTime):
+		w.why = "took too long"
+	default:
 		w.strikes = 0
 		return
 	}
@@ -428,9 +479,18 @@ func (w *working) spend(took time.Duration, then time.Time) {
 	}
 }
 
-// errSuspended is the failure of a record that was not looked at.
-var errSuspended = fmt.Errorf("not tried: the route is suspended for %v, because its jq programs took too long", suspension)
+// suspended is the failure of a record that was not looked at: what programs do
+// that its route is suspended for.
+type suspended string
 
-func (w *working) isSuspended() bool {
-	return !w.until.IsZero() && time.Now().Before(w.until)
+func (s suspended) Error() string {
+	return fmt.Sprintf("not tried: the route is suspended for %v, because its jq programs %s", suspension, cmp.Or(string(s), "took too long"))
+}
+
+// isSuspended is nil, or says why.
+func (w *working) isSuspended() error {
+	if w.until.IsZero() || !time.Now().Before(w.until) {
+		return nil
+	}
+	return suspended(w.why)
 }

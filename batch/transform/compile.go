@@ -40,6 +40,17 @@ func (s *Set) HasJQ() bool {
 	return slices.ContainsFunc(s.routes, func(r *route) bool { return !r.plain })
 }
 
+// runsJQ says whether the route has a program that the paths of package decode
+// cannot take the place of.
+func (r *route) runsJQ() bool {
+	return r.mapper != nil || r.when != nil && !r.when.plain || r.at != nil && r.at.jq != nil ||
+		slices.ContainsFunc(r.columns, func(c column) bool { return c.jq != nil })
+}
+
+// handsDocuments says whether a worker is given the documents of a payload: what
+// these formats decode by is not at hand there.
+func handsDocuments(format string) bool { return format == "sparkplug_b" || format == "protobuf" }
+
 // route is a compiled route.
 type route struct {
 	Route
@@ -190,6 +201,9 @@ func (r *route) format() string {
 
 // decoder makes a decoder; each user needs one.
 func (r *route) decoder(births decode.Births, retry bool, mended func(string)) (decode.Decoder, error) {
+	if r.decoded {
+		return documents{}, nil
+	}
 	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births, Retry: retry, Lenient: !r.Strict, Mended: mended}
 	for _, c := range r.Comma {
 		o.Comma = c
@@ -239,8 +253,8 @@ func (r *route) checkDecoder() (problems []Problem) {
 	return problems
 }
 
-// binary are the formats of which any payload may be one, compressed or not.
-var binary = []string{"raw", "cbor", "msgpack", "protobuf", "sparkplug_b"}
+// binaryFormats are the formats of which any payload may be one, compressed or not.
+var binaryFormats = []string{"raw", "cbor", "msgpack", "protobuf", "sparkplug_b"}
 
 // checkDecompress decides which payloads are decompressed. Unless the route says so, only
 // where a compressed payload could be nothing else: with decode: auto a column of the whole
@@ -248,7 +262,7 @@ var binary = []string{"raw", "cbor", "msgpack", "protobuf", "sparkplug_b"}
 func (r *route) checkDecompress() (problems []Problem) {
 	whole := r.format() == "auto" && (r.mapper != nil || slices.ContainsFunc(r.columns, func(c column) bool { return c.jq != nil || c.path.Root() }))
 	switch {
-	case r.Decompress == "" && (whole || slices.Contains(binary, r.format())), r.Decompress == DecompressNone:
+	case r.Decompress == "" && (whole || slices.Contains(binaryFormats, r.format())), r.Decompress == DecompressNone:
 	case r.Decompress == "":
 		r.inflate = "auto"
 	case slices.Contains(decode.Compressions, r.Decompress):

@@ -66,6 +66,8 @@ type Route struct {
 	// Rebirth: Sparkplug nodes whose birth is missing may be asked for it, each
 	// this often at most. 0: never. What is made of a message does not depend on it.
 	Rebirth time.Duration `json:"-"`
+
+	decoded bool // payloads are documents, see handsDocuments
 }
 
 // Column is one column of a route's table, or member of its published object.

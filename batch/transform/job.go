@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
@@ -16,14 +17,15 @@ type job struct {
 	a *Applier
 	*match
 	rec       *mqttetl.Record
-	payload   []byte // of the record, decompressed
-	row0      int    // first row
-	bad       error  // with OnErrorNull: the first value that could not be had
-	undecided bool   // whether the condition holds was not known when it failed
-	size      int    // text in the results
-	outputs   []any  // of the map, for what is published
-	noted     bool   // Applier.notes are of this record
-	broken    string // what the decoder has mended
+	payload   []byte        // of the record, decompressed
+	row0      int           // first row
+	bad       error         // with OnErrorNull: the first value that could not be had
+	undecided bool          // whether the condition holds was not known when it failed
+	size      int           // text in the results
+	took      time.Duration // of the worker; 0: it was not asked
+	outputs   []any         // of the map, for what is published
+	noted     bool          // Applier.notes are of this record
+	broken    string        // what the decoder has mended
 
 	only  *Part // nil: all documents
 	docs  int   // that the decoder has made
@@ -45,45 +47,22 @@ func recovered(err *error) {
 func (j *job) run() (err error) {
 	defer recovered(&err)
 	w := j.w
-	if w.isSuspended() {
-		return errSuspended
+	if nothing, err := j.unpack(); nothing || err != nil {
+		return err
 	}
-	if len(j.payload) > decode.DefaultMaxBytes {
-		j.undecided = w.when != nil
-		return fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.payload), decode.DefaultMaxBytes)
-	}
-	if w.inflater != nil && len(j.payload) > 0 && w.inflater.Takes(j.payload) {
-		if j.payload, err = w.inflater.Inflate(j.payload); err != nil {
-			j.undecided = w.when != nil
-			return err
-		}
-		j.a.load += len(j.payload)
-	}
-	if len(j.payload) == 0 {
-		switch {
-		case !w.takesEmpty(j.rec): // nothing, compressed
-			return nil
-		case w.emptyIsNull():
-			return cmp.Or(j.each(nil), j.ended())
-		}
-	}
-	if w.plain {
+	if w.plain && len(j.payload) > 0 {
 		if err := w.extractor.Extract(j.payload, w.found); err == nil {
 			return j.plain()
 		}
 		// The decoder says why it is no JSON, or reads it as something else.
 	}
-	topic := sharedString(j.rec.Topic)
 	if w.Decode != "sparkplug_b" {
-		j.undecided = w.when != nil
-		err = w.decoder.Decode(topic, j.payload, j.each)
-		return cmp.Or(err, j.ended())
+		return cmp.Or(j.decode(j.each), j.ended())
 	}
 	// A birth counts although its rows could not be made, or all that follows
 	// would fail too.
 	var failed error
-	j.undecided = w.when != nil
-	err = w.decoder.Decode(topic, j.payload, func(doc any) error {
+	err = j.decode(func(doc any) error {
 		if failed == nil {
 			failed = j.each(doc)
 		}
@@ -92,11 +71,37 @@ func (j *job) run() (err error) {
 	return cmp.Or(err, failed, j.ended())
 }
 
+// unpack decompresses the payload, and says whether it has nothing in it.
+func (j *job) unpack() (nothing bool, err error) {
+	w := j.w
+	if err := w.isSuspended(); err != nil {
+		return false, err
+	}
+	j.undecided = w.when != nil
+	if len(j.payload) > decode.DefaultMaxBytes {
+		return false, fmt.Errorf("payload has %d bytes, more than the %d that are decoded", len(j.payload), decode.DefaultMaxBytes)
+	}
+	if w.inflater != nil && len(j.payload) > 0 && w.inflater.Takes(j.payload) {
+		if j.payload, err = w.inflater.Inflate(j.payload); err != nil {
+			return false, err
+		}
+		j.a.load += len(j.payload)
+	}
+	return len(j.payload) == 0 && !w.takesEmpty(j.rec), nil
+}
+
+// decode calls emit with the documents of the payload.
+func (j *job) decode(emit func(any) error) error {
+	if len(j.payload) == 0 && j.w.emptyIsNull() {
+		return emit(nil)
+	}
+	return j.w.decoder.Decode(sharedString(j.rec.Topic), j.payload, emit)
+}
+
 // plain makes the row of a JSON document of which only paths are wanted.
 func (j *job) plain() error {
 	w := j.w
 	if w.when != nil {
-		j.undecided = true
 		ok, err := w.when.extracted(&w.found[w.when.slot])
 		if err != nil || !ok {
 			return err
@@ -213,8 +218,10 @@ func (j *job) document(doc any) error {
 // item makes a row of item, which is the document or what the map made of it.
 func (j *job) item(doc, item any) error {
 	w := j.w
-	if w.rows.Len()-j.row0 >= OutputLimit {
+	if n := w.rows.Len() - j.row0; n >= OutputLimit {
 		return errOutputs
+	} else if n*w.rows.Width() >= valueLimit {
+		return errValues
 	}
 	row := j.row()
 	at, null, err := j.rec.Time, false, error(nil)

@@ -12,12 +12,12 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// Limits of what a route may take for one record, whatever it holds. They keep
-// a mistake from standing still; they are no protection against an enemy who
-// writes the configuration.
+// Limits of what a route may take for one record, whatever it holds. What they
+// cannot hold, because it is one step of a jq program, the limits of a worker do.
 const (
 	TimeLimit   = 2 * time.Second // of all jq programs of a route together; of the clock, so that a busy machine has room
 	OutputLimit = 10_000          // rows or objects
+	valueLimit  = 1 << 20         // columns of rows: 40 MB
 	SizeLimit   = 16 << 20        // bytes of text in them
 	DepthLimit  = 10_000          // of arrays and objects in what jq makes; of messages decode has a lower one
 	// treeLimit is how many values and bytes of text all results of a program
@@ -157,6 +157,7 @@ func objectKeys(q *gojq.Query) []string {
 var (
 	errTime    = errors.New("the jq programs of the route took too long")
 	errOutputs = fmt.Errorf("more than %d results", OutputLimit)
+	errValues  = fmt.Errorf("more than %d values in the rows", valueLimit)
 	errDepth   = fmt.Errorf("jq: the result is nested more than %d deep", DepthLimit)
 	errTree    = fmt.Errorf("jq: the results have more than %d values and bytes of text", treeLimit)
 )

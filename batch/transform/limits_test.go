@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -95,7 +96,7 @@ func TestSlowRecordsSuspend(t *testing.T) {
 	for n := range 30 {
 		a.Apply(record("t", []string{"1", "2"}[n%2]))
 	}
-	if last := a.Failures[len(a.Failures)-1].Err; last != errSuspended {
+	if last := a.Failures[len(a.Failures)-1].Err; !errors.As(last, new(suspended)) {
 		t.Errorf("%d failures, the last one %v", len(a.Failures), last)
 	}
 

@@ -31,6 +31,14 @@ func (p *Part) add(n int) {
 	p.ranges = append(p.ranges, [2]int{n, n})
 }
 
+// len is how many ranges there are.
+func (p *Part) len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.ranges)
+}
+
 // has says whether the document is in it.
 func (p *Part) has(n int) bool {
 	i := sort.Search(len(p.ranges), func(i int) bool { return p.ranges[i][1] >= n })
@@ -115,7 +123,7 @@ func (j *job) each(doc any) error {
 	if !failed {
 		err = j.document(doc)
 	}
-	if errors.Is(err, errTime) || errors.Is(err, errOutputs) || errors.Is(err, errSize) {
+	if errors.Is(err, errTime) || errors.Is(err, errOutputs) || errors.Is(err, errValues) || errors.Is(err, errSize) {
 		return err
 	}
 	if err != nil {

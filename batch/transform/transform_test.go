@@ -3,12 +3,26 @@ package transform
 import (
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/mqttetl/mqttetl"
 )
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == WorkCommand {
+		if err := Work(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func must(tb testing.TB, err error) {
 	tb.Helper()
@@ -31,6 +45,7 @@ func applier(tb testing.TB, o Options, routes ...Route) *Applier {
 	must(tb, err)
 	a, err := s.Applier(o)
 	must(tb, err)
+	tb.Cleanup(a.Close)
 	return a
 }
 

@@ -55,6 +55,7 @@ func runConfigTests(w io.Writer, path string, cfg *config.Config) error {
 	if err != nil {
 		return configError{err}
 	}
+	defer a.Close()
 	failed := 0
 	for i := range cfg.Tests {
 		t := &cfg.Tests[i]

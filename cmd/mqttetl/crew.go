@@ -55,7 +55,10 @@ func (p *pipeline) startStores(ctx context.Context, fail context.CancelCauseFunc
 		consumers.start(p.forwarder.Run)
 	}
 	if p.mapped != nil {
-		consumers.start(p.mapped.Run)
+		consumers.start(func(ctx context.Context) error {
+			defer p.mapper.close()
+			return p.mapped.Run(ctx)
+		})
 	}
 	return log, consumers
 }

@@ -88,7 +88,7 @@ with, its own help says.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newRun(std), newDemo(std), newStatus(std), newVerify(std), newVerifyRead(std),
-		newConfig(std), newTransform(std), newDeadLetters(std), newVersion(std), newExport(std), newReplay(std), newImport(std), newQuery(std), newTail(std),
+		newConfig(std), newTransform(std), newWorker(std), newDeadLetters(std), newVersion(std), newExport(std), newReplay(std), newImport(std), newQuery(std), newTail(std),
 		newBench(std), newSimulate(std), newPub(std), newSub(std), newTest(std), newDoctor(std),
 	)
 	return root

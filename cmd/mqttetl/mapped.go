@@ -29,7 +29,7 @@ func (p *pipeline) addMapped(cfg *config.Config, reg *prometheus.Registry) error
 	if err != nil {
 		return err
 	}
-	m.unborn = p.rebirths.ask
+	p.mapper, m.unborn = m, p.rebirths.ask
 	m.tell(reg, p.logger.With("part", "publish"))
 	p.births = nil
 	c := natsConfig(cfg.NATS, p.log.ID())
@@ -112,9 +112,16 @@ func (m *mapper) begin() (err error) {
 			o.Births = append(o.Births, b)
 		}
 	}
+	m.close()
 	m.applier, err = m.set.Applier(o)
 	m.counted, m.marred = nil, 0
 	return err
+}
+
+func (m *mapper) close() {
+	if m.applier != nil {
+		m.applier.Close()
+	}
 }
 
 func (m *mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
@@ -143,6 +150,8 @@ func (m *mapper) mapLetter(rec *mqttetl.Record, reason string) ([]forward.Object
 	}
 	return m.objects, m.letters
 }
+
+func (m *mapper) Ahead(recs []mqttetl.Record) { m.applier.Ahead(recs) }
 
 func (m *mapper) Settled() {
 	if !m.set.HasBirths() {

@@ -37,6 +37,7 @@ type pipeline struct {
 	log       *wal.Log
 	batcher   *batch.Batcher     // nil: no archive
 	forwarder *forward.Forwarder // nil: no NATS
+	mapper    *mapper            // of mapped
 	mapped    *forward.Mapped    // nil: no route publishes
 	sources   []*ingest.Source
 	births    []mqttetl.Record // for mapped

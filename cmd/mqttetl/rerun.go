@@ -173,6 +173,7 @@ func openRerun(ctx context.Context, cfg *config.Config, routes []transform.Route
 }
 
 func (r *rerun) close() {
+	r.applier.Close()
 	_ = r.reader.Close()
 	_ = r.rebuild.Close() // what matters is committed; the last to leave takes the write-ahead log away
 }

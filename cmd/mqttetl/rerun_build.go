@@ -102,6 +102,7 @@ func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 // one at least, and no more when it is due.
 func (r *rerun) apply(recs []mqttetl.Record, due time.Time) int {
 	r.applier.Reset()
+	r.applier.Ahead(recs)
 	for i := range recs {
 		if i > 0 && !due.IsZero() && time.Now().After(due) {
 			recs = recs[:i]

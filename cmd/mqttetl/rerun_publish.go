@@ -111,6 +111,7 @@ func (a *again) run(cfg forward.MappedConfig) error {
 		if err != nil {
 			return configError{err}
 		}
+		defer applier.Close()
 		a.mapper = &mapper{applier: applier}
 		a.ordered = a.set.HasBirths() && !o.Retry
 		a.next, a.read, a.page, a.list, a.confirmed, a.stay, a.why = a.from, 1, nil, nil, 0, 0, ""
@@ -139,6 +140,7 @@ func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter
 	return a.mapper.mapLetter(rec, t.reason)
 }
 
+func (a *again) Ahead([]mqttetl.Record)   {}
 func (a *again) Settled()                 {}
 func (a *again) Rewind(mqttetl.Seq) error { return nil }
 func (a *again) Stored() mqttetl.Seq      { return 0 }

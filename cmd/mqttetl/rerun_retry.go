@@ -33,7 +33,9 @@ func (r *rerun) retry(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.retryRoute(ctx, r.stages[i], applier); err != nil {
+		err = r.retryRoute(ctx, r.stages[i], applier)
+		applier.Close()
+		if err != nil {
 			return err
 		}
 	}

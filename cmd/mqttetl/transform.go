@@ -34,6 +34,17 @@ func newTransform(std streams) *cobra.Command {
 	return cmd
 }
 
+// newWorker is the hidden command that runs the jq of routes, see transform.Work.
+func newWorker(std streams) *cobra.Command {
+	return &cobra.Command{
+		Use:    transform.WorkCommand,
+		Short:  "The jq of routes, in a process of its own",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return transform.Work(std.in, std.out) },
+	}
+}
+
 // tryFlags say which messages are tried.
 type tryFlags struct {
 	selectionFlags
@@ -155,6 +166,7 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 	if t.applier, err = set.Applier(o); err != nil {
 		return configError{err}
 	}
+	defer t.applier.Close()
 	switch {
 	case f.live:
 		err = f.follow(cmd, std, cfg, t)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/self"
 )
 
 // verdict is the document that `mqttetl verify` prints.
@@ -84,8 +85,8 @@ var errNotSelf = errors.New("not this program")
 // none can be started, as under an emulator, they are read in this one.
 func verifyApart(ctx context.Context, configPath string, std streams) (*verdict, error) {
 	why := errNotSelf
-	for _, self := range selves() {
-		v, err := verifyIn(ctx, self, configPath)
+	for _, program := range self.Paths() {
+		v, err := verifyIn(ctx, program, configPath)
 		if !errors.Is(err, errNotSelf) {
 			return v, err
 		}
@@ -101,17 +102,6 @@ func verifyApart(ctx context.Context, configPath string, std streams) (*verdict,
 		return nil, err
 	}
 	return all.verdict(), nil
-}
-
-// selves are the ways to start this program, the best first: the link of the
-// kernel holds when the file has been deleted or replaced, but is that of the
-// emulator under one.
-func selves() []string {
-	paths := []string{"/proc/self/exe"}
-	if path, err := os.Executable(); err == nil {
-		paths = append(paths, path)
-	}
-	return paths
 }
 
 // verifyIn has the files read by a process of the program at path; errNotSelf if
