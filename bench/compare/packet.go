@@ -13,6 +13,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/reason"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // Control packet types (MQTT 5 §2.1.2).
@@ -142,7 +143,7 @@ func loginWith(ctx context.Context, broker brokerAt, id string, m *meter, versio
 	}
 	if err != nil {
 		raw.Close()
-		return nil, fmt.Errorf("log in to %s: %w", broker.Redacted(), err)
+		return nil, fmt.Errorf("log in to %s: %w", secret.URL(broker.String()), err)
 	}
 	raw.SetDeadline(time.Time{})
 	return s, nil

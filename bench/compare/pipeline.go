@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // pipelineID is the client id of the pipeline, whose session outlives its
@@ -176,7 +177,7 @@ func redacted(text string) string {
 	if err != nil {
 		return "(a URL that cannot be read)"
 	}
-	return u.Redacted()
+	return secret.URL(u.String())
 }
 
 // redactedText is text without the passwords of the URLs in it.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -215,7 +216,7 @@ func (t *tool) check() error {
 		{t.keep && t.id == "", "-c needs a client id (-i), by which the session is found again"},
 		{!v5 && t.username == "" && t.password != "", "-P without -u needs MQTT 5"},
 		{t.port < 0 || t.port > 65535, "-p must be 1 to 65535"},
-		{strings.Contains(t.host, "/"), "-h " + t.host + ": a URL goes with -L"},
+		{strings.Contains(t.host, "/"), "-h " + secret.URL(t.host) + ": a URL goes with -L"},
 		{strings.Count(t.host, ":") == 1, "-h " + t.host + ": the port goes with -p"},
 		{t.noTLS && (t.osCerts || strings.HasPrefix(t.url, "mqtts:") || strings.HasPrefix(t.url, "wss:")), "--no-tls excludes --tls-use-os-certs, mqtts:// and wss://"},
 		{t.keepalive != 0 && (t.keepalive < 5 || t.keepalive > 65535), "-k must be 0 or 5 to 65535"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // MQTTConfig says which broker, and how messages are published there.
@@ -111,7 +112,7 @@ func (m *MQTT) connect(ctx context.Context, u *url.URL) error {
 	d := dial.Dialer{TLS: m.cfg.TLS}
 	conn, err := d.Dial(ctx, u)
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", u.Redacted(), err)
+		return fmt.Errorf("connect to %s: %w", secret.URL(u.String()), err)
 	}
 	m.conn, m.heard, m.old = conn, time.Now(), m.version != version5
 	m.in, m.out = bufio.NewReaderSize(conn, 16<<10), bufio.NewWriterSize(conn, 64<<10)
@@ -133,20 +134,20 @@ func (m *MQTT) login(u *url.URL) error {
 	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
 	defer m.conn.SetDeadline(time.Time{})
 	if _, err := m.conn.Write(packet); err != nil {
-		return dial.Unanswered(unavailable("connect to "+u.Redacted(), err), m.conn)
+		return dial.Unanswered(unavailable("connect to "+secret.URL(u.String()), err), m.conn)
 	}
 	body, err := m.readConnack()
 	if err == nil {
 		m.limits, err = parseConnack(body, m.old)
 	}
 	if errors.Is(err, ErrLogin) {
-		return mqttetl.WithHint(fmt.Errorf("connect to %s: %w", u.Redacted(), err), loginHint(u))
+		return mqttetl.WithHint(fmt.Errorf("connect to %s: %w", secret.URL(u.String()), err), loginHint(u))
 	}
 	if errors.Is(err, errVersion) {
-		return mqttetl.WithHint(unavailable("connect to "+u.Redacted(), err), "--mqtt-version auto takes the one that the broker speaks")
+		return mqttetl.WithHint(unavailable("connect to "+secret.URL(u.String()), err), "--mqtt-version auto takes the one that the broker speaks")
 	}
 	if err != nil {
-		return unavailable("connect to "+u.Redacted(), err)
+		return unavailable("connect to "+secret.URL(u.String()), err)
 	}
 	return nil
 }

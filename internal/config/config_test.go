@@ -213,7 +213,7 @@ func TestProblems(t *testing.T) {
 		"alias unknown":           {source() + "log: *x\n", "4:6: alias *x: there is no anchor"},
 		"variable unset":          {source("username: a-${NOPE}"), "4:17: environment variable NOPE is not set"},
 		"variable quoted":         {source(`username: "a ${NOPE}"`), "4:18: environment variable NOPE is not set"},
-		"variable name":           {source("username: ${1X}"), `4:15: "1X" is not the name of an environment variable`},
+		"variable name":           {source("username: ${1X}"), "4:15: between ${ and } must stand the name of an environment variable"},
 		"variable open":           {source("username: ${X"), "4:15: ${ without a closing }"},
 		"variable in flow":        {source() + "log: {dir: ${X}}\n", "must stand in quotes"},
 		"variable number":         {source("qos: ${BAD}"), `4:10: qos must be a whole number from 0 to 2, not "no: {x: 1}"`},

@@ -52,7 +52,7 @@ func expand(s string, env func(string) (string, bool)) (out string, expanded boo
 func lookUp(ref string, env func(string) (string, bool)) (string, error) {
 	name, fallback, hasFallback := strings.Cut(ref, ":-")
 	if !isVariableName(name) {
-		return "", fmt.Errorf("%q is not the name of an environment variable; a literal ${ is written $${", name)
+		return "", errors.New("between ${ and } must stand the name of an environment variable; a literal ${ is written $${") // name may be of a password
 	}
 	value, ok := env(name)
 	switch {

@@ -45,16 +45,16 @@ func URL(text string) (*url.URL, error) {
 	}
 	port, ok := ports[u.Scheme]
 	if !ok {
-		return nil, fmt.Errorf("broker URL %s: the scheme is none of mqtt, mqtts, ws, wss, tcp, ssl, tls", u.Redacted())
+		return nil, fmt.Errorf("broker URL %s: the scheme is none of mqtt, mqtts, ws, wss, tcp, ssl, tls", secret.URL(u.String()))
 	}
 	if u.Hostname() == "" {
-		return nil, fmt.Errorf("broker URL %s: no host", u.Redacted())
+		return nil, fmt.Errorf("broker URL %s: no host", secret.URL(u.String()))
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
 	if n, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || n == 0 {
-		return nil, fmt.Errorf("broker URL %s: port %s is not from 1 to 65535", u.Redacted(), u.Port())
+		return nil, fmt.Errorf("broker URL %s: port %s is not from 1 to 65535", secret.URL(u.String()), u.Port())
 	}
 	return u, nil
 }
@@ -105,7 +105,7 @@ func (t *TLS) Fits(u *url.URL) error {
 	if Secure(u.Scheme) || t.CA == "" && t.CAPath == "" && t.Cert == "" {
 		return nil
 	}
-	return mqttetl.WithHint(fmt.Errorf("%s is without TLS: %w", u.Redacted(), ErrNotTLS), "with TLS the URL is mqtts:// or wss://")
+	return mqttetl.WithHint(fmt.Errorf("%s is without TLS: %w", secret.URL(u.String()), ErrNotTLS), "with TLS the URL is mqtts:// or wss://")
 }
 
 // Dial opens the stream to u, which must be complete as URL returns it. A

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // ErrText: the broker sent a WebSocket message that is not binary (MQTT 5 §6.0).
@@ -51,14 +52,14 @@ func (d *Dialer) webSocket(ctx context.Context, u *url.URL) (net.Conn, error) {
 		return &webSocket{Conn: c}, nil
 	}
 	if answer == nil {
-		err = fmt.Errorf("WebSocket %s: %w", target.String(), err)
+		err = fmt.Errorf("WebSocket %s: %w", secret.URL(target.String()), err)
 		if connected {
 			err = mqttetl.WithHint(unreachable{err}, "does this port speak WebSocket? MQTT without it is mqtt://, with TLS mqtts://")
 		}
 		return nil, err
 	}
 	return nil, mqttetl.WithHint(
-		unreachable{fmt.Errorf("WebSocket %s: %w: HTTP %s%s", target.String(), err, answer.Status, kind(answer))},
+		unreachable{fmt.Errorf("WebSocket %s: %w: HTTP %s%s", secret.URL(target.String()), err, answer.Status, kind(answer))},
 		"there is no MQTT at this path; brokers use /mqtt, / or /ws")
 }
 

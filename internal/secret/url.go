@@ -1,6 +1,6 @@
 // Package secret parses and prints URLs that may hold a password or a token.
 // Its invariant: no text and no error that it returns holds a byte of what
-// stands between the scheme and the last "@" of a URL.
+// stands between the scheme and the last "@" of a URL, or after its "?".
 package secret
 
 import (
@@ -16,7 +16,7 @@ func ParseURL(text string) (*url.URL, error) {
 	if err == nil {
 		return u, nil
 	}
-	if strings.Contains(text, "@") { // url.Parse quotes the place, which may be the password
+	if strings.ContainsAny(text, "@?") { // url.Parse quotes the place, which may be the password
 		return nil, fmt.Errorf("%s cannot be read: in user and password every character but letters and digits is written %%XX (@ is %%40, / is %%2F)", URL(text))
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
@@ -26,16 +26,18 @@ func ParseURL(text string) (*url.URL, error) {
 }
 
 // URL is a URL, or a comma list of them, that can be shown to anybody: "***"
-// stands in place of each user, password and token. A user alone is hidden
-// too, for it is a token to NATS. The text need not be a valid URL.
+// stands in place of each user, password and token, and of a query, which may hold
+// one. A user alone is hidden too, for it is a token to NATS. The text need not be a valid URL.
 func URL(text string) string {
-	at := strings.LastIndexByte(text, '@')
-	if at < 0 {
-		return text
+	if at := strings.LastIndexByte(text, '@'); at >= 0 {
+		begin := 0
+		if i := strings.Index(text[:at], "://"); i >= 0 {
+			begin = i + len("://")
+		}
+		text = text[:begin] + "***" + text[at:]
 	}
-	begin := 0
-	if i := strings.Index(text[:at], "://"); i >= 0 {
-		begin = i + len("://")
+	if front, _, found := strings.Cut(text, "?"); found {
+		return front + "?***"
 	}
-	return text[:begin] + "***" + text[at:]
+	return text
 }

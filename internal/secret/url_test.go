@@ -8,7 +8,7 @@ import (
 func TestNoErrorHoldsAPassword(t *testing.T) {
 	for _, text := range []string{
 		"mqtt://me:hush%zz@h:1883", "mqtt://me:hu/sh@h", "mqtt://me:hush @h", "mqtt://me:hush@h:port", "mqtt://hush%@h",
-		"://me:hush@h", "mqtt://me:hush@[::1", "mqtt://me:hush\x7f@h", "nats://a:hush@h,nats://b:%hush@h2",
+		"://me:hush@h", "mqtt://me:hush@[::1", "mqtt://me:hush\x7f@h", "nats://a:hush@h,nats://b:%hush@h2", "ws://me:hu@h:x/?hush",
 	} {
 		u, err := ParseURL(text)
 		if err == nil {
@@ -30,6 +30,10 @@ func TestURL(t *testing.T) {
 		"nats://a:hush@h1,nats://b:hush@h2": "nats://***@h2",
 		"mqtt://me:hu@sh/@h":                "mqtt://***@h",
 		"me:hush@h":                         "***@h",
+		"mqtt:/me:hush@h":                   "***@h",
+		"ws://h:80/mqtt?token=hush":         "ws://h:80/mqtt?***",
+		"ws://me:hu@h/?a=hush@b":            "ws://***@b",
+		"wss://me:hush@h/mqtt?token=hush":   "wss://***@h/mqtt?***",
 		"":                                  "",
 	} {
 		if got := URL(text); got != want {

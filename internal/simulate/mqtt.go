@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // MQTTConfig says where to publish to an MQTT broker.
@@ -89,7 +90,7 @@ func (t *MQTT) connect(ctx context.Context, cfg MQTTConfig, i int) (*client.Clie
 	}
 	c, err := client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return d.Dial(ctx, u) }, o)
 	if err != nil {
-		return nil, fmt.Errorf("broker %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("broker %s: %w", secret.URL(u.String()), err)
 	}
 	go func() {
 		<-c.Done()
