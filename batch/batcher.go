@@ -330,9 +330,20 @@ func (b *Batcher) commit(a *archive.Archive, rows int) error {
 	b.Metrics.commitSeconds.Observe(time.Since(begun).Seconds())
 	b.Metrics.commitMessages.Observe(float64(rows))
 	b.Metrics.archived.Add(float64(rows))
+	b.sayAside(a.Aside())
 	b.log.Commit(a.Cursor())
 	b.state.committed(a.Cursor())
 	return nil
+}
+
+// sayAside counts and tells what a row of the archive could not hold.
+func (b *Batcher) sayAside(letters []mqttetl.DeadLetter) {
+	if len(letters) == 0 {
+		return
+	}
+	b.Metrics.aside.Add(float64(len(letters)))
+	b.Logger.Warn("values that a row of the archive cannot hold were set aside; mqttetl dead-letters lists them, table raw holds them",
+		"seq", letters[0].Seq, "reason", letters[0].Reason, "records", len(letters))
 }
 
 func bytesOf(records []mqttetl.Record) (n int) {

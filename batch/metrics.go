@@ -1,12 +1,17 @@
 package batch
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl/sink/archive"
+)
 
 // Metrics are the history of a Batcher.
 type Metrics struct {
 	archived       prometheus.Counter
 	errors         prometheus.Counter
 	missing        prometheus.Counter
+	aside          prometheus.Counter
 	commitSeconds  prometheus.Histogram
 	commitMessages prometheus.Histogram
 	routeMetrics
@@ -30,6 +35,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:        "Records that the log no longer held when a consumer came to them.",
 			ConstLabels: prometheus.Labels{"consumer": "archive"},
 		}),
+		aside: prometheus.NewCounter(prometheus.CounterOpts{
+			Name:        "mqttetl_dead_letters_total",
+			Help:        "Records that a stage could not process and will not try again.",
+			ConstLabels: prometheus.Labels{"stage": archive.Stage},
+		}),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "mqttetl_archive_commit_seconds",
 			Help:    "Time of the commit of one archive transaction.",
@@ -43,7 +53,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		routeMetrics: newRouteMetrics(),
 	}
 	if reg != nil {
-		reg.MustRegister(m.archived, m.errors, m.missing, m.commitSeconds, m.commitMessages,
+		reg.MustRegister(m.archived, m.errors, m.missing, m.aside, m.commitSeconds, m.commitMessages,
 			m.routeRows, m.routeErrors, m.routeSeconds, m.seqGaps, m.deadLetters, m.routeMended, m.unsetTimes, m.readingsSkipped)
 	}
 	return m

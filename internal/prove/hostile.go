@@ -56,6 +56,7 @@ type attack struct {
 // attacks are all attacks.
 var attacks = []attack{
 	controlBytes,
+	largeProperties,
 }
 
 func hostileCampaign() *Campaign {

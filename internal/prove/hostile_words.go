@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -45,3 +46,24 @@ var controlTopics = []string{
 }
 
 func controlPayload(i int) string { return fmt.Sprintf("\x1b[%dm\r\n\x07 words %d", i, i) }
+
+// largeProperties: 12 MB of user properties that grow sixfold as JSON.
+var largeProperties = attack{
+	name: "12 MB of user properties",
+	prepare: func(h *hostile) error {
+		return h.lyingBroker("properties", func(_ context.Context, p *peer) error {
+			if err := p.greet(); err != nil {
+				return err
+			}
+			text := bytes.Repeat([]byte{1}, 60_000)
+			user := append([]byte{byte(mqttetl.UserProperty), 0, 1, 'a', byte(len(text) >> 8), byte(len(text) & 0xff)}, text...)
+			if err := p.publish(1, "properties/large", bytes.Repeat(user, 200), []byte("x")); err != nil {
+				return err
+			}
+			if err := p.publish(2, "properties/after", nil, []byte("after it")); err != nil {
+				return err
+			}
+			return p.answers()
+		})
+	},
+}

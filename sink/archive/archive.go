@@ -55,6 +55,7 @@ type Archive struct {
 	readings        readings
 	latest          latest
 	births          births
+	aside           aside
 
 	cursor  mqttetl.Seq // committed
 	next    mqttetl.Seq // the record that the open transaction takes next
@@ -121,6 +122,17 @@ func (a *Archive) checkOrder(records []mqttetl.Record) error {
 // insert hands the records to SQLite, which reads them out of Go memory
 // through the virtual table of incoming.go: one statement for all of them.
 func (a *Archive) insert(records []mqttetl.Record) error {
+	err := a.insertAll(records)
+	if refusedContent(err) {
+		return a.insertParts(records, err)
+	}
+	if err != nil {
+		return err
+	}
+	return a.asideProperties(records)
+}
+
+func (a *Archive) insertAll(records []mqttetl.Record) error {
 	a.in.reset(records)
 	defer a.in.reset(nil)
 	for i := range records {
@@ -322,6 +334,7 @@ func (a *Archive) Rollback() error {
 	a.sources.undo()
 	a.readings.series.undo()
 	a.latest.forget()
+	a.aside.letters = nil
 	if err := run(a.stmt.rollback); err != nil && code(err) != codeError {
 		return a.failed("rollback", err)
 	}

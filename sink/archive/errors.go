@@ -29,7 +29,10 @@ const (
 	codeFull       = 13
 	codeCantOpen   = 14
 	codeProtocol   = 15
+	codeTooBig     = 18
 	codeConstraint = 19
+	codeMismatch   = 20
+	codeRange      = 25
 	codeNotADB     = 26
 
 	codeIOErrData      = codeIOErr | 32<<8 // checksum of a page

@@ -22,6 +22,7 @@ type incoming struct {
 	records []mqttetl.Record
 	keys    []keys // of the same index
 	json    []byte // scratch for properties
+	bare    bool   // without payload and properties, which SQLite has refused
 	cells
 }
 
@@ -111,6 +112,9 @@ func (in *incoming) column(row, col int) driver.Value {
 
 // payload is TEXT or BLOB, as the contract says.
 func (in *incoming) payload(p []byte) driver.Value {
+	if in.bare {
+		p = nil
+	}
 	if bytes.IndexByte(p, 0) < 0 && utf8.Valid(p) {
 		return in.text.set(bytesString(p))
 	}
@@ -118,7 +122,7 @@ func (in *incoming) payload(p []byte) driver.Value {
 }
 
 func (in *incoming) properties(p mqttetl.Properties) driver.Value {
-	if len(p) == 0 {
+	if len(p) == 0 || len(p) > rowProperties || in.bare {
 		return nil
 	}
 	in.json = p.AppendJSON(in.json[:0])
