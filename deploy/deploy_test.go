@@ -47,7 +47,7 @@ func TestUnitSaysWhatTheProgramReliesOn(t *testing.T) {
 	}
 	for _, line := range []string{
 		"Type=notify", "Restart=always", "RestartPreventExitStatus=65 78", "StateDirectory=mqttetl", "WorkingDirectory=%S/mqttetl",
-		"TimeoutStartSec=infinity", "WatchdogSec=30s",
+		"TimeoutStartSec=infinity", "WatchdogSec=30s", "SystemCallFilter=prlimit64",
 	} {
 		if !strings.Contains(string(unit), "\n"+line+"\n") {
 			t.Errorf("the unit does not say %s", line)

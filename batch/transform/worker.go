@@ -229,10 +229,17 @@ type child struct {
 // WorkCommand is the first argument of a program that is to call Work.
 const WorkCommand = "transform-worker"
 
+// isWorker is in the environment of a worker. A program that does not know of
+// WorkCommand, such as a test, would otherwise start others without end.
+const isWorker = "MQTTETL_WORKER"
+
 func startChild(path string, g *greeting) (*child, error) {
+	if os.Getenv(isWorker) != "" {
+		return nil, errors.New("a worker starts no worker: does this program call Work?")
+	}
 	c := &child{cmd: exec.Command(path, WorkCommand), requests: make(chan []byte, window+1), written: make(chan struct{})}
 	c.cmd.Stderr = &c.stderr
-	c.cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MALLOC_ARENA_MAX=1", "GOTRACEBACK=none") // each thread takes address space
+	c.cmd.Env = append(os.Environ(), "GOMAXPROCS=2", "MALLOC_ARENA_MAX=1", "GOTRACEBACK=none", isWorker+"=1") // each thread takes address space
 	// It ends with this process, and not by a signal to the terminal's.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	in, err := c.cmd.StdinPipe()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
@@ -29,8 +30,15 @@ var product = sync.OnceValues(func() (string, error) {
 	return Build(context.Background(), dir, nil)
 })
 
-// TestMain removes the program that the tests have built.
+// TestMain removes the program that the tests have built. A child of the tests
+// may be a worker of routes.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == transform.WorkCommand {
+		if err := transform.Work(os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if bin, err := product(); err == nil {
 		os.RemoveAll(strings.TrimSuffix(bin, "/mqttetl"))
