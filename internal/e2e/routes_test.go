@@ -124,8 +124,10 @@ func applyAgain(t *testing.T, w *world) map[string][]string {
 	w.must(err)
 	rows, err := set.Applier(transform.Options{Readings: true})
 	w.must(err)
+	defer rows.Close()
 	objects, err := set.Applier(transform.Options{Objects: true})
 	w.must(err)
+	defer objects.Close()
 	want, latest := map[string][]string{}, map[string]string{}
 	for _, m := range messages(t, w.Archive()) {
 		rows.Reset()

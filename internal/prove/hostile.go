@@ -57,6 +57,7 @@ type attack struct {
 var attacks = []attack{
 	controlBytes,
 	largeProperties,
+	jqBombs,
 }
 
 func hostileCampaign() *Campaign {
