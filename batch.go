@@ -48,6 +48,7 @@ type Batch struct {
 	n    int
 	last int64 // time of the last record
 	mark mark  // where an Open record began, for Abandon
+	rest int   // bytes of its payload that have not come
 }
 
 // An IDChange changes the set of QoS 2 packet ids for which a PUBREC is due or
@@ -131,6 +132,7 @@ func (b *Batch) Open(t int64, f Flags, topic []byte, p Properties, payload int) 
 	n += copy(dst[n:], topic)
 	n += copy(dst[n:], p)
 	b.added(t, n)
+	b.rest = payload
 }
 
 // room is the free part of the buffer, grown to size bytes if it is smaller.
@@ -169,8 +171,14 @@ func putHead(p []byte, delta int64, f Flags, topic, props, payload int) int {
 }
 
 // Write appends a piece of the payload of the message added by Open.
+// The buffer doubles as they come, but not beyond what the payload needs.
 func (b *Batch) Write(p []byte) (int, error) {
+	if need := len(b.buf) + len(p); need > cap(b.buf) {
+		grown := max(need, min(2*cap(b.buf), len(b.buf)+b.rest))
+		b.buf = append(make([]byte, 0, grown), b.buf...)
+	}
 	b.buf = append(b.buf, p...)
+	b.rest -= len(p)
 	return len(p), nil
 }
 

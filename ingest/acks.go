@@ -1,6 +1,19 @@
 package ingest
 
-import "sync"
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// mostOwed is how many bytes of acknowledgements the broker may leave unread
+// before we read no more of it. A broker with all 65,535 packet ids in flight is
+// owed a quarter of it.
+const mostOwed = 1 << 20
+
+// errUnread: the broker has sent what must be acknowledged for a while, and has read no
+// acknowledgement.
+var errUnread = errors.New("the broker does not read our acknowledgements")
 
 // An ackQueue carries acknowledgements from the goroutine that commits to the
 // ack writer, and the packet ids that are free again from there to the reader.
@@ -10,7 +23,12 @@ type ackQueue struct {
 	came     []int64 // when what they acknowledge was read, Unix nanoseconds, for each batch
 	released []byte  // packets written, whose ids the reader has not yet released
 	signal   chan struct{}
+
+	owed atomic.Int64 // bytes that are due, or not yet wholly written
 }
+
+// hasRoom says whether the broker may be given more to acknowledge.
+func (q *ackQueue) hasRoom() bool { return q.owed.Load() < mostOwed }
 
 // add queues the acknowledgements of one committed batch, which was read at
 // came.
@@ -18,6 +36,7 @@ func (q *ackQueue) add(acks []byte, came int64) {
 	if len(acks) == 0 {
 		return
 	}
+	q.owed.Add(int64(len(acks)))
 	q.mu.Lock()
 	q.due = append(q.due, acks...)
 	q.came = append(q.came, came)
@@ -109,10 +128,15 @@ func (c *conn) ackNow() bool {
 
 func (c *conn) acksWritten(err error) {
 	if err != nil {
-		c.fail(err)
+		if !c.ending.Load() {
+			c.fail(err)
+		}
 		return
 	}
 	c.link.counters.acknowledged(countAcks(c.ackBuf), c.ackCame)
+	if n := int64(len(c.ackBuf)); c.acks.owed.Add(-n)+n >= mostOwed {
+		c.link.window.wake()
+	}
 }
 
 // countAcks counts the PUBACKs and PUBRECs in a run of acknowledgements.

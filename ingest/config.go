@@ -72,6 +72,7 @@ type Config struct {
 	Share          string   // group of a shared subscription, or empty
 	Connections    int      // more than 1 needs Share; default 1
 	ReceiveMaximum uint16   // default 900
+	MaxPacket      int      // bytes of a PUBLISH; a record without payload takes the place of a larger one (large.go); default 64 MiB
 	KeepAlive      time.Duration
 	Retained       RetainHandling
 
@@ -82,6 +83,8 @@ type Config struct {
 // Defaults of Config.
 const (
 	defaultReceiveMaximum = 900
+	defaultMaxPacket      = 64 << 20
+	minPacket             = longFrame // takePlain need not look at it
 	defaultKeepAlive      = 30 * time.Second
 	maxKeepAlive          = 65535 * time.Second
 )
@@ -92,6 +95,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Version, VersionAuto)
 	setDefault(&c.Connections, 1)
 	setDefault(&c.ReceiveMaximum, defaultReceiveMaximum)
+	setDefault(&c.MaxPacket, defaultMaxPacket)
 	setDefault(&c.KeepAlive, defaultKeepAlive)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -130,6 +134,7 @@ func (c *Config) check() error {
 	}
 	bad(c.Connections >= 1, "%d connections", c.Connections)
 	bad(c.Connections <= 1 || c.Share != "", "%d connections without a share would receive every message %d times", c.Connections, c.Connections)
+	bad(c.MaxPacket >= minPacket, "max_packet %d is below %d", c.MaxPacket, minPacket)
 	bad(c.KeepAlive >= time.Second && c.KeepAlive <= maxKeepAlive, "keepalive %s is not within 1 s and %s", c.KeepAlive, maxKeepAlive)
 	bad((c.TLS.Cert == "") == (c.TLS.Key == ""), "a client certificate needs both cert and key")
 	if c.Share != "" {

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
@@ -17,6 +19,10 @@ var errClosedByBroker = errors.New("the broker closed the connection")
 // drainTime is how long a connection that is about to be ended for a broken
 // protocol waits for the commit of what came before the fault.
 const drainTime = 5 * time.Second
+
+// closedTime is the same after the broker has closed its direction of the
+// connection.
+const closedTime = time.Second
 
 // A conn is one connection to a broker. To the control plane it is a net.Conn
 // and a sync.Locker: a control packet is any number of Writes between Lock and
@@ -34,10 +40,12 @@ type conn struct {
 	in        input
 	open      *delivery // the batch being filled, nil if none
 	rest      int       // bytes still to come of a long message in the open batch
-	skipRest  bool      // they are not stored
+	rests     int       // what happens to them: stores, skips or digests
+	excess    excess
 	control   []byte    // bytes that the next Read of the control plane gets
 	connected bool      // CONNACK with success has come
 	handed    int       // messages of the last batch
+	unread    time.Time // since when the broker reads no acknowledgement, while it is owed too many
 	lulled    *time.Timer
 	answer    *time.Timer // ends the connection when CONNACK has not come within patience
 	patience  time.Duration
@@ -47,8 +55,9 @@ type conn struct {
 	out     []byte     // the control packet being written
 	ackBuf  []byte
 	ackCame []int64
-	socket  *socket // of nc, nil if there is something between: TLS, WebSocket
-	goodbye bool    // DISCONNECT has been sent, and nothing may follow (MQTT 5 §3.14.4)
+	socket  *socket     // of nc, nil if there is something between: TLS, WebSocket
+	ending  atomic.Bool // the broker has closed its direction: what cannot be written is no news
+	goodbye bool        // DISCONNECT has been sent, and nothing may follow (MQTT 5 §3.14.4)
 
 	acks  ackQueue
 	pings pings
@@ -124,7 +133,10 @@ func (c *conn) step() error {
 		c.control = pingresp
 		return nil
 	}
-	return c.fill()
+	if err = c.fill(); err != nil {
+		c.endFor(err)
+	}
+	return err
 }
 
 // trickle is what a read of a socket brings, in bytes, when messages come one by
@@ -152,7 +164,30 @@ func (c *conn) awaitRoom() (pinged bool, err error) {
 			}
 		}
 	}
+	if !c.acks.hasRoom() {
+		if pinged, err = c.awaitReader(); pinged || err != nil {
+			return pinged, err
+		}
+	}
 	return c.await(c.link.window.hasRoom, nil)
+}
+
+// awaitReader waits until the broker has read acknowledgements, and ends the
+// connection if it does not: what a broker is owed is memory of ours.
+func (c *conn) awaitReader() (pinged bool, err error) {
+	if c.unread.IsZero() {
+		c.unread = time.Now()
+	}
+	patience := time.NewTimer(time.Until(c.unread.Add(c.link.pace.unread)))
+	defer patience.Stop()
+	if pinged, err = c.await(c.acks.hasRoom, patience.C); pinged || err != nil {
+		return pinged, err
+	}
+	if !c.acks.hasRoom() {
+		return false, fmt.Errorf("%w: %d bytes of them for %s", errUnread, c.acks.owed.Load(), c.link.pace.unread)
+	}
+	c.unread = time.Time{}
+	return false, nil
 }
 
 func (c *conn) fill() error {
@@ -168,7 +203,7 @@ func (c *conn) fill() error {
 		return nil // whatever it was, the link stops
 	case errors.Is(err, io.EOF):
 		return errClosedByBroker
-	case errors.Is(err, dial.ErrText):
+	case errors.Is(err, dial.ErrBroken):
 		return wire.Malformed("%v", err)
 	}
 	return err
@@ -223,7 +258,7 @@ func (c *conn) handOver() {
 	}
 	c.open = nil
 	c.handed = d.Len()
-	d.cost, d.came = d.Cap()+cap(d.acks), c.in.now
+	d.cost, d.came = d.Cap()+cap(d.acks)+cap(d.IDs)*idSize, c.in.now
 	c.link.counters.handedOver(&d.tally)
 	c.link.window.take(d.cost)
 	c.link.log.Append(&d.Batch)
@@ -231,7 +266,7 @@ func (c *conn) handOver() {
 
 // discard drops what was not handed over: it was not acknowledged either.
 func (c *conn) discard() {
-	if c.rest > 0 && !c.skipRest {
+	if c.rest > 0 && c.rests == stores {
 		c.open.Abandon()
 	}
 	if c.open != nil {
@@ -245,10 +280,16 @@ func (c *conn) discard() {
 // not repeat it; then MQTT 5 tells the broker why (§4.13.1).
 func (c *conn) endFor(err error) {
 	var fault *wire.Error
-	if !errors.As(err, &fault) {
+	patience := drainTime
+	switch {
+	case errors.As(err, &fault):
+	case err == errClosedByBroker: // it may have closed one direction only
+		c.ending.Store(true)
+		patience = closedTime
+	default:
 		return
 	}
-	timeout := time.NewTimer(drainTime)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
 		pinged, err := c.await(c.link.window.empty, timeout.C)
@@ -260,7 +301,7 @@ func (c *conn) endFor(err error) {
 		}
 	}
 	c.flushAcks()
-	if c.v5 && c.connected {
+	if c.v5 && c.connected && fault != nil {
 		c.sendDisconnect(fault.Code)
 	}
 }

@@ -9,6 +9,9 @@ import (
 // keptBuffer is the largest batch buffer, in bytes, that is kept for reuse.
 const keptBuffer = 1 << 20
 
+// idSize is the size of a mqttetl.IDChange, in bytes.
+const idSize = 4
+
 // A delivery is one batch on its way into the log and the acknowledgements that
 // leave when it is there.
 type delivery struct {
@@ -105,6 +108,17 @@ func (w *window) give(bytes int) {
 	defer w.mu.Unlock()
 	w.batches--
 	w.bytes -= bytes
+	w.wakeLocked()
+}
+
+// wake lets who waits for the next give look again, for another reason.
+func (w *window) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wakeLocked()
+}
+
+func (w *window) wakeLocked() {
 	if w.changed != nil {
 		close(w.changed)
 		w.changed = nil

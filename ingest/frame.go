@@ -21,11 +21,13 @@ const (
 // reasonPacketNotFound is the code of a PUBCOMP (MQTT 5 §3.7.2.1).
 const reasonPacketNotFound = 0x92
 
-// maxControlFrame bounds the frames that are passed to the control plane whole.
-const maxControlFrame = 256 << 10
+// maxProperties bounds the properties of a PUBLISH, in bytes. They are headers
+// for people and programs: everything after the log makes them several times as
+// long, as JSON or as headers of NATS.
+const maxProperties = 1 << 20
 
 // limits are what the CONNECT of a source says.
-func (c *conn) limits() wire.Limits { return wire.Limits{V5: c.v5} }
+func (c *conn) limits() wire.Limits { return wire.Limits{V5: c.v5, Properties: maxProperties} }
 
 // checkFirst is wire.CheckFirst for a connection that publishes nothing.
 func checkFirst(first byte, v5 bool) error {

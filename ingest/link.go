@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,7 @@ type link struct {
 	asPublished asPublished
 	reuses      seldom // packet ids used again before their PUBACK
 	badTopics   seldom
+	large       seldom // messages that are too large
 	stop        context.CancelCauseFunc
 	tasks       sync.WaitGroup // ack writers, and goroutines that subscribe
 
@@ -132,7 +134,12 @@ func planeOf(v5 bool) plane {
 // logFailed ends the link: the log will not take what it was given. It may be
 // called from the goroutine that commits.
 // It is no news of the connection: Run returns it.
-func (l *link) logFailed(err error) { l.stop(fmt.Errorf("log: %w", err)) }
+func (l *link) logFailed(err error) {
+	l.mu.Lock()
+	l.stopping = true
+	l.mu.Unlock()
+	l.stop(fmt.Errorf("log: %w", err))
+}
 
 // logError is an error of the log that ended a connection.
 type logError struct{ error }
@@ -214,13 +221,16 @@ func (l *link) down() {
 		l.outage = outage{}
 	}
 	l.brief++
-	flapping, often := l.flapping(), l.brief >= closedOften
+	flapping, often, stopping := l.flapping(), l.brief >= closedOften, l.stopping
 	l.mu.Unlock()
 	l.counters.connection(-1)
 	if wasSubscribed {
 		l.counters.subscribed.Add(-1)
 	}
 	err := c.Err()
+	if err == net.ErrClosed && !stopping {
+		err = errGivenUp
+	}
 	if flapping && (err == errClosedByBroker || errors.Is(err, syscall.ECONNRESET)) {
 		err = errClosedAgain
 		if often {

@@ -24,6 +24,7 @@ type Metrics struct {
 	dropped     *prometheus.GaugeVec
 	reused      *prometheus.CounterVec
 	badTopics   *prometheus.CounterVec
+	tooLarge    *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics with r; nil leaves them unregistered.
@@ -48,10 +49,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		dropped:     gauges("broker_dropped_messages", "Messages the broker says it has dropped since it started ($SYS/broker/publish/messages/dropped)."),
 		reused:      counters("reused_packet_ids_total", "Messages under a packet id whose exchange was not over; those of QoS 1 are stored and acknowledged, those of QoS 2 taken for the same message."),
 		badTopics:   counters("malformed_topics_total", "Messages whose topic was not UTF-8 without NUL; they are stored under an escaped topic."),
+		tooLarge:    counters("too_large_messages_total", "Messages beyond max_packet, or with more than 1 MiB of properties; a record without payload takes the place of each."),
 	}
 	if r != nil {
 		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.ackSeconds, m.redelivered, m.reconnects,
-			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped, m.reused, m.badTopics)
+			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped, m.reused, m.badTopics, m.tooLarge)
 	}
 	return m
 }
@@ -74,7 +76,7 @@ type sourceCounters struct {
 	connected                                               prometheus.Gauge
 	received                                                [3]prometheus.Counter
 	bytes, pubacks, redelivered, reconnections, sessionLost prometheus.Counter
-	failed, refused, lowered, reused, badTopics             prometheus.Counter
+	failed, refused, lowered, reused, badTopics, tooLarge   prometheus.Counter
 	dropped                                                 prometheus.Gauge
 	ackSeconds                                              prometheus.Observer
 }
@@ -92,6 +94,7 @@ func newSourceCounters(m *Metrics, source string) *sourceCounters {
 		lowered:       m.lowered.WithLabelValues(source),
 		reused:        m.reused.WithLabelValues(source),
 		badTopics:     m.badTopics.WithLabelValues(source),
+		tooLarge:      m.tooLarge.WithLabelValues(source),
 		sessionLost:   m.sessionLost.WithLabelValues(source),
 		dropped:       m.dropped.WithLabelValues(source),
 	}

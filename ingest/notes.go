@@ -17,7 +17,7 @@ func noteName(kind, of string) string {
 
 // note leaves a note with the next batch.
 func (c *conn) note(name string, value []byte) {
-	if c.open != nil && c.open.Note.Name != "" {
+	if c.open != nil && c.open.Note.Name != "" && c.open.Note.Name != name { // the last of a name is what counts
 		c.handOver()
 	}
 	c.batch().Note = mqttetl.Note{Name: name, Value: value}

@@ -113,6 +113,9 @@ func (l *link) news(message string, args ...any) {
 // it had accepted them.
 var errClosedAgain = fmt.Errorf("%w again, soon after accepting it", errClosedByBroker)
 
+// errGivenUp: the control plane has closed the connection, while the link goes on.
+var errGivenUp = errors.New("the broker answers no PINGREQ (no PINGRESP), or what it answers cannot be read")
+
 // errClosedOften: the same has gone on for a long time.
 var errClosedOften = fmt.Errorf("%w, for a long time", errClosedAgain)
 

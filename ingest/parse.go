@@ -107,7 +107,7 @@ func (c *conn) frame(first byte, whole, body []byte) error {
 func (c *conn) unfinished(first byte, size, remaining int) (more bool, err error) {
 	end := size + remaining
 	if first>>4 != typePublish {
-		if end > maxControlFrame {
+		if end > wire.MaxControl {
 			return false, wire.Malformed("a packet of type %d with %d bytes", first>>4, end)
 		}
 		return false, nil
@@ -122,24 +122,45 @@ func (c *conn) unfinished(first byte, size, remaining int) (more bool, err error
 	if err != nil {
 		return false, err
 	}
-	c.rest, c.skipRest = remaining-h.Size, !store
-	if c.mendTopic(&h); store {
+	c.mendTopic(&h)
+	c.rest = remaining - h.Size
+	switch {
+	case !store:
+		c.rests = skips
+	case c.tooLarge(end, &h):
+		c.rests = digests
+		c.excess.begin(first, end, &h, c.rest)
+	default:
+		c.rests = stores
 		c.batch().Open(c.in.now, publishFlags(first), h.Topic, h.Props, c.rest)
 	}
 	c.in.skip(size + h.Size)
 	return true, nil
 }
 
+// What happens to the rest of a long message.
+const (
+	stores  = iota // in the open batch
+	skips          // it is known, or nobody wants it
+	digests        // it is too large
+)
+
 // continueLong moves received bytes of a long message into the batch and says
 // whether the message is complete.
 func (c *conn) continueLong() bool {
 	p := c.in.bytes()
 	p = p[:min(len(p), c.rest)]
-	if !c.skipRest {
+	switch c.rests {
+	case stores:
 		_, _ = c.open.Write(p) // never fails
+	case digests:
+		c.excess.write(p)
 	}
 	c.in.skip(len(p))
 	c.rest -= len(p)
+	if c.rest == 0 && c.rests == digests {
+		c.refuseLarge()
+	}
 	return c.rest == 0
 }
 
@@ -164,6 +185,12 @@ func (c *conn) publish(first byte, whole, body []byte) error {
 	}
 	if store, err := c.receive(first, len(whole), &h); !store || err != nil {
 		return err
+	}
+	if c.tooLarge(len(whole), &h) {
+		c.excess.begin(first, len(whole), &h, len(payload))
+		c.excess.write(payload)
+		c.refuseLarge()
+		return nil
 	}
 	m := mqttetl.Message{
 		Topic:      h.Topic,

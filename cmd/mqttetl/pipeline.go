@@ -190,7 +190,7 @@ func ingestConfig(s config.Source, logger *slog.Logger, metrics *ingest.Metrics)
 			CA: s.TLS.CA, Cert: s.TLS.Cert, Key: s.TLS.Key, ServerName: s.TLS.ServerName, Insecure: s.TLS.Insecure,
 		},
 		Subscribe: s.Subscribe, QoS: byte(s.QoS), Share: s.Share, Connections: s.Connections,
-		ReceiveMaximum: uint16(s.ReceiveMaximum), KeepAlive: s.KeepAlive, Retained: retained[s.Retained],
+		ReceiveMaximum: uint16(s.ReceiveMaximum), MaxPacket: int(min(s.MaxPacket, 1<<30)), KeepAlive: s.KeepAlive, Retained: retained[s.Retained],
 		Logger: logger, Metrics: metrics,
 	}
 	if s.HasPassword() {

@@ -63,12 +63,17 @@ const (
 	goodbyeTime = 2 * time.Second        // for the last bytes to leave, and the broker to end what it was sending
 	quietTime   = 100 * time.Millisecond // of silence after DISCONNECT that a broker may need to close
 	readBuffer  = 64 << 10
-	flushSize   = 16 << 10 // bytes to publish that wake the writer by themselves
-	outMost     = 1 << 20  // bytes to publish at which Publish waits for the writer
+	flushSize   = 16 << 10    // bytes to publish that wake the writer by themselves
+	outMost     = 1 << 20     // bytes to publish at which Publish waits for the writer; at twice that the reader waits too
+	unreadTime  = time.Minute // that the broker may read nothing of so much
+	mostAliased = 4 << 20     // bytes of topics that have an alias
 )
 
 // ErrClosedByBroker: the broker closed the connection without saying why.
 var ErrClosedByBroker = unavailable{errors.New("the broker closed the connection")}
+
+// errUnread: the broker reads nothing of what it is sent.
+var errUnread = unavailable{errors.New("the broker reads nothing of what it is answered")}
 
 // Client is one connection. Its methods may be called from any goroutine; from
 // within the functions of Options only Publish with QoS 0.
@@ -81,19 +86,23 @@ type Client struct {
 	RetainRefused  bool
 	MaximumPacket  int // bytes; 0: the broker names no limit
 
-	o        Options
-	conn     net.Conn
-	in       *bufio.Reader
-	patience time.Duration     // how long the broker may send nothing; 0: for ever
-	message  Received          // the one at hand, the reader's own
-	taken    bool              // messages since the last Flush, the reader's own
-	acks     []byte            // of received messages, the reader's own
-	held     map[uint16]bool   // QoS 2 ids that are received and not released, the reader's own
-	alias    map[uint16][]byte // topics by their alias, the reader's own
-	limits   wire.Limits
-	ended    chan struct{} // closed when the connection is over
-	tasks    sync.WaitGroup
-	unhook   func() bool
+	o         Options
+	conn      net.Conn
+	in        *bufio.Reader
+	patience  time.Duration     // how long the broker may send nothing; 0: for ever
+	message   Received          // the one at hand, the reader's own
+	taken     bool              // messages since the last Flush, the reader's own
+	acks      []byte            // of received messages, the reader's own
+	held      map[uint16]bool   // QoS 2 ids that are received and not released, the reader's own
+	alias     map[uint16][]byte // topics by their alias, the reader's own
+	aliased   int               // bytes of the topics in alias
+	limits    wire.Limits
+	maxPacket int // bytes after the fixed header, of a PUBLISH
+	unseen    int // packets since the reader was idle
+	unread    time.Duration
+	ended     chan struct{} // closed when the connection is over
+	tasks     sync.WaitGroup
+	unhook    func() bool
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -122,6 +131,7 @@ func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 		o: o, conn: conn, patience: connackTime,
 		held: map[uint16]bool{}, alias: map[uint16][]byte{},
 		ended: make(chan struct{}), waits: map[uint16]chan wire.Answer{}, limits: o.limits(),
+		maxPacket: o.maxPacket(), unread: unreadTime,
 	}
 	c.changed.L = &c.mu
 	c.in = bufio.NewReaderSize(patient{c}, readBuffer)
@@ -179,6 +189,16 @@ func (o *Options) limits() wire.Limits {
 		}
 	}
 	return l
+}
+
+// maxPacket is the largest PUBLISH that CONNECT allows.
+func (o *Options) maxPacket() int {
+	for p := range o.Properties.All() {
+		if p.ID == wire.MaximumPacketSize && o.Version == Version5 {
+			return int(min(p.Number, maxRemaining))
+		}
+	}
+	return maxRemaining
 }
 
 var errNotMQTT = unavailable{errors.New("the answer to CONNECT is not MQTT")}

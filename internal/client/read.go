@@ -6,8 +6,10 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -30,6 +32,12 @@ func (c *Client) packet() (first byte, body []byte, err error) {
 			return 0, nil, wire.Malformed("a remaining length of more than four bytes")
 		}
 	}
+	if size > wire.MaxControl && first>>4 != typePublish {
+		return first, nil, wire.Malformed("%s of %d bytes", wire.Name(first>>4), size)
+	}
+	if size > c.maxPacket {
+		return first, nil, &wire.Error{Code: wire.CodeTooLarge, What: fmt.Sprintf("a PUBLISH of %d bytes, beyond our maximum packet size", size)}
+	}
 	if size <= c.in.Size() {
 		body, err = c.in.Peek(size)
 		if err == nil {
@@ -37,12 +45,23 @@ func (c *Client) packet() (first byte, body []byte, err error) {
 		}
 		return first, body, cut(err)
 	}
-	// Grows with what comes, not with what the header claims.
-	body, err = io.ReadAll(io.LimitReader(c.in, int64(size)))
-	if err == nil && len(body) < size {
-		err = io.ErrUnexpectedEOF
+	body, err = c.long(size)
+	return first, body, cut(err)
+}
+
+// long reads a body that is longer than the buffer. What holds it grows with
+// what comes, not with what the header claims, and not beyond it.
+func (c *Client) long(size int) (body []byte, err error) {
+	for n := 0; n < size; {
+		grown := make([]byte, min(size, max(2*n, readBuffer)))
+		copy(grown, body)
+		body = grown
+		if _, err = io.ReadFull(c.in, body[n:]); err != nil {
+			return nil, err
+		}
+		n = len(body)
 	}
-	return first, body, err
+	return body, nil
 }
 
 // cut is the error of a stream that ends within a packet.
@@ -100,7 +119,7 @@ func (c *Client) leave(reason error) error {
 
 // next takes one packet.
 func (c *Client) next() error {
-	if c.in.Buffered() == 0 || len(c.acks) >= readBuffer {
+	if c.unseen++; c.in.Buffered() == 0 || len(c.acks) >= readBuffer || c.unseen >= readBuffer/4 {
 		if err := c.idle(); err != nil {
 			return err
 		}
@@ -113,6 +132,8 @@ func (c *Client) next() error {
 		return fmt.Errorf("the broker has sent nothing for %v, not even a PINGRESP: %w", c.patience, mqttetl.ErrUnavailable)
 	case errors.As(err, new(*wire.Error)):
 		return err
+	case errors.Is(err, dial.ErrBroken):
+		return wire.Malformed("%v", err)
 	}
 	return lost(err)
 }
@@ -124,18 +145,32 @@ func (c *Client) idle() error {
 			return err
 		}
 	}
-	c.taken = false
+	c.taken, c.unseen = false, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaving {
 		return nil
 	}
+	c.awaitReaderLocked()
 	c.out = append(c.out, c.acks...)
 	if len(c.acks) > 0 || c.flush {
 		c.flushLocked()
 	}
 	c.acks = c.acks[:0]
 	return nil
+}
+
+// awaitReaderLocked waits while the broker reads nothing of what it is answered,
+// and ends the connection if that lasts.
+func (c *Client) awaitReaderLocked() {
+	if len(c.out) < 2*outMost {
+		return
+	}
+	defer time.AfterFunc(c.unread, func() { c.fail(errUnread) }).Stop()
+	for c.err == nil && !c.leaving && len(c.out) >= 2*outMost {
+		c.flushLocked()
+		c.changed.Wait()
+	}
 }
 
 func (c *Client) take(first byte, body []byte) error {
@@ -235,6 +270,9 @@ func (c *Client) received(first byte, body []byte) error {
 // resolve keeps the topic of an alias, or finds it (MQTT 5 §3.3.2.3.4).
 func (c *Client) resolve(h *wire.Head) error {
 	if len(h.Topic) > 0 {
+		if c.aliased += len(h.Topic) - len(c.alias[h.Alias]); c.aliased > mostAliased {
+			return &wire.Error{Code: wire.CodeTopicAlias, What: fmt.Sprintf("topic aliases for more than %d bytes of topics", mostAliased)}
+		}
 		c.alias[h.Alias] = slices.Clone(h.Topic)
 		return nil
 	}

@@ -62,6 +62,7 @@ type Source struct {
 	Share          string        // group of a shared subscription, MQTT 5 §4.8.2; "" for none
 	Connections    int           // 1 or more
 	ReceiveMaximum int           // 1 to 65535, MQTT 5 §3.1.2.11.3
+	MaxPacket      int64         // bytes of a PUBLISH, 32 KiB or more
 	KeepAlive      time.Duration // whole seconds, 1 to 65535, MQTT 5 §3.1.2.10
 	Retained       string        // "new", "always" or "never"
 }
@@ -125,6 +126,7 @@ func defaultSource() Source {
 		QoS:            1,
 		Connections:    1,
 		ReceiveMaximum: 900,
+		MaxPacket:      64 << 20,
 		KeepAlive:      30 * time.Second,
 		Retained:       "new",
 	}

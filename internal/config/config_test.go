@@ -54,7 +54,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 	uncommented := strings.NewReplacer("# ", "").Replace(deploy.Example)
 	for _, key := range []string{
 		"name", "url", "version", "client_id", "username", "password", "password_file", "tls", "ca", "cert", "key",
-		"server_name", "insecure", "subscribe", "qos", "share", "connections", "receive_maximum", "keepalive", "retained",
+		"server_name", "insecure", "subscribe", "qos", "share", "connections", "receive_maximum", "max_packet", "keepalive", "retained",
 		"dir", "max_size", "path", "batch", "count", "period", "stream", "subject_prefix", "creds_file", "listen",
 		"readings", "latest", "routes", "topic", "exclude", "empty", "decode", "descriptor", "message", "header", "comma", "when", "map", "table", "columns",
 		"time", "format", "timezone", "fallback", "not_before", "not_after", "lenient", "decompress", "readings_text", "publish", "rebirth", "on_error", "tests", "payload", "payload_base64", "payload_file", "received", "expect", "error",
@@ -72,7 +72,7 @@ func TestAbsentSectionsAreOff(t *testing.T) {
 	}
 	want := Source{
 		Name: "default", URL: "mqtt://broker", Version: "auto", ClientID: "mqttetl-default", Subscribe: []string{"a"},
-		QoS: 1, Connections: 1, ReceiveMaximum: 900, KeepAlive: 30 * time.Second, Retained: "new",
+		QoS: 1, Connections: 1, ReceiveMaximum: 900, MaxPacket: 64 << 20, KeepAlive: 30 * time.Second, Retained: "new",
 	}
 	if !reflect.DeepEqual(c.Sources, []Source{want}) {
 		t.Errorf("got %+v, want %+v", c.Sources[0], want)
@@ -97,6 +97,7 @@ sources:
     share: g
     connections: ${N}
     receive_maximum: 65535
+    max_packet: 32KiB
     keepalive: 1m
     retained: never
   - name: second
@@ -113,10 +114,10 @@ http: {listen: ":0"}
 		Sources: []Source{{
 			Name: "plant", URL: "wss://b:9001/mqtt", Version: "5", ClientID: "me", Username: "u", Password: "a: [b} # c",
 			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, Subscribe: []string{"$SYS/#", "+/a/#"}, QoS: 2, Share: "g", Connections: 3,
-			ReceiveMaximum: 65535, KeepAlive: time.Minute, Retained: "never",
+			ReceiveMaximum: 65535, MaxPacket: 32 << 10, KeepAlive: time.Minute, Retained: "never",
 		}, {
 			Name: "second", URL: "ssl://b", Version: "3.1.1", ClientID: "mqttetl-second", Subscribe: []string{"#"},
-			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, KeepAlive: 30 * time.Second, Retained: "new",
+			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, MaxPacket: 64 << 20, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
 		Log:     Log{"/d", 64 << 20},
 		Archive: &Archive{"/a", Batch{1, time.Hour}, true, true, false},
@@ -168,6 +169,7 @@ func TestProblems(t *testing.T) {
 		"retained":            {source("retained: newest"), "4:15: retained must be one of new, always, never"},
 		"connections":         {source("connections: 2"), "4:18: connections: 2 needs share"},
 		"share":               {source("share: a/b"), `4:12: share: share "a/b" must not hold`},
+		"max_packet small":    {source("max_packet: 1KiB"), "4:17: max_packet must be at least 32768 bytes, not 1KiB"},
 		"receive_maximum 0":   {source("receive_maximum: 0"), "4:22: receive_maximum must be from 1 to 65535, not 0"},
 		"receive_maximum big": {source("receive_maximum: 65536"), "4:22: receive_maximum must be from 1 to 65535, not 65536"},
 		"keepalive negative":  {source("keepalive: -1s"), "4:16: keepalive must be whole seconds from 1s to 65535s"},

@@ -99,6 +99,7 @@ func (d *decoder) source(n ast.Node) Source {
 		{"share", d.text(&s.Share, "share", checkShare)},
 		{"connections", d.integer(&s.Connections, "connections", 1, 1024)},
 		{"receive_maximum", d.integer(&s.ReceiveMaximum, "receive_maximum", 1, math.MaxUint16)},
+		{"max_packet", d.size(&s.MaxPacket, "max_packet", 32<<10)},
 		{"keepalive", d.duration(&s.KeepAlive, "keepalive", checkKeepAlive)},
 		{"retained", d.choice(&s.Retained, "retained", "new", "always", "never")},
 	})

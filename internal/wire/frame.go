@@ -40,7 +40,12 @@ const (
 	CodeProtocol   = 0x82
 	CodeTopicName  = 0x90
 	CodeTopicAlias = 0x94
+	CodeTooLarge   = 0x95
 )
+
+// MaxControl bounds the packets other than PUBLISH that a server sends, in bytes:
+// they hold words for people at most.
+const MaxControl = 256 << 10
 
 // Error is what a server sent against the specification. It ends the
 // connection, with its code in the DISCONNECT of an MQTT 5 connection.

@@ -12,6 +12,10 @@ import (
 type Limits struct {
 	V5      bool
 	Aliases uint16 // Topic Alias Maximum (MQTT 5 §3.1.2.11.5)
+
+	// Properties longer than this many bytes are not read: the Head says Skipped.
+	// 0: they are read, whatever their length.
+	Properties int
 }
 
 // Head is the variable header of a PUBLISH (MQTT 5 §3.3.2).
@@ -20,7 +24,9 @@ type Head struct {
 	Props mqttetl.Properties
 	ID    uint16 // 0 with QoS 0
 	Alias uint16 // 0 if there is none
-	Size  int    // bytes before the payload
+	Size  int    // bytes before the payload, or before properties that are Skipped
+
+	Skipped int // bytes of properties that exceed the limit, which stand between Size and the payload
 }
 
 // PublishHead decodes the variable header of a PUBLISH from body, which is as
@@ -55,7 +61,7 @@ func PublishHead(first byte, remaining int, body []byte, l Limits) (h Head, need
 	}
 	h.Size = at
 	if l.V5 {
-		if need, err = h.properties(remaining, body, l.Aliases); need > 0 || err != nil {
+		if need, err = h.properties(remaining, body, l); need > 0 || err != nil {
 			return h, need, err
 		}
 	}
@@ -67,7 +73,7 @@ func PublishHead(first byte, remaining int, body []byte, l Limits) (h Head, need
 
 // properties decodes what follows the packet id of an MQTT 5 PUBLISH
 // (MQTT 5 §3.3.2.3) and moves Size after it.
-func (h *Head) properties(remaining int, body []byte, aliases uint16) (need int, err error) {
+func (h *Head) properties(remaining int, body []byte, l Limits) (need int, err error) {
 	have := body[h.Size:min(len(body), remaining)]
 	length, n := mqttetl.VarInt(have)
 	switch {
@@ -81,6 +87,10 @@ func (h *Head) properties(remaining int, body []byte, aliases uint16) (need int,
 	from, end := h.Size+n, h.Size+n+int(length)
 	if end > remaining {
 		return 0, Malformed("properties of %d bytes in a PUBLISH of %d", length, remaining)
+	}
+	if l.Properties > 0 && int(length) > l.Properties {
+		h.Size, h.Skipped = from, int(length)
+		return 0, nil
 	}
 	if len(body) < end {
 		return end, nil
@@ -97,7 +107,7 @@ func (h *Head) properties(remaining int, body []byte, aliases uint16) (need int,
 	}
 	for p := range h.Props.All() {
 		if p.ID == mqttetl.TopicAlias {
-			return 0, h.alias(uint16(p.Number), aliases)
+			return 0, h.alias(uint16(p.Number), l.Aliases)
 		}
 	}
 	return 0, nil
