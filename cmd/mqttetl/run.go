@@ -87,6 +87,7 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prome
 		p.logger.Info("listening", "address", listener.Addr().String())
 		reporters.start(func(ctx context.Context) error { return serveHTTP(ctx, listener, endpoints(p, metrics), p.logger) })
 	}
+	reporters.start((&memory{look: memoryLook, spare: memorySpare}).Run)
 	reporters.start((&notifier{pipeline: p, logger: p.logger}).Run)
 	if p.rebirths != nil {
 		reporters.start(p.rebirths.Run)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -168,5 +169,80 @@ func TestLastAcknowledgementArrives(t *testing.T) {
 	<-client.Done()
 	if err := client.Drain(context.Background()); !errors.Is(err, ErrStop) {
 		t.Error(err)
+	}
+}
+
+// TestBounds: what a broker sends without end has one.
+func TestBounds(t *testing.T) {
+	connack := append([]byte{typeConnack << 4, 0xff, 0xff, 0x7f}, make([]byte, 64)...)
+	if _, _, err := dialFake(t, Options{Version: Version5}, connack); !errors.Is(err, errNotMQTT) {
+		t.Errorf("a CONNACK of 2 MiB: got %v, want %v", err, errNotMQTT)
+	}
+	small := Properties{wire.MaximumPacketSize, 0, 0, 4, 0}
+	many := Properties{wire.TopicAliasMaximum, 0xff, 0xff}
+	var aliases []byte
+	for i := range 80 {
+		topic := append([]byte{0xff, 0xff}, bytes.Repeat([]byte{'t'}, 65535)...)
+		body := append(topic, 3, wire.TopicAlias, 0, byte(i+1))
+		aliases = append(aliases, appendPacket(nil, typePublish<<4, body)...)
+	}
+	for name, c := range map[string]struct {
+		o    Options
+		sent []byte
+		code byte
+	}{
+		"SUBACK":        {Options{}, []byte{typeSuback << 4, 0xff, 0xff, 0x7f}, wire.CodeMalformed},
+		"large PUBLISH": {Options{Properties: small}, appendPacket(nil, typePublish<<4, append([]byte{0, 1, 't', 0}, make([]byte, 2000)...)), wire.CodeTooLarge},
+		"aliases":       {Options{Properties: many}, aliases, wire.CodeTopicAlias},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.o.Version = Version5
+			client, f, err := dialFake(t, c.o, accept5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.send(c.sent)
+			if kind, body := f.packet(); kind != typeDisconnect || len(body) != 1 || body[0] != c.code {
+				t.Errorf("the broker got %d % x, want a DISCONNECT 0x%02x", kind, body, c.code)
+			}
+			f.conn.Close()
+			<-client.Done()
+		})
+	}
+}
+
+// TestBrokerThatReadsNothing: answers that a broker does not read are bounded,
+// and end the connection.
+func TestBrokerThatReadsNothing(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"PUBREL": {typePubrel<<4 | 2, 2, 0, 1},
+		"PUBREC": {typePubrec << 4, 2, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, f, err := dialFake(t, Options{Version: Version5}, accept5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client.mu.Lock()
+			client.unread = 200 * time.Millisecond
+			client.mu.Unlock()
+			frames := bytes.Repeat(frame, 16<<10)
+			most := 0
+			for sent := 0; sent < 64<<20; sent += len(frames) {
+				if _, err := f.conn.Write(frames); err != nil {
+					break
+				}
+				client.mu.Lock()
+				most = max(most, len(client.out))
+				client.mu.Unlock()
+			}
+			<-client.Done()
+			if err := client.Err(); !errors.Is(err, errUnread) {
+				t.Errorf("it ended with %v, want %v", err, errUnread)
+			}
+			if most > 3*outMost {
+				t.Errorf("%d bytes of answers", most)
+			}
+		})
 	}
 }
