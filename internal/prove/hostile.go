@@ -58,6 +58,10 @@ var attacks = []attack{
 	controlBytes,
 	largeProperties,
 	jqBombs,
+	releaseFlood,
+	tooLarge,
+	endlessHandshake,
+	textFrame,
 }
 
 func hostileCampaign() *Campaign {
