@@ -236,7 +236,7 @@ func (f *benchFlags) run(ctx context.Context, std streams) error {
 	if err == nil && was != nil {
 		to := std.out
 		if f.output != "table" { // which is for programs
-			to = std.err
+			to = bare(std.err)
 		}
 		err = benchreport.Compare(to, was, r)
 	}

@@ -133,7 +133,7 @@ func runDemo(ctx context.Context, f demoFlags, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	out := display{w: std.err, live: !f.noProgress && isTerminal(std.err)}
+	out := display{w: bare(std.err), live: !f.noProgress && isTerminal(std.err)}
 	out.intro(d, dir, f)
 	result, err := d.publish(ctx, f, &out)
 	if err != nil {

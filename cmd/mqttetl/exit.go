@@ -89,7 +89,9 @@ func printError(w io.Writer, err error) {
 	case errors.As(err, &quiet):
 		return
 	case errors.As(err, &problems):
-		fmt.Fprintln(w, visibleText(problems.Error()))
+		for _, p := range problems {
+			fmt.Fprintln(w, visibleLine(p.String()))
+		}
 	case errors.As(err, &usage):
 		fmt.Fprintf(w, "mqttetl: %s\nUsage: %s\n", oneLine(err), usage.cmd.UseLine())
 	case errors.Is(err, context.Canceled):
@@ -98,12 +100,12 @@ func printError(w io.Writer, err error) {
 		fmt.Fprintf(w, "mqttetl: %s\n", oneLine(err))
 	}
 	if hint := mqttetl.Hint(err); hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", visibleText(hint))
+		fmt.Fprintf(w, "hint: %s\n", visibleLine(hint))
 	}
 }
 
 // oneLine keeps the parts of a joined or suggesting error on one line, and what
 // a broker, a file name or a topic put into it from a terminal that obeys it.
 func oneLine(err error) string {
-	return visibleText(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; "))
+	return visibleLine(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; "))
 }

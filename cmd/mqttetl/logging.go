@@ -114,7 +114,7 @@ func (l *logFlags) logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.level}
 	switch {
 	case l.format == "json":
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(bare(w), options)) // its escapes are those of JSON
 	case l.isJournal(w):
 		return slog.New(newJournal(w, options))
 	}
@@ -128,7 +128,7 @@ func (l *logFlags) isJournal(w io.Writer) bool {
 // isJournal tells whether w is connected to the journal: systemd names the
 // device and inode of that stream in JOURNAL_STREAM (systemd.exec(5)).
 func isJournal(w io.Writer, stream string) bool {
-	f, ok := w.(*os.File)
+	f, ok := file(w)
 	if !ok || stream == "" {
 		return false
 	}

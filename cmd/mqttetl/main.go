@@ -34,6 +34,7 @@ type streams struct {
 // exit code.
 func exec(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	started := false
+	stderr = edge{stderr}
 	root := newRoot(streams{stdin, stdout, stderr})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		err := cmd.ValidateRequiredFlags() // which cobra does only behind this

@@ -13,8 +13,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-
-	"github.com/mqttetl/mqttetl/internal/format"
 )
 
 // A report is what a command prints: a document for programs and, from the
@@ -80,18 +78,18 @@ func renderTable(r report) string {
 	return t.Render()
 }
 
-// tableRow makes the cells such that a terminal does not obey what they hold.
+// tableRow makes the cells such that neither a terminal nor the table obeys what they hold.
 func tableRow(cells []string) table.Row {
 	row := make(table.Row, len(cells))
 	for i, c := range cells {
-		row[i] = string(format.Visible(nil, []byte(c)))
+		row[i] = visibleLine(c)
 	}
 	return row
 }
 
 // isTerminal tells whether w is a terminal: only a terminal has a window size.
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
+func isTerminal(w io.Writer) bool {
+	f, ok := file(w)
 	if !ok {
 		return false
 	}

@@ -19,7 +19,7 @@ type progressLine struct {
 const progressEvery = 200 * time.Millisecond
 
 func newProgressLine(w io.Writer, off bool) *progressLine {
-	return &progressLine{w: w, on: !off && isTerminal(w), began: time.Now()}
+	return &progressLine{w: bare(w), on: !off && isTerminal(w), began: time.Now()}
 }
 
 // show draws the line that text makes, if it is time to.
@@ -29,7 +29,7 @@ func (p *progressLine) show(text func(elapsed time.Duration) string) {
 		return
 	}
 	p.drawn = now
-	fmt.Fprint(p.w, "\r\x1b[K"+text(now.Sub(p.began)))
+	fmt.Fprint(p.w, "\r\x1b[K"+visibleLine(text(now.Sub(p.began))))
 }
 
 // clear takes the line away, for what is printed next.

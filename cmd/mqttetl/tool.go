@@ -401,7 +401,7 @@ func (t *tool) connect(ctx context.Context, u *url.URL, o client.Options) (*clie
 	if t.debug {
 		err := &locked{w: t.std.err} // who reads and who publishes both tell
 		t.std.err = err
-		o.Debug = func(line string) { fmt.Fprintf(err, "Client %s %s\n", t.id, line) }
+		o.Debug = func(line string) { fmt.Fprintf(err, "Client %s %s\n", t.id, visibleLine(line)) }
 	}
 	c, err := client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return t.dialer.Dial(ctx, u) }, o)
 	if err == nil && !t.quiet {

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/mqttetl/mqttetl/internal/format"
+)
+
+// edge is standard error: what a broker, a server, a file name or a topic has put
+// into a text cannot command the terminal there. What is drawn or written for
+// programs goes to bare(w).
+type edge struct{ w io.Writer }
+
+func (e edge) Write(p []byte) (int, error) {
+	if _, err := e.w.Write(format.Visible(nil, p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// bare is the writer that an edge writes to, or w.
+func bare(w io.Writer) io.Writer {
+	if e, ok := w.(edge); ok {
+		return e.w
+	}
+	return w
+}
+
+// file is the file that w writes to.
+func file(w io.Writer) (*os.File, bool) {
+	f, ok := bare(w).(*os.File)
+	return f, ok
+}
+
+// lineEnds makes of the characters that Visible leaves what stands in one line.
+var lineEnds = strings.NewReplacer("\n", `\x0a`, "\t", `\x09`)
+
+// visibleLine is s such that a terminal does not obey it and no line of a table
+// or of a list is broken by it.
+func visibleLine(s string) string { return lineEnds.Replace(visibleText(s)) }
