@@ -39,6 +39,9 @@ func (d *doctor) disk() {
 		d.add("log", "commit time", level, advice, "median %s, worst of %d %s, in %s",
 			median.Round(10*time.Microsecond), commitRounds, worst.Round(10*time.Microsecond), dir)
 	}
+	if info, err := wal.Inspect(d.cfg.Log.Dir); err == nil && info.HeldBy != "" {
+		d.add("log", "readers", levelWarn, "let it go on (kill -CONT), or end it", "%s", info.HeldBy)
+	}
 	d.space("log", dir, cmp.Or(d.cfg.Log.MaxSize, wal.DefaultMaxSize(dir))-used(d.cfg.Log.Dir), "log.max_size")
 	if a := d.cfg.Archive; a != nil {
 		if dir, err := existing(filepath.Dir(a.Path)); err != nil {

@@ -234,7 +234,7 @@ func (p *pipeline) status() status {
 
 // setLog fills in the log and, measured by it, the lags.
 func (s *status) setLog(v wal.Stats) {
-	s.Log = logStatus{First: v.First, Last: v.Last, Bytes: v.Bytes, Paused: v.Paused}
+	s.Log = logStatus{First: v.First, Last: v.Last, Bytes: v.Bytes, FileBytes: v.File, Paused: v.Paused, PauseReason: v.PauseReason, HeldBy: v.HeldBy}
 	if s.Archive != nil {
 		s.Archive.Lag = lag(s.Archive.Cursor, v.Last)
 	}

@@ -37,10 +37,13 @@ type sourceStatus struct {
 }
 
 type logStatus struct {
-	First  mqttetl.Seq `json:"first"` // 0 while the log is empty
-	Last   mqttetl.Seq `json:"last"`
-	Bytes  int64       `json:"bytes"`
-	Paused bool        `json:"paused"` // full: nothing is acknowledged until there is room
+	First       mqttetl.Seq `json:"first"` // 0 while the log is empty
+	Last        mqttetl.Seq `json:"last"`
+	Bytes       int64       `json:"bytes"`
+	Paused      bool        `json:"paused"`                 // full: nothing is acknowledged until there is room
+	FileBytes   int64       `json:"file_bytes"`             // of its file, free pages included
+	PauseReason string      `json:"pause_reason,omitempty"` // why it is paused
+	HeldBy      string      `json:"held_by,omitempty"`      // which processes keep free pages from being used again
 }
 
 type archiveStatus struct {
@@ -84,7 +87,8 @@ func (s *status) report() report {
 		add("source", v.Name, choose(v.Connected, "connected", "not connected"),
 			"received %d%s, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, v.ofQoS0(), v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
 	}
-	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s", s.Log.First, s.Log.Last, mqttetl.FormatSize(s.Log.Bytes))
+	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s in a file of %s%s", s.Log.First, s.Log.Last,
+		mqttetl.FormatSize(s.Log.Bytes), mqttetl.FormatSize(s.Log.FileBytes), because(choose(s.Log.Paused, s.Log.PauseReason, s.Log.HeldBy)))
 	if a := s.Archive; a != nil {
 		add("archive", "", choose(a.Lag == 0, "up to date", "behind"), "at record %d, %d to go%s", a.Cursor, a.Lag, because(a.Error))
 	}

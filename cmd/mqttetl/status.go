@@ -158,7 +158,7 @@ func readStatus(cfg *config.Config) (*status, error) {
 	if slices.Contains(consumerNames(cfg), publishConsumer) {
 		s.Publish = &natsStatus{Cursor: info.Cursors[publishConsumer]}
 	}
-	s.setLog(wal.Stats{First: info.First, Last: info.Last, Bytes: info.Bytes})
+	s.setLog(wal.Stats{First: info.First, Last: info.Last, Bytes: info.Bytes, File: info.File, HeldBy: info.HeldBy})
 	return s, nil
 }
 

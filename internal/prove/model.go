@@ -16,7 +16,7 @@ func modelCampaign() *Campaign {
 		Run: modelRun,
 		Controls: []Control{
 			{Name: "trimmed one record too far", Replace: map[string][2]string{"sink/wal/transaction.go": {
-				"behind > upTo+1", "behind > upTo+2",
+				"at > upTo+1", "at > upTo+2",
 			}}, Trials: 2000},
 			{Name: "a failed commit taken for done", Replace: map[string][2]string{"sink/wal/commit.go": {
 				"err := l.update(t.write)", "err := l.update(t.write)\n\terr = nil",

@@ -58,6 +58,7 @@ func (l *Log) run(ctx context.Context) error {
 	for {
 		select {
 		case <-look.C:
+			l.watchReaders()
 			if err := l.at.look(); err != nil {
 				return err
 			}
@@ -115,7 +116,7 @@ func (l *Log) commitAll(ctx context.Context, group []*mqttetl.Batch) error {
 // housekeep commits the housekeeping alone. It can wait for room without
 // holding anybody up.
 func (l *Log) housekeep() error {
-	if err := l.attempt(nil); err != nil && asFull(err) == nil {
+	if err := l.reclaim(&transaction{}); err != nil {
 		return err
 	}
 	return l.giveBack()
@@ -126,8 +127,8 @@ func (l *Log) housekeep() error {
 // fewer than all: a group is what has come, and may be larger than what fits.
 func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) (n int, err error) {
 	n = len(group)
-	for {
-		err := l.attempt(group[:n])
+	for round := 0; ; {
+		err := l.attempt(l.transaction(group[:n]))
 		full := asFull(err)
 		if full == nil {
 			if err == nil && n == len(group) {
@@ -139,24 +140,36 @@ func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) (n int
 			n /= 2
 			continue
 		}
-		l.pause(full)
-		if err := l.waitForRoom(ctx); err != nil {
+		if round > 0 {
+			l.pause(full)
+			if err := l.waitForRoom(ctx); err != nil {
+				return 0, err
+			}
+		}
+		if err := l.makeRoom(group[0], round); err != nil {
 			return 0, err
 		}
 		n = len(group)
+		round++
 	}
 }
 
-// attempt makes one transaction of group and the housekeeping that is due.
-func (l *Log) attempt(group []*mqttetl.Batch) error {
+// transaction is one of group and the housekeeping that is due.
+func (l *Log) transaction(group []*mqttetl.Batch) *transaction {
+	t := &transaction{log: l, runs: runs(group), group: group}
+	for i := range t.runs {
+		t.bytes += int64(t.runs[i].size)
+	}
+	t.trimAtMost = trimAtOnce + 2*len(t.runs)
+	return t
+}
+
+// attempt makes the transaction.
+func (l *Log) attempt(t *transaction) error {
 	l.committing.Store(time.Now().UnixNano()) // reserving can hang on a sick drive too
 	defer l.committing.Store(0)
 	if err := l.at.look(); err != nil {
 		return err
-	}
-	t := &transaction{log: l, runs: runs(group), group: group}
-	for i := range t.runs {
-		t.bytes += int64(t.runs[i].size)
 	}
 	if err := l.checkSize(t.bytes); err != nil {
 		return err
@@ -164,23 +177,22 @@ func (l *Log) attempt(group []*mqttetl.Batch) error {
 	if err := l.checkDrain(t.bytes); err != nil {
 		return err
 	}
-	noRoom := l.room.reserve(t.bytes)
+	noRoom := error(unix.ENOSPC)
+	if !t.lastResort {
+		noRoom = l.room.reserve(t.bytes)
+	}
 	if noRoom != nil && !isNoSpace(noRoom) {
 		return noRoom
 	}
-	if noRoom != nil && len(group) > 0 {
-		if free, err := l.room.freeBytes(); err != nil {
-			return err
-		} else if free < t.bytes+roomSlack {
-			return &fullError{fmt.Errorf("disk of %s: %w", l.dir, noRoom)}
-		}
+	if err := l.growth(t, noRoom); err != nil {
+		return err
 	}
 	err := l.commit(t)
 	if errors.Is(err, ErrGone) {
 		return err
 	}
 	if err != nil && l.lacksRoom(err, noRoom != nil, t.bytes) {
-		return &fullError{fmt.Errorf("disk of %s: %w", l.dir, err)}
+		return l.fullBy(err, noRoom)
 	}
 	if err = markDamage(err); errors.Is(err, mqttetl.ErrDamaged) {
 		return mqttetl.WithHint(fmt.Errorf("commit log %s: %w", l.dir, err), "nothing that was waiting has been acknowledged; mqttetl verify says more")
@@ -190,6 +202,18 @@ func (l *Log) attempt(group []*mqttetl.Batch) error {
 			"nothing that was waiting has been acknowledged; look at the drive (dmesg) before starting again")
 	}
 	return nil
+}
+
+// fullBy says what there is too little of.
+func (l *Log) fullBy(err, noRoom error) error {
+	pages := lmdb.IsMapFull(err)
+	if pages && noRoom == nil {
+		return &fullError{fmt.Errorf("its file may have %s with log.max_size %s", mqttetl.FormatSize(l.mapped), mqttetl.FormatSize(l.maxSize)), true}
+	}
+	if pages {
+		err = noRoom
+	}
+	return &fullError{fmt.Errorf("disk of %s: %w", l.dir, err), pages}
 }
 
 // lacksRoom tells a commit that failed for lack of room from one that the drive
@@ -213,7 +237,7 @@ func (l *Log) checkSize(n int64) error {
 	if l.segments == 1 && l.trimmable() >= l.last {
 		return nil
 	}
-	return &fullError{fmt.Errorf("its %s have reached log.max_size, %s", mqttetl.FormatSize(l.pages), mqttetl.FormatSize(l.maxSize))}
+	return &fullError{fmt.Errorf("its %s have reached log.max_size, %s", mqttetl.FormatSize(l.pages), mqttetl.FormatSize(l.maxSize)), false}
 }
 
 // commit runs the transaction and takes its outcome over.
@@ -236,10 +260,26 @@ func (l *Log) commit(t *transaction) error {
 		l.metrics.CommitMessages.Observe(float64(t.records))
 	}
 	l.metrics.Bytes.Set(float64(t.pages))
+	if err := l.measure(); err != nil {
+		return err
+	}
 	for i, b := range t.group {
 		b.More = i+1 < len(t.group) && t.group[i+1].Session == b.Session
 		b.Done(t.firsts[i], nil)
 	}
+	return nil
+}
+
+// measure notes how large the file is.
+func (l *Log) measure() error {
+	end, err := l.room.end()
+	if err != nil {
+		return err
+	}
+	l.state.Lock()
+	l.file = end
+	l.state.Unlock()
+	l.metrics.File.Set(float64(end))
 	return nil
 }
 

@@ -36,10 +36,6 @@ type Options struct {
 	Metrics *Metrics     // nil: nothing is counted
 }
 
-// mapSlack is address space beyond MaxSize: for the group that crosses it, for
-// pages that wait to be reused, and for trimming at the limit.
-const mapSlack = 4 << 30
-
 // Log is an append log. Its methods may be called from any goroutine unless
 // they say otherwise.
 type Log struct {
@@ -53,7 +49,10 @@ type Log struct {
 	env  *lmdb.Env
 	dbs  dbs
 	room *room
-	at   *place
+
+	mapped int64 // size of the map, which the file cannot outgrow; owned by Run
+	narrow bool  // it is smaller than fileLimit, because the disk is full
+	at     *place
 
 	drain *drain // nil: no consumer stores on the log's file system
 
@@ -63,8 +62,10 @@ type Log struct {
 	consumers []*Consumer   // fixed after Open
 	wake      chan struct{} // a consumer moved, or dead letters changed
 
-	use    sync.RWMutex // held for reading by every read, so that Close waits for them
-	closed bool         // guarded by use
+	slots   chan *lmdb.Txn         // of readers, see read
+	watched map[snapshot]time.Time // since when others hold theirs; owned by Run
+	use     sync.RWMutex           // held for reading by every read, so that Close waits for them
+	closed  bool                   // guarded by use
 
 	// txn is held while a write transaction runs and its outcome is taken over,
 	// so that Seek sees first and the positions as one.
@@ -74,6 +75,8 @@ type Log struct {
 	first   mqttetl.Seq
 	last    mqttetl.Seq
 	pages   int64 // live pages of segments, in bytes
+	file    int64 // up to the last page
+	heldBy  string
 	paused  string
 	changed chan struct{} // closed at the next commit; nil while nobody waits
 	dead    deadLetters
@@ -88,6 +91,8 @@ type Log struct {
 type Stats struct {
 	First, Last mqttetl.Seq // 0, 0 while the log is empty
 	Bytes       int64       // of live segment pages in the file
+	File        int64       // of the file up to its last page, free pages included
+	HeldBy      string      // who keeps free pages from being used again, with an old snapshot; "": nobody
 	Paused      bool        // appends wait for room
 	PauseReason string      // why, for a person; "" if not paused
 	Queued      int         // batches handed over and not committed
@@ -139,7 +144,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 		l.drain = &drain{Consumer: l.Consumer(o.Drain)}
 	}
 	l.metrics.Bytes.Set(float64(l.pages))
-	return l, nil
+	return l, l.measure()
 }
 
 // openFile makes the environment if it is missing and opens it.
@@ -158,13 +163,17 @@ func (l *Log) openFile() error {
 	if err != nil {
 		return err
 	}
-	if l.env, err = openEnv(l.dir, max(l.maxSize+l.maxSize/4, size)+mapSlack, envFlags); err != nil {
+	l.mapped = max(l.fileLimit(0), size)
+	if l.env, err = openEnv(l.dir, l.mapped, envFlags); err != nil {
 		return err
 	}
-	if err := checkTrees(l.env, l.dir); err != nil {
+	if _, err := l.env.ReaderCheck(); err != nil { // slots of readers that were killed
 		return fmt.Errorf("open log %s: %w", l.dir, err)
 	}
-	if _, err := l.env.ReaderCheck(); err != nil { // slots of readers that were killed
+	if err := withSlot(l.env, l.dir, func() error { return checkTrees(l.env, l.dir) }); err != nil {
+		return fmt.Errorf("open log %s: %w", l.dir, err)
+	}
+	if err := withSlot(l.env, l.dir, l.takeSlots); err != nil {
 		return fmt.Errorf("open log %s: %w", l.dir, err)
 	}
 	// A kill between the write of a commit and its sync leaves one that only the
@@ -314,7 +323,7 @@ func (l *Log) view(op lmdb.TxnOp) error {
 	if l.closed {
 		return fmt.Errorf("read log: %w", mqttetl.ErrClosed)
 	}
-	err := l.env.View(op)
+	err := l.read(op)
 	if errno(err) == lmdb.Panic { // a meta page could not be written: the commit that met it ends Run
 		err = mqttetl.WithHint(driveError{err}, "what is acknowledged is safe; look at the drive (dmesg) before starting again")
 	}
@@ -328,6 +337,7 @@ func (l *Log) Close() error {
 	l.use.Lock()
 	defer l.use.Unlock()
 	l.closed = true
+	l.dropSlots()
 	var err error
 	if l.env != nil {
 		err = l.env.Close()
@@ -349,6 +359,8 @@ func (l *Log) Stats() Stats {
 		First:       l.first,
 		Last:        l.last,
 		Bytes:       l.pages,
+		File:        l.file,
+		HeldBy:      l.heldBy,
 		Paused:      l.paused != "",
 		PauseReason: l.paused,
 	}

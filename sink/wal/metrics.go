@@ -7,7 +7,9 @@ type Metrics struct {
 	CommitSeconds  prometheus.Histogram // one transaction, begin to synced
 	CommitMessages prometheus.Histogram // records in one transaction that held any
 	Bytes          prometheus.Gauge
+	File           prometheus.Gauge
 	Paused         prometheus.Gauge // 1 while appends wait for room
+	OldReaders     prometheus.Gauge
 	DeadLetters    prometheus.Gauge // kept in the log, not yet in the archive
 }
 
@@ -26,11 +28,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 4, 10),
 		}),
 		Bytes:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_log_bytes", Help: "Bytes of live segment pages in the log."}),
+		File:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_log_file_bytes", Help: "Bytes of the log's file, with its free pages. It does not shrink."}),
+		OldReaders:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_log_old_readers", Help: "Readers of other processes that have held a snapshot of the log for more than 5 s: freed pages cannot be used again meanwhile."}),
 		Paused:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_log_paused", Help: "1 while the log cannot grow and acknowledges nothing."}),
 		DeadLetters: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_log_dead_letters", Help: "Dead letters that wait in the log to be moved to the archive."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.CommitSeconds, m.CommitMessages, m.Bytes, m.Paused, m.DeadLetters)
+		reg.MustRegister(m.CommitSeconds, m.CommitMessages, m.Bytes, m.File, m.OldReaders, m.Paused, m.DeadLetters)
 	}
 	return m
 }

@@ -69,7 +69,7 @@ func (m *machine) open(t *rapid.T) {
 
 // commit makes one transaction of the batches, as Run would.
 func (m *machine) commit(t *rapid.T, bs ...*mqttetl.Batch) error {
-	err := m.log.attempt(bs)
+	err := m.log.attempt(m.log.transaction(bs))
 	if err == nil {
 		for i, c := range m.log.consumers {
 			m.stored[i] = mqttetl.Seq(c.stored.Load())

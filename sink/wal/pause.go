@@ -15,7 +15,10 @@ import (
 const roomRetry = 250 * time.Millisecond
 
 // fullError says why there is no room. It is mqttetl.ErrFull.
-type fullError struct{ why error }
+type fullError struct {
+	why   error
+	pages bool // LMDB has too few free pages
+}
 
 func (e *fullError) Error() string        { return fmt.Sprintf("%v: %v", mqttetl.ErrFull, e.why) }
 func (e *fullError) Unwrap() error        { return e.why }
@@ -32,6 +35,9 @@ func (l *Log) pause(why *fullError) {
 	l.state.Lock()
 	first := l.paused == ""
 	l.paused = why.why.Error()
+	if l.heldBy != "" {
+		l.paused += "; " + l.heldBy
+	}
 	l.state.Unlock()
 	if first {
 		l.metrics.Paused.Set(1)
@@ -68,9 +74,7 @@ func (l *Log) resume() {
 	l.log.Info("log has room again")
 }
 
-// waitForRoom waits until another attempt makes sense. Each round commits the
-// housekeeping alone: that trims what the consumers are past, and LMDB reuses a
-// freed page only two transactions later.
+// waitForRoom waits until another attempt makes sense.
 func (l *Log) waitForRoom(ctx context.Context) error {
 	retry := time.NewTimer(roomRetry)
 	defer retry.Stop()
@@ -80,15 +84,7 @@ func (l *Log) waitForRoom(ctx context.Context) error {
 	case <-l.wake:
 	case <-retry.C:
 	}
-	l.forgetDeadReaders()
-	if l.trimmable() <= l.trimmedTo {
-		return l.giveBack()
-	}
-	for range 2 {
-		if err := l.housekeep(); err != nil {
-			return err
-		}
-	}
+	l.watchReaders()
 	return nil
 }
 

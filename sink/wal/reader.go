@@ -35,7 +35,7 @@ func (r *Reader) ID() string { return r.r.id }
 // it is empty.
 func (r *Reader) Bounds() (first, last mqttetl.Seq, err error) {
 	err = r.current(func() error {
-		return r.r.env.View(func(txn *lmdb.Txn) error {
+		return r.r.view(func(txn *lmdb.Txn) error {
 			first, last, err = bounds(txn, r.r.dbs.segments)
 			return err
 		})
@@ -54,7 +54,7 @@ func (r *Reader) Bounds() (first, last mqttetl.Seq, err error) {
 // when it returns.
 func (r *Reader) Behind(after mqttetl.Seq) (recs []mqttetl.Record, err error) {
 	err = r.current(func() error {
-		recs, err = r.extract.behind(r.r.env.View, r.r.dbs.segments, after)
+		recs, err = r.extract.behind(r.r.view, r.r.dbs.segments, after)
 		return err
 	})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // Room is reserved in steps, so that the file's size changes rarely.
 const (
 	roomStep  = 16 << 20
-	roomSlack = 1 << 20 // for the pages of the trees, which every transaction writes anew
+	roomSlack = 1 << 20 // for the pages of the trees, which every transaction writes anew; on a full disk no append takes it
 )
 
 // room reserves space in the log's file before LMDB writes it. LMDB reports a
@@ -35,17 +35,22 @@ func newRoom(env *lmdb.Env) (*room, error) {
 	return r, r.cut()
 }
 
-// cut gives back what an earlier process has reserved beyond the last page.
+// cut gives back what an earlier process has reserved beyond the last page, but
+// for the slack: on a full disk there may be no room for it a second time.
 func (r *room) cut() error {
 	end, err := r.end()
 	if err != nil {
 		return err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(r.fd, &st); err != nil || st.Size <= end {
+	if err := unix.Fstat(r.fd, &st); err != nil {
 		return err
 	}
-	return unix.Ftruncate(r.fd, end)
+	r.reserved = min(st.Size, end+roomSlack)
+	if st.Size <= r.reserved {
+		return nil
+	}
+	return unix.Ftruncate(r.fd, r.reserved)
 }
 
 // end is where the last page of the file ends.
@@ -74,12 +79,56 @@ func (r *room) reserve(n int64) error {
 		return nil
 	}
 	for _, upTo := range []int64{end + r.step(), end} {
-		if err = fallocate(r.fd, used, upTo, n+roomSlack); err == nil {
+		if err = r.allocate(used, upTo, n+roomSlack); err == nil {
 			r.reserved = upTo
 			return nil
 		}
 	}
 	return fmt.Errorf("reserve %d bytes: %w", n, err)
+}
+
+// reserveSome reserves as much of n bytes as there is room for, and says how much that is.
+func (r *room) reserveSome(n int64) (int64, error) {
+	end, err := r.end()
+	if err != nil {
+		return 0, err
+	}
+	r.reserved = max(r.reserved, end)
+	const page = 1 << 12
+	for most := n &^ (page - 1); r.reserved < end+most; {
+		upTo := r.reserved + max(page, (end+most-r.reserved)/2&^(page-1))
+		if r.allocate(end, upTo, upTo-end) == nil {
+			r.reserved = upTo
+		} else {
+			most = upTo - page - end
+		}
+	}
+	return r.reserved - end, nil
+}
+
+// allocate is fallocate that leaves the file as it was if it fails: some file
+// systems keep the part for which they had room.
+func (r *room) allocate(from, size, need int64) error {
+	var before, after unix.Stat_t
+	if err := unix.Fstat(r.fd, &before); err != nil {
+		return err
+	}
+	err := fallocate(r.fd, from, size, need)
+	if err == nil || unix.Fstat(r.fd, &after) != nil || after.Size <= before.Size {
+		return err
+	}
+	return errors.Join(err, unix.Ftruncate(r.fd, before.Size))
+}
+
+// giveSlack gives up what is reserved, for a transaction that needs it for pages
+// that were given back to the file system.
+func (r *room) giveSlack() error {
+	end, err := r.end()
+	if err != nil || r.reserved <= end {
+		return err
+	}
+	r.reserved = end
+	return unix.Ftruncate(r.fd, end)
 }
 
 // step is how far ahead room is reserved: less where there is little, for
@@ -165,22 +214,6 @@ type driveError struct{ error }
 // Unwrap makes it the error that it is and EIO.
 func (e driveError) Unwrap() []error { return []error{e.error, unix.EIO} }
 
-// freeBytes is the size of the pages that are free for reuse in the file.
-func (r *room) freeBytes() (n int64, err error) {
-	err = r.env.View(func(txn *lmdb.Txn) error {
-		st, err := r.env.Stat()
-		if err != nil {
-			return err
-		}
-		txn.RawRead = true
-		return each(txn, freeDB, nil, func(_, val []byte) (bool, error) {
-			n += int64(len(val)/8-1) * int64(st.PSize)
-			return true, nil
-		})
-	})
-	return n, err
-}
-
 // freeDB is LMDB's own database of free pages: the transaction that has freed
 // them → their number and numbers, all in words of the machine.
 const freeDB = lmdb.DBI(0)
@@ -190,16 +223,4 @@ func nativeWord(p []byte) uint64 {
 		return 0
 	}
 	return binary.NativeEndian.Uint64(p)
-}
-
-// freePages decodes an entry of freeDB.
-func freePages(val []byte) []uint64 {
-	if len(val) < 8 {
-		return nil
-	}
-	pages := make([]uint64, 0, len(val)/8-1)
-	for val = val[8:]; len(val) >= 8; val = val[8:] {
-		pages = append(pages, nativeWord(val[:8]))
-	}
-	return pages
 }

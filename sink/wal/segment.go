@@ -119,11 +119,20 @@ func parseSegment(key mqttetl.Seq, p []byte) (segment, error) {
 	if s.first != key {
 		return bad("holds records from %d on", s.first)
 	}
-	if s.count == 0 || len(p) < segmentHeader+name {
+	if len(p) < segmentHeader+name || s.count == 0 && len(p) > segmentHeader {
 		return bad("%d records, source name of %d bytes", s.count, name)
 	}
 	s.source, s.records = p[segmentHeader:segmentHeader+name], p[segmentHeader+name:]
 	return s, nil
+}
+
+// mark is an empty segment at the record that comes next: what stands in a log
+// that has been emptied, so that its numbers go on.
+func mark(next mqttetl.Seq) []byte {
+	p := append(make([]byte, 0, segmentHeader), segmentMagic...)[:segmentHeader]
+	binary.LittleEndian.PutUint64(p[8:], uint64(next))
+	binary.LittleEndian.PutUint32(p[4:], crc32.Checksum(p[8:], castagnoli))
+	return p
 }
 
 // segmentKey encodes the key of the segment whose first record is seq.

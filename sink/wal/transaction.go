@@ -18,6 +18,12 @@ type transaction struct {
 	runs  []run
 	bytes int64 // upper bound of the segments
 
+	trimAtMost int     // segments
+	dirty      bool    // counts as a transaction, whatever it changes
+	empty      bool    // deletes the last segment as well
+	lastResort bool    // no room is reserved for it
+	settle     []int64 // moves what is left to the lowest pages, if not nil; see settleDown
+
 	first, last mqttetl.Seq
 	records     int
 	firsts      []mqttetl.Seq // of each batch of the group
@@ -74,6 +80,9 @@ func (t *transaction) write(txn *lmdb.Txn) (err error) {
 	if err := t.trim(txn); err != nil {
 		return err
 	}
+	if err := t.tidyUp(txn); err != nil {
+		return err
+	}
 	if t.segments, err = countEntries(txn, l.dbs.segments); err != nil {
 		return err
 	}
@@ -85,6 +94,11 @@ func (t *transaction) write(txn *lmdb.Txn) (err error) {
 func (t *transaction) append(txn *lmdb.Txn) error {
 	var key [8]byte
 	next := t.last + 1
+	if len(t.runs) > 0 && t.first == next { // the log holds nothing but the mark
+		if err := txn.Del(t.log.dbs.segments, segmentKey(next), nil); err != nil {
+			return err
+		}
+	}
 	for i := range t.runs {
 		r := &t.runs[i]
 		binary.BigEndian.PutUint64(key[:], uint64(next))
@@ -177,17 +191,20 @@ func (t *transaction) moveCursors(txn *lmdb.Txn) error {
 }
 
 // trimAtOnce is how many segments a transaction deletes at the most beyond
-// twice those that it appends, so that trimming keeps up and never adds a
-// pause to an append.
-const trimAtOnce = 64
+// twice those that it appends, and trimBytes how many bytes but for the first of them, so that
+// trimming keeps up and never adds a pause to an append.
+const (
+	trimAtOnce = 64
+	trimBytes  = 64 << 20
+)
 
 // trim deletes the oldest segments that every consumer is durably past. The
-// last segment always stays, because it holds the last Seq.
+// last segment stays, because it holds the last Seq.
 func (t *transaction) trim(txn *lmdb.Txn) error {
 	if t.past <= t.trimmedTo || t.first == 0 {
 		return nil
 	}
-	keys, next, err := t.trimmableKeys(txn, t.past, trimAtOnce+2*len(t.runs))
+	keys, next, more, err := t.trimmableKeys(txn, t.past)
 	if err != nil {
 		return err
 	}
@@ -199,23 +216,65 @@ func (t *transaction) trim(txn *lmdb.Txn) error {
 		}
 	}
 	t.first = next
-	if len(keys) < trimAtOnce+2*len(t.runs) {
+	if !more {
 		t.trimmedTo = t.past
 	}
 	return nil
 }
 
-// trimmableKeys returns the keys of up to n segments, oldest first, that hold
-// only records up to upTo, and the key of the segment after them.
-func (t *transaction) trimmableKeys(txn *lmdb.Txn, upTo mqttetl.Seq, n int) (keys []mqttetl.Seq, next mqttetl.Seq, err error) {
+// tidyUp is what a transaction does that is to free pages.
+func (t *transaction) tidyUp(txn *lmdb.Txn) error {
+	l := t.log
+	if t.empty && t.past >= t.last {
+		if err := t.leaveMark(txn); err != nil {
+			return err
+		}
+	}
+	if t.settle != nil {
+		if err := t.settleDown(txn); err != nil {
+			return err
+		}
+	}
+	if !t.dirty {
+		return nil
+	}
+	return txn.Put(l.dbs.meta, []byte("format"), []byte{formatVersion}, 0)
+}
+
+// leaveMark puts a mark, an empty segment, in place of the last segment.
+func (t *transaction) leaveMark(txn *lmdb.Txn) error {
+	segments := t.log.dbs.segments
+	if n, err := countEntries(txn, segments); err != nil || n != 1 {
+		return err
+	}
+	if err := txn.Del(segments, segmentKey(t.first), nil); err != nil {
+		return err
+	}
+	t.first = t.last + 1
+	return txn.Put(segments, segmentKey(t.first), mark(t.first), 0)
+}
+
+// trimmableKeys returns the keys of the oldest segments that hold only records up
+// to upTo, as many as may be trimmed at once, the key of the segment after them, and whether
+// there are more.
+func (t *transaction) trimmableKeys(txn *lmdb.Txn, upTo mqttetl.Seq) (keys []mqttetl.Seq, next mqttetl.Seq, more bool, err error) {
 	next = t.first
-	err = each(txn, t.log.dbs.segments, segmentKey(t.first+1), func(key, _ []byte) (bool, error) {
-		behind, err := keySeq(key)
-		if err != nil || behind > upTo+1 || len(keys) == n {
+	size, most := int64(0), trimBytes+2*t.bytes
+	before := int64(0) // size of the segment at next
+	err = each(txn, t.log.dbs.segments, segmentKey(t.first), func(key, val []byte) (bool, error) {
+		at, err := keySeq(key)
+		if err != nil || at > upTo+1 {
 			return false, err
 		}
-		keys, next = append(keys, next), behind
+		if at > t.first {
+			if len(keys) > 0 && (len(keys) >= t.trimAtMost || size+before > most) {
+				more = true
+				return false, nil
+			}
+			keys, next, size = append(keys, next), at, size+before
+		}
+		before = int64(len(val))
 		return true, nil
 	})
-	return keys, next, err
+	return keys, next, more, err
 }

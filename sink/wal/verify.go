@@ -17,7 +17,9 @@ import (
 type Info struct {
 	ID          string
 	First, Last mqttetl.Seq
-	Bytes       int64 // of live segment pages
+	Bytes       int64  // of live segment pages
+	File        int64  // of the file up to its last page
+	HeldBy      string // who holds an old snapshot, so that free pages cannot be used again; "": nobody
 	Cursors     map[string]mqttetl.Seq
 	DeadLetters int
 }
@@ -72,11 +74,15 @@ func Verify(dir string, progress func(mqttetl.Seq)) (Report, error) {
 
 // reader is a log opened for reading only.
 type reader struct {
+	dir  string
 	env  *lmdb.Env
 	dbs  dbs
 	id   string
 	lock *os.File // held shared where LMDB's own lock file cannot be used
 }
+
+// readerMap is address space beyond the file, which may grow while it is read.
+const readerMap = 4 << 30
 
 func openReader(dir string) (r *reader, err error) {
 	there, err := exists(dir)
@@ -96,7 +102,7 @@ func openReader(dir string) (r *reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r = &reader{}
+	r = &reader{dir: dir}
 	if err := r.open(dir, size); err != nil {
 		r.close()
 		return nil, err
@@ -106,15 +112,15 @@ func openReader(dir string) (r *reader, err error) {
 
 // open opens the file of the given size. After an error, close.
 func (r *reader) open(dir string, size int64) (err error) {
-	r.env, err = openEnv(dir, size+mapSlack, lmdb.Readonly)
+	r.env, err = openEnv(dir, size+readerMap, lmdb.Readonly)
 	if e := errno(err); errors.Is(e, unix.EROFS) || errors.Is(e, unix.EACCES) || errors.Is(e, unix.EPERM) {
 		err = r.openUnlocked(dir, size, e)
 	}
 	if err != nil {
 		return err
 	}
-	if err = checkTrees(r.env, dir); err == nil {
-		err = r.env.View(func(txn *lmdb.Txn) (err error) {
+	if err = withSlot(r.env, dir, func() error { return checkTrees(r.env, dir) }); err == nil {
+		err = r.view(func(txn *lmdb.Txn) (err error) {
 			r.dbs, r.id, err = openDBs(txn)
 			return err
 		})
@@ -155,7 +161,7 @@ func (r *reader) openUnlocked(dir string, size int64, why error) (err error) {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	r.env, err = openEnv(dir, size+mapSlack, lmdb.Readonly|lmdb.NoLock)
+	r.env, err = openEnv(dir, size+readerMap, lmdb.Readonly|lmdb.NoLock)
 	return err
 }
 
@@ -170,14 +176,23 @@ func (r *reader) close() {
 
 // info is what is known without reading more than the last segment.
 func (r *reader) info() (i Info, err error) {
-	err = r.env.View(func(txn *lmdb.Txn) (err error) {
+	err = r.view(func(txn *lmdb.Txn) (err error) {
 		if i, err = r.bookkeeping(txn); err != nil {
 			return err
 		}
 		i.First, i.Last, err = bounds(txn, r.dbs.segments)
 		return err
 	})
+	if err == nil {
+		i.File, err = (&room{env: r.env}).end()
+		i.HeldBy = held(r.env)
+	}
 	return i, err
+}
+
+// view is env.View that waits for a slot.
+func (r *reader) view(op lmdb.TxnOp) error {
+	return withSlot(r.env, r.dir, func() error { return r.env.View(op) })
 }
 
 // bookkeeping is what is known without reading a segment.
@@ -200,13 +215,17 @@ type verifier struct {
 	report   Report
 	next     mqttetl.Seq // the record expected next, 0 if any
 	recs     []mqttetl.Record
+
+	copied  []copied
+	buf     []byte
+	trimmed bool // before what was copied
 }
 
 // walk checks the whole log in a row of short transactions.
 func (v *verifier) walk() error {
 	from := mqttetl.Seq(0)
 	for more := true; more; {
-		if err := v.env.View(func(txn *lmdb.Txn) (err error) {
+		if err := v.view(func(txn *lmdb.Txn) (err error) {
 			if v.report.ID == "" {
 				if v.report.Info, err = v.bookkeeping(txn); err != nil {
 					return err
@@ -217,12 +236,13 @@ func (v *verifier) walk() error {
 		}); err != nil {
 			return err
 		}
+		v.checkCopied()
 		if v.progress != nil {
 			v.progress(v.next)
 		}
 	}
 	v.checkPositions()
-	return v.env.View(v.otherTrees)
+	return v.view(v.otherTrees)
 }
 
 // otherTrees reads every page of the small databases: LMDB says where one is
@@ -242,34 +262,54 @@ func (v *verifier) otherTrees(txn *lmdb.Txn) error {
 	return nil
 }
 
-// verifyChunk is how many bytes of segments one read transaction checks: the
-// service cannot reuse freed pages while one is open.
-const verifyChunk = 16 << 20
-
-// chunk checks the segments whose key is from or higher until it has seen
-// enough for one transaction, and says where the next one goes on.
+// chunk copies the segments whose key is from or higher, up to readSize bytes, and
+// says where the next one goes on: what they hold is checked without a transaction,
+// for the service cannot reuse freed pages while one is open.
 func (v *verifier) chunk(txn *lmdb.Txn, from mqttetl.Seq) (to mqttetl.Seq, more bool, err error) {
 	oldest, err := firstSeq(txn, v.dbs.segments)
 	if err != nil {
 		return from, false, err
 	}
-	if oldest > from { // the service trimmed meanwhile: nothing is missing before it
-		from, v.next = oldest, 0
+	v.copied, v.buf, v.trimmed = v.copied[:0], v.buf[:0], oldest > from
+	if v.trimmed { // the service trimmed meanwhile: nothing is missing before it
+		from = oldest
 	}
-	size := 0
 	err = each(txn, v.dbs.segments, segmentKey(from), func(key, val []byte) (bool, error) {
 		at, err := keySeq(key)
-		if err != nil {
-			v.problem(v.next, err)
-			return true, nil
+		if err == nil {
+			to = at + 1
 		}
-		v.segment(at, val)
-		to = at + 1
-		size += len(val)
-		more = size >= verifyChunk
+		begin := len(v.buf)
+		v.buf = append(v.buf, val...)
+		v.copied = append(v.copied, copied{at, err, begin, len(v.buf)})
+		more = len(v.buf) >= readSize
 		return !more, nil
 	})
 	return to, more, err
+}
+
+// copied is a segment that stands in the verifier's buffer, or the error of its key.
+type copied struct {
+	at         mqttetl.Seq
+	err        error
+	begin, end int
+}
+
+// checkCopied checks what chunk has copied.
+func (v *verifier) checkCopied() {
+	if v.trimmed {
+		v.next = 0
+	}
+	for _, c := range v.copied {
+		if c.err != nil {
+			v.problem(v.next, c.err)
+			continue
+		}
+		v.segment(c.at, v.buf[c.begin:c.end])
+	}
+	if cap(v.buf) > keepSize {
+		v.buf = nil
+	}
 }
 
 // segment checks one segment.
@@ -282,9 +322,13 @@ func (v *verifier) segment(at mqttetl.Seq, val []byte) {
 	case at < v.next:
 		v.problem(at, fmt.Errorf("segment at record %d overlaps the one before it", at))
 	}
+	s, err := parseSegment(at, val)
+	if err == nil && s.count == 0 { // the mark of a log that was emptied
+		v.next, v.report.Last = at, max(v.report.Last, at-1)
+		return
+	}
 	v.report.Segments++
 	v.report.Last = max(v.report.Last, at)
-	s, err := parseSegment(at, val)
 	if err == nil {
 		v.recs, err = mqttetl.DecodeRecords(v.recs[:0], s.records, s.count, s.first, "")
 	}

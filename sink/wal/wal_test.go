@@ -558,7 +558,7 @@ func TestDeadLetterBeforeTrim(t *testing.T) {
 	c.Seek(0)
 	for i := range 3 {
 		b, _ := batch("s", fmt.Sprint(i))
-		if err := l.attempt([]*mqttetl.Batch{b}); err != nil {
+		if err := l.attempt(l.transaction([]*mqttetl.Batch{b})); err != nil {
 			t.Fatal(err)
 		}
 	}
