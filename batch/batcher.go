@@ -24,6 +24,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/news"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -105,9 +106,10 @@ type Batcher struct {
 	used    bool      // the archive was open
 	saidNew bool      // that the archive is new; it is no news after each failure of its first commit
 
-	routeLimit time.Duration        // of jq, for tests; 0: the default
-	saidFailed map[string]time.Time // when it was last said that a route fails
+	routeLimit time.Duration           // of jq, for tests; 0: the default
+	failing    map[string]*news.Seldom // by route
 	saidNotes  map[string]bool
+	aside      news.Seldom
 }
 
 // New returns a Batcher. It does no I/O.
@@ -127,7 +129,7 @@ func New(c Config, log Log) *Batcher {
 	if c.Routes == nil {
 		c.Routes = &transform.Set{}
 	}
-	return &Batcher{Config: c, log: log, page: maxLetters, saidFailed: map[string]time.Time{}, saidNotes: map[string]bool{}}
+	return &Batcher{Config: c, log: log, page: maxLetters, failing: map[string]*news.Seldom{}, saidNotes: map[string]bool{}}
 }
 
 // Run archives until ctx ends, and then returns nil after committing what it
@@ -342,6 +344,9 @@ func (b *Batcher) sayAside(letters []mqttetl.DeadLetter) {
 		return
 	}
 	b.Metrics.aside.Add(float64(len(letters)))
+	if b.aside.Count() == 0 {
+		return
+	}
 	b.Logger.Warn("values that a row of the archive cannot hold were set aside; mqttetl dead-letters lists them, table raw holds them",
 		"seq", letters[0].Seq, "reason", letters[0].Reason, "records", len(letters))
 }

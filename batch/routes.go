@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/internal/news"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -104,9 +105,6 @@ func (r *router) insert(a *archive.Archive) error {
 	return a.AppendDeadLetters(r.letters)
 }
 
-// repeatFailed is how often it is said again that a route fails.
-const repeatFailed = time.Minute
-
 // routed counts what is in the archive now, and says so if routes fail.
 func (b *Batcher) routed(r *router) {
 	if r == nil {
@@ -131,10 +129,12 @@ func (b *Batcher) routed(r *router) {
 	r.dead = 0
 	b.sayNotes(r)
 	for _, f := range r.failed {
-		if time.Since(b.saidFailed[f.Route]) < repeatFailed {
+		if b.failing[f.Route] == nil {
+			b.failing[f.Route] = &news.Seldom{}
+		}
+		if b.failing[f.Route].Count() == 0 {
 			continue
 		}
-		b.saidFailed[f.Route] = time.Now()
 		b.Logger.Log(context.Background(), slog.LevelWarn, "a route cannot use some messages; mqttetl dead-letters lists them, mqttetl_route_errors_total counts them",
 			"route", f.Route, "seq", f.Seq, "reason", f.DeadLetter().Reason, "on_error", choose(f.Nulls, transform.OnErrorNull, transform.OnErrorDeadLetter))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/news"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -35,7 +36,7 @@ func (b *Batcher) Stats() Stats {
 type state struct {
 	sync.Mutex
 	Stats
-	said time.Time // when the outage was last logged
+	trouble news.Trouble
 }
 
 // opened: the archive is open. After an outage it counts as open only once it
@@ -70,24 +71,17 @@ func (s *state) closed(err error) {
 	}
 }
 
-// repeat is how often an outage that goes on is mentioned again.
-const repeat = 10 * time.Minute
-
-// outage says that the archive cannot be used: at once, and then rarely.
+// outage says that the archive cannot be used.
 func (b *Batcher) outage(err error) {
 	s := &b.state
+	l := s.trouble.Failed(err.Error())
 	s.Lock()
 	defer s.Unlock()
-	now := time.Now()
-	first := s.Since.IsZero()
-	if first {
-		s.Since = now
-	}
-	if !first && now.Sub(s.said) < repeat {
+	s.Since = l.Since
+	if !l.Say {
 		return
 	}
-	s.said = now
-	args := []any{"error", err, "since", s.Since}
+	args := []any{"error", err, "since", s.Since, "attempts", l.Times}
 	if hint := mqttetl.Hint(err); hint != "" {
 		args = append(args, "hint", hint)
 	}
@@ -106,10 +100,13 @@ func (b *Batcher) recovered(cursor mqttetl.Seq) {
 		s.Unlock()
 		return
 	}
-	down := time.Since(s.Since)
 	s.Open, s.Error, s.Since = true, "", time.Time{}
 	s.Unlock()
-	args := []any{"cursor", cursor, "after", down.Round(time.Millisecond)}
+	l := s.trouble.Over()
+	if !l.Say {
+		return
+	}
+	args := []any{"cursor", cursor, "after", l.For.Round(time.Millisecond)}
 	if pending, _, err := b.log.Lag(); err == nil {
 		args = append(args, "pending", pending)
 	}

@@ -9,10 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 )
 
 // stage is the name of this stage in dead letters.
@@ -53,8 +54,7 @@ type Forwarder struct {
 	singly  int           // messages to send one at a time, since there is another writer
 	began   bool          // that a stream was found and forwarding began
 
-	reach   trouble // connecting and finding the stream
-	publish trouble // the stream takes what it gets
+	trouble trouble // of connecting, of finding the stream and of what it takes
 
 	mu         sync.Mutex
 	reached    bool // connected, and the stream was found as it must be
@@ -105,8 +105,7 @@ func New(cfg Config, log Log) (*Forwarder, error) {
 		cfg: cfg, records: log, log: cfg.Logger, metrics: cfg.Metrics,
 		backoff: newBackoff(),
 		ackWait: ackWaitFirst,
-		reach:   trouble{log: cfg.Logger},
-		publish: trouble{log: cfg.Logger},
+		trouble: trouble{log: cfg.Logger},
 	}, nil
 }
 
@@ -144,7 +143,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		case errors.As(err, &end):
 			return end.error
 		}
-		if !f.failed(ctx, &f.reach, err) {
+		if !f.failed(ctx, reaching, err) {
 			return nil
 		}
 	}
@@ -162,12 +161,11 @@ func (f *Forwarder) session(ctx context.Context) error {
 	defer context.AfterFunc(ctx, c.net.abort)()
 	defer f.lost()
 	for {
-		how := &f.reach
+		how := reaching
 		a, err := f.prepare(ctx, c)
 		if err == nil {
-			f.reach.over()
 			f.found()
-			how = &f.publish
+			how = publishing
 			err = f.try(ctx, a)
 		}
 		var end fatal
@@ -330,16 +328,28 @@ func (f *Forwarder) try(ctx context.Context, a *attempt) error {
 	if !a.named {
 		defer f.watchReplicas(ctx, a.conn)()
 	}
+	proven := time.AfterFunc(provenAfter, func() {
+		if a.win.inFlight() == 0 {
+			f.trouble.over()
+		}
+	})
 	err := a.run(ctx)
+	proven.Stop()
 	f.mu.Lock()
 	f.inFlight = nil
 	f.mu.Unlock()
 	return err
 }
 
+// What an attempt was at when it failed.
+const (
+	reaching   = "reaching"   // connecting, finding the stream
+	publishing = "publishing" // the stream takes what it gets
+)
+
 // failed counts and states an error and waits before the next attempt. It
 // returns false when ctx has ended.
-func (f *Forwarder) failed(ctx context.Context, what *trouble, err error) bool {
+func (f *Forwarder) failed(ctx context.Context, what string, err error) bool {
 	f.metrics.errors.Inc()
 	f.mu.Lock()
 	f.blame(what, err)
@@ -356,7 +366,7 @@ func (f *Forwarder) failed(ctx context.Context, what *trouble, err error) bool {
 	// Messages that were still under way when a connection was lost land
 	// behind our back; the next attempt finds them. News only if it goes on.
 	if judge(err) != chain || f.fails > 3 {
-		what.state(err)
+		f.trouble.state(err)
 	}
 	return f.backoff.Wait(ctx)
 }
@@ -364,7 +374,7 @@ func (f *Forwarder) failed(ctx context.Context, what *trouble, err error) bool {
 // confirmed settles what an acknowledgement has spoken for.
 func (f *Forwarder) confirmed(m mark) {
 	f.settle(m.record)
-	f.publish.over()
+	f.trouble.over()
 	f.metrics.forwarded.Add(float64(m.messages))
 	f.metrics.ackSeconds.Observe(time.Since(m.at).Seconds())
 }
@@ -408,8 +418,8 @@ func (f *Forwarder) bury(seq mqttetl.Seq, why string, passed mqttetl.Seq) {
 }
 
 // blame keeps err as what holds forwarding up. mu is held.
-func (f *Forwarder) blame(what *trouble, err error) {
-	if what == &f.reach {
+func (f *Forwarder) blame(what string, err error) {
+	if what == reaching {
 		f.reached, f.reachErr = false, err
 		return
 	}

@@ -178,9 +178,6 @@ func (p *Mapped) session(ctx context.Context) error {
 	}
 	defer sub.Unsubscribe()
 	p.set(func() { p.connected, p.err = true, nil })
-	if !p.refused.waiting() {
-		p.trouble.over()
-	}
 	for {
 		if err := p.step(ctx, b); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
@@ -271,6 +268,9 @@ func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) err
 func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	if err := p.await(ctx, b); err != nil {
 		return err
+	}
+	if !p.refused.waiting() {
+		p.trouble.over()
 	}
 	b.letters, b.unmade = append(b.letters, b.unmade...), b.unmade[:0]
 	slices.SortStableFunc(b.letters, func(a, b mqttetl.DeadLetter) int { return cmp.Compare(a.Seq, b.Seq) })

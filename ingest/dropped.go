@@ -7,14 +7,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl/internal/news"
 )
 
 // droppedTopic is where Mosquitto says how many messages it has dropped since
 // it started, because a subscriber's queue was full.
 const droppedTopic = "$SYS/broker/publish/messages/dropped"
-
-// droppedEvery is how often a growing count is worth a log line.
-const droppedEvery = time.Minute
 
 func isDroppedTopic(topic []byte) bool { return string(topic) == droppedTopic }
 
@@ -43,7 +42,7 @@ func (d *dropped) recall(n uint64) {
 
 // observe takes a payload of droppedTopic and says whether the count is news.
 // The first count of a broker that was never seen before is history.
-func (d *dropped) observe(payload []byte) (news bool) {
+func (d *dropped) observe(payload []byte) (fresh bool) {
 	n, err := strconv.ParseUint(string(payload), 10, 64)
 	if err != nil {
 		return false // another broker's idea of the topic
@@ -51,7 +50,7 @@ func (d *dropped) observe(payload []byte) (news bool) {
 	d.gauge.Set(float64(n))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	news = !d.seen || n != d.last
+	fresh = !d.seen || n != d.last
 	if !d.seen {
 		d.told = n
 	} else if n < d.last {
@@ -59,9 +58,9 @@ func (d *dropped) observe(payload []byte) (news bool) {
 	}
 	d.seen, d.last = true, n
 	if d.last > d.told && d.later == nil {
-		d.later = time.AfterFunc(droppedEvery-time.Since(d.toldAt), d.tell)
+		d.later = time.AfterFunc(news.Every-time.Since(d.toldAt), d.tell)
 	}
-	return news
+	return fresh
 }
 
 // tell logs what has been dropped since it was last told.

@@ -75,7 +75,7 @@ func (c *conn) refuseLarge() {
 		Flags:      publishFlags(e.first),
 	})
 	c.link.counters.tooLarge.Inc()
-	if n := c.link.large.count(); n > 0 {
+	if n := c.link.large.Count(); n > 0 {
 		c.link.logger.Warn("messages are too large; a record without payload takes the place of each, and says so in the user property "+refusedProperty,
 			"messages", n, "topic", string(e.topic), "bytes", e.packet, "reason", why,
 			"hint", "raise max_packet of this source if such messages are wanted")

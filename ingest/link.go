@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/news"
 )
 
 // windDown is how long a link that is told to stop waits for the commit of what
@@ -51,9 +53,9 @@ type link struct {
 	versions  choice      // of the goroutine that makes connections
 
 	asPublished asPublished
-	reuses      seldom // packet ids used again before their PUBACK
-	badTopics   seldom
-	large       seldom // messages that are too large
+	reuses      news.Seldom // packet ids used again before their PUBACK
+	badTopics   news.Seldom
+	large       news.Seldom // messages that are too large
 	stop        context.CancelCauseFunc
 	tasks       sync.WaitGroup // ack writers, and goroutines that subscribe
 
@@ -69,6 +71,7 @@ type link struct {
 	lasting        *time.Timer // until the present connection counts as one that lasts
 	past           *past       // what is known of the session, nil before the log was asked
 	outage
+	said news.Trouble // what is said of outages
 }
 
 func newLink(cfg *Config, index int, u *url.URL, log Log, counters *sourceCounters, watch *dropped) *link {
@@ -219,6 +222,7 @@ func (l *link) down() {
 	l.lasting.Stop()
 	if time.Since(l.since) >= l.pace.lasting(l.slowly) {
 		l.outage = outage{}
+		l.said.Over()
 	}
 	l.brief++
 	flapping, often, stopping := l.flapping(), l.brief >= closedOften, l.stopping
@@ -252,6 +256,7 @@ func (l *link) lasts(c *conn) {
 	}
 	flapped := l.flapping()
 	l.outage = outage{}
+	l.said.Over()
 	l.mu.Unlock()
 	if flapped {
 		l.logger.Info("connections last again", "version", versionName(c.v5))

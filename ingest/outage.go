@@ -7,27 +7,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
-	"time"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
-// toldEvery is how often the same failure is logged again while it lasts.
-const toldEvery = time.Minute
-
 // outage is what a link remembers of its failures until a connection lasts.
 type outage struct {
-	failures int       // in a row
-	slow     int       // of them, those that will not pass until someone acts
-	slowly   bool      // the last one will not
-	brief    int       // connections in a row that were accepted and did not last
-	silent   int       // attempts in a row in which CONNECT was not answered in time
-	told     string    // the failure that was last logged, without its digits
-	toldAt   time.Time //
-	trouble  string    // why the link is not connected or not subscribed, for Stats
+	failures int    // in a row
+	slow     int    // of them, those that will not pass until someone acts
+	slowly   bool   // the last one will not
+	brief    int    // connections in a row that were accepted and did not last
+	silent   int    // attempts in a row in which CONNECT was not answered in time
+	trouble  string // why the link is not connected or not subscribed, for Stats
 }
 
 // flapping: connection after connection is accepted and does not last. They
@@ -67,35 +60,20 @@ func (l *link) tell(err error) {
 		l.slow++
 	}
 	l.trouble = err.Error()
-	text := withoutDigits(l.trouble)
-	news := text != l.told
-	if !news && time.Since(l.toldAt) < toldEvery {
-		l.mu.Unlock()
+	attempts := l.failures
+	line := l.said.Failed(l.trouble)
+	l.mu.Unlock()
+	if !line.Say {
 		return
 	}
-	l.told, l.toldAt = text, time.Now()
-	attempts := l.failures
-	l.mu.Unlock()
-
 	attrs := []slog.Attr{slog.String("error", err.Error()), slog.Int("attempts", attempts)}
 	if hint := cmp.Or(hint, mqttetl.Hint(err)); hint != "" {
 		attrs = append(attrs, slog.String("hint", hint))
 	}
-	if !news {
+	if !line.News {
 		level = slog.LevelWarn
 	}
 	l.logger.LogAttrs(context.Background(), level, message, attrs...)
-}
-
-// withoutDigits makes errors equal that differ in a port that the system chose
-// or in a duration.
-func withoutDigits(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, text)
 }
 
 // news logs that the link is well again, unless it will not be for long.

@@ -275,7 +275,7 @@ func (c *conn) sentAgain(id uint16, dup bool) (again bool, err error) {
 
 func (l *link) idReused(id uint16, says string) {
 	l.counters.reused.Inc()
-	if n := l.reuses.count(); n > 0 {
+	if n := l.reuses.Count(); n > 0 {
 		l.logger.Warn(says, "messages", n, "packet_id", id)
 	}
 }

@@ -79,7 +79,7 @@ func TestConnectionsLastAgain(t *testing.T) {
 	s := newSource(t, Config{URL: m.URL, ClientID: "c", Subscribe: []string{"t"}, Logger: lines.logger()}, newFakeLog(t))
 	l := s.links[0]
 	l.pace.stable = 50 * time.Millisecond
-	l.outage = outage{failures: 9, brief: closedAgain, told: "x", toldAt: time.Now()}
+	l.outage = outage{failures: 9, brief: closedAgain}
 	start(t, s)
 	eventually(t, "it is told", func() bool { return lines.count("connections last again") == 1 })
 	l.mu.Lock()

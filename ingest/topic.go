@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
-	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/mqttetl/mqttetl"
@@ -59,7 +57,7 @@ func (c *conn) mendTopic(h *wire.Head) {
 		return
 	}
 	c.link.counters.badTopics.Inc()
-	if n := c.link.badTopics.count(); n > 0 {
+	if n := c.link.badTopics.Count(); n > 0 {
 		c.link.logger.Warn("the broker sends topics that are not UTF-8 without NUL; the messages are stored under an escaped topic",
 			"messages", n, "topic", string(escapeTopic(h.Topic)))
 	}
@@ -90,24 +88,4 @@ func escapeTopic(topic []byte) []byte {
 		topic = topic[n:]
 	}
 	return out
-}
-
-// seldom counts what is worth a log line once a minute at most.
-type seldom struct {
-	mu sync.Mutex
-	n  int
-	at time.Time // of the last line
-}
-
-// count counts one more and returns how many there were since the last line if
-// it is time for the next, otherwise 0.
-func (s *seldom) count() (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.n++
-	if time.Since(s.at) < toldEvery {
-		return 0
-	}
-	n, s.n, s.at = s.n, 0, time.Now()
-	return n
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/PowerDNS/lmdb-go/lmdb"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/news"
 )
 
 // Options for Open.
@@ -78,6 +79,7 @@ type Log struct {
 	file    int64 // up to the last page
 	heldBy  string
 	paused  string
+	full    news.Trouble  // what is said of pauses
 	changed chan struct{} // closed at the next commit; nil while nobody waits
 	dead    deadLetters
 

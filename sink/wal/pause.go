@@ -33,15 +33,14 @@ func asFull(err error) *fullError {
 // pause notes that appends wait for room, once.
 func (l *Log) pause(why *fullError) {
 	l.state.Lock()
-	first := l.paused == ""
 	l.paused = why.why.Error()
 	if l.heldBy != "" {
 		l.paused += "; " + l.heldBy
 	}
 	l.state.Unlock()
-	if first {
-		l.metrics.Paused.Set(1)
-		l.log.Warn("log is full: nothing is acknowledged until there is room", "reason", why.why, "waits_for", l.slowest())
+	l.metrics.Paused.Set(1)
+	if line := l.full.Failed("full"); line.Say {
+		l.log.Warn("log is full: nothing is acknowledged until there is room", "reason", why.why, "waits_for", l.slowest(), "since", line.Since, "attempts", line.Times)
 	}
 }
 
@@ -71,7 +70,9 @@ func (l *Log) resume() {
 		return
 	}
 	l.metrics.Paused.Set(0)
-	l.log.Info("log has room again")
+	if line := l.full.Over(); line.Say {
+		l.log.Info("log has room again", "after", line.For.Round(time.Millisecond))
+	}
 }
 
 // waitForRoom waits until another attempt makes sense.
