@@ -39,6 +39,19 @@ type BirthMetric struct {
 	Alias    *uint64       `json:"alias,omitempty"`
 	DataType uint32        `json:"type"`              // Sparkplug 3.0, 6.4.16
 	Members  []BirthMetric `json:"members,omitempty"` // of a Template
+
+	index *Birth // of Members, once it was asked for
+}
+
+// members are what the birth says of a Template's members, nil if nothing.
+func (m *BirthMetric) members() *Birth {
+	if m == nil || len(m.Members) == 0 {
+		return nil
+	}
+	if m.index == nil {
+		m.index = NewBirth(m.Members)
+	}
+	return m.index
 }
 
 // Birth is a birth certificate. It does not change once it is made, and is

@@ -228,7 +228,7 @@ func TestSparkplugBroken(t *testing.T) {
 	}
 	many := bytes.Repeat([]byte{0x12, 0}, maxMetrics+1)
 	if _, err := all(mustNew(t, "sparkplug_b", Options{}), "spBv1.0/g/NBIRTH/n", many); text(err) !=
-		"NBIRTH of g/n: payload is not of Sparkplug B: more than 100000 metrics" {
+		"NBIRTH of g/n: payload is not of Sparkplug B: it would take more memory than 4 times its size and 16 MiB" {
 		t.Errorf("%v", err)
 	}
 	deep := object{"name": "x", "datatype": uint32(3), "int_value": uint32(1)}

@@ -36,6 +36,10 @@ func newCBOR(o Options) (Decoder, error) {
 		if len(p) == 0 {
 			return nil, errors.New("payload is not CBOR: it is empty")
 		}
+		w := weigher{p, budgetOf(p)}
+		if _, err := w.item(options.MaxNestedLevels, 0); err != nil {
+			return nil, fmt.Errorf("payload is refused: %w", err)
+		}
 		var v any
 		err := mode.Unmarshal(p, &v)
 		if err == nil {
@@ -94,7 +98,7 @@ func fromCBOR(v any, bad *int) (any, error) {
 				return nil, err
 			}
 			if _, twice := m[name]; twice {
-				return nil, fmt.Errorf("a map has the key %s twice, as a number and as text", name)
+				return nil, fmt.Errorf("a map has the key %s twice, as a number and as text", shorten(name))
 			}
 			if m[name], err = fromCBOR(e, bad); err != nil {
 				return nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Limits that hold when Options leaves them 0. A tree can be a hundred times as
@@ -112,7 +113,22 @@ func (o *Options) mended(what string) {
 }
 
 // validText has U+FFFD for each byte that is not UTF-8.
-func validText(s string) string { return strings.Map(func(r rune) rune { return r }, s) }
+func validText(s string) string {
+	var b strings.Builder
+	b.Grow(validLen(s))
+	for _, r := range s {
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// validLen is the length of validText.
+func validLen(s string) (n int) {
+	for _, r := range s {
+		n += utf8.RuneLen(r)
+	}
+	return n
+}
 
 // plainText are the formats of text alone.
 var plainText = []string{"text", "csv", "influx"}
@@ -131,7 +147,12 @@ func (l *lenientText) Decode(topic string, payload []byte, emit func(any) error)
 	}
 	if !utf8.Valid(payload) {
 		l.o.mended(fmt.Sprintf("invalid UTF-8 at byte %d reads as U+FFFD", invalidUTF8(payload)))
-		payload = []byte(validText(string(payload)))
+		text := unsafe.String(unsafe.SliceData(payload), len(payload))
+		if n := validLen(text); n > len(payload)+MemoryBase/4 {
+			return fmt.Errorf("payload has %d bytes once U+FFFD stands for what is not UTF-8, more than %d beyond the %d that it has", n, MemoryBase/4, len(payload))
+		}
+		text = validText(text)
+		payload = unsafe.Slice(unsafe.StringData(text), len(text))
 	}
 	return l.Decoder.Decode(topic, payload, emit)
 }

@@ -120,7 +120,7 @@ func TestFormats(t *testing.T) {
 		{"influx", "m", nil, "payload is not line protocol: line 1: the name of a field is missing"},
 		{"influx", ",a=b f=1", nil, "payload is not line protocol: line 1: the measurement is missing"},
 		{"influx", "m,a f=1", nil, "payload is not line protocol: line 1: tag a has no value"},
-		{"influx", "m,a= f=1", nil, "payload is not line protocol: line 1: the value of tag a is missing"},
+		{"influx", "m,a= f=1", nil, "payload is not line protocol: line 1: tag a: its value is missing"},
 		{"influx", "\nm f=1,", nil, "payload is not line protocol: line 2: the name of a field is missing"},
 		{"influx", "m f=", nil, "payload is not line protocol: line 1: field f: its value is missing"},
 		{"influx", "m f=9223372036854775808i", nil, `payload is not line protocol: line 1: field f: "9223372036854775808i" is not an integer of 64 bits`},

@@ -25,6 +25,7 @@ func (d *influxDecoder) Decode(_ string, payload []byte, emit func(any) error) e
 	s := influxScanner{s: string(payload), line: 1, o: &d.o}
 	bad := 0
 	for s.nextLine() {
+		s.left = budget{MemoryBase}
 		doc, err := s.point()
 		if err != nil {
 			err = fmt.Errorf("payload is not line protocol: line %d: %w", s.line, err)
@@ -46,6 +47,7 @@ type influxScanner struct {
 	i    int
 	line int
 	o    *Options
+	left budget // of the line
 }
 
 // nextLine goes to the next point, over empty lines and comments.
@@ -112,6 +114,7 @@ func (s *influxScanner) token(what, stops, special string) (string, error) {
 
 func unescapeInflux(t, special string) string {
 	var b strings.Builder
+	b.Grow(len(t))
 	for i := 0; i < len(t); i++ {
 		if t[i] == '\\' && i+1 < len(t) && strings.IndexByte(special, t[i+1]) >= 0 {
 			i++
@@ -134,22 +137,29 @@ func (s *influxScanner) point() (any, error) {
 	}
 	tags, fields := map[string]any{}, map[string]any{}
 	for s.at(',') {
+		if err := s.member(len(tags)); err != nil {
+			return nil, err
+		}
 		name, err := s.name("tag")
 		if err != nil {
 			return nil, err
 		}
-		if tags[name], err = s.token("the value of tag "+name, ",= ", ",= "); err != nil {
+		if tags[name], err = s.token("its value", ",= ", ",= "); err != nil {
+			err = fmt.Errorf("tag %s: %w", shorten(name), err)
 			return nil, err
 		}
 	}
 	s.spaces()
 	for more := true; more; more = s.at(',') {
+		if err := s.member(len(fields)); err != nil {
+			return nil, err
+		}
 		name, err := s.name("field")
 		if err != nil {
 			return nil, err
 		}
 		if fields[name], err = s.value(); err != nil {
-			return nil, fmt.Errorf("field %s: %w", name, err)
+			return nil, fmt.Errorf("field %s: %w", shorten(name), err)
 		}
 	}
 	s.spaces()
@@ -158,7 +168,7 @@ func (s *influxScanner) point() (any, error) {
 		t, _ := s.token("", " ", "")
 		n, err := strconv.ParseInt(t, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%q where the timestamp is expected", t)
+			return nil, fmt.Errorf("%q where the timestamp is expected", shorten(t))
 		}
 		time = int(n)
 		if s.spaces(); !s.atEnd() {
@@ -168,11 +178,19 @@ func (s *influxScanner) point() (any, error) {
 	return map[string]any{"measurement": measurement, "tags": tags, "fields": fields, "time": time}, nil
 }
 
+// member takes the cost of the n-th tag or field.
+func (s *influxScanner) member(n int) error {
+	if err := s.left.member(n); err != nil {
+		return err
+	}
+	return s.left.take(2 * textCost)
+}
+
 // name reads the name of a tag or field, and the equals sign.
 func (s *influxScanner) name(what string) (string, error) {
 	name, err := s.token("the name of a "+what, ",= ", ",= ")
 	if err == nil && !s.at('=') {
-		err = fmt.Errorf("%s %s has no value", what, name)
+		err = fmt.Errorf("%s %s has no value", what, shorten(name))
 	}
 	return name, err
 }
@@ -196,13 +214,13 @@ func (s *influxScanner) value() (any, error) {
 	case 'i':
 		n, err := strconv.ParseInt(t[:len(t)-1], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not an integer of 64 bits", t)
+			return nil, fmt.Errorf("%q is not an integer of 64 bits", shorten(t))
 		}
 		return int(n), nil
 	case 'u':
 		n, err := strconv.ParseUint(t[:len(t)-1], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not an unsigned integer of 64 bits", t)
+			return nil, fmt.Errorf("%q is not an unsigned integer of 64 bits", shorten(t))
 		}
 		return fromUint(n), nil
 	}
@@ -212,7 +230,7 @@ func (s *influxScanner) value() (any, error) {
 	}
 	f, err := strconv.ParseFloat(t, 64)
 	if err != nil || math.IsInf(f, 0) || math.IsNaN(f) || strings.ContainsAny(t, "xX_pP") {
-		return nil, fmt.Errorf("%q is not a number, a boolean or a quoted string", t)
+		return nil, fmt.Errorf("%q is not a number, a boolean or a quoted string", shorten(t))
 	}
 	return f, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // mender reads what devices write for JSON and is none. It runs after the
@@ -18,13 +19,15 @@ type mender struct {
 	scanner
 	what  string // was mended first
 	whole int    // values that are what they say
+	raw   []byte // of the text at hand
 	cut   bool   // the payload has ended within the document
 }
 
 // mend reads a payload that is no JSON because of refused. It returns its
-// documents, of which a payload can hold several, and what was mended first.
-func mend(p []byte, maxDepth int, refused error) (docs []any, what string, err error) {
-	m := &mender{scanner: scanner{b: p, max: maxDepth}}
+// documents, of which a payload can hold several, and what was mended first. left
+// is what the first reader has left of the budget.
+func mend(p []byte, maxDepth int, left budget, refused error) (docs []any, what string, err error) {
+	m := &mender{scanner: scanner{b: p, max: maxDepth, left: left}}
 	if text, ok := fromUTF16(p); ok {
 		m.b = text
 		m.note("the payload is UTF-16")
@@ -99,11 +102,21 @@ func fromUTF16(p []byte) ([]byte, bool) {
 	default:
 		return nil, false
 	}
-	units := make([]uint16, len(p)/2)
-	for i := range units {
-		units[i] = order.Uint16(p[2*i:])
+	text := make([]byte, 0, len(p)/2+len(p)/16)
+	for ; len(p) >= 2; p = p[2:] {
+		r := rune(order.Uint16(p))
+		if utf16.IsSurrogate(r) {
+			low := rune(0)
+			if len(p) >= 4 {
+				low = rune(order.Uint16(p[2:]))
+			}
+			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+				p = p[2:]
+			}
+		}
+		text = utf8.AppendRune(text, r)
 	}
-	return []byte(string(utf16.Decode(units))), true
+	return text, true
 }
 
 // document reads what stands at the top.
@@ -171,6 +184,9 @@ func (m *mender) space() (byte, bool) {
 	return 0, false
 }
 
+// bareCost is that of a value without quotes, with the words for what was wrong with it.
+const bareCost = 128
+
 func (m *mender) value() (any, error) {
 	c, ok := m.space()
 	switch {
@@ -183,17 +199,26 @@ func (m *mender) value() (any, error) {
 		return m.array()
 	case c == '"', c == '\'':
 		s := m.text(c)
+		if err := m.spend(0); err != nil {
+			return nil, err
+		}
 		if m.cut {
 			return nil, nil
 		}
 		m.whole++
-		return s, nil
+		return s, m.spend(textCost + len(s))
+	}
+	if err := m.spend(bareCost); err != nil {
+		return nil, err
 	}
 	return m.bare()
 }
 
 func (m *mender) object() (any, error) {
 	if err := m.open(); err != nil {
+		return nil, err
+	}
+	if err := m.spend(objectCost); err != nil {
 		return nil, err
 	}
 	doc := map[string]any{}
@@ -256,6 +281,9 @@ func (m *mender) memberOf(doc map[string]any) error {
 	m.space()
 	start := m.i
 	v, err := m.value()
+	if err == nil {
+		err = m.memberCost(len(doc), []byte(name))
+	}
 	if err != nil {
 		return err
 	}
@@ -306,7 +334,7 @@ func (m *mender) decimalComma(start int) (float64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	m.note("%s at byte %d has a decimal comma", shorten([]byte(text)), start)
+	m.note("%s at byte %d has a decimal comma", shorten(text), start)
 	m.i += 1 + len(found[1])
 	return f, true
 }
@@ -315,23 +343,29 @@ func (m *mender) array() (any, error) {
 	if err := m.open(); err != nil {
 		return nil, err
 	}
-	doc := []any{}
+	if err := m.spend(textCost); err != nil {
+		return nil, err
+	}
+	var doc growing
 	for comma := true; ; {
 		c, ok := m.space()
 		switch {
 		case !ok:
 			m.cut = true
-			return doc, nil
+			return doc.array(), nil
 		case c == ']':
-			if comma && len(doc) > 0 {
+			if comma && doc.n > 0 {
 				m.note("a comma too many before byte %d", m.i)
 			}
-			m.close(len(doc))
-			return doc, nil
+			m.close(doc.n)
+			return doc.array(), nil
 		case c == ',':
 			if comma {
 				m.note("an element is missing at byte %d: it reads as null", m.i)
-				doc = append(doc, nil)
+				doc.add(nil)
+				if err := m.spend(elementCost); err != nil {
+					return nil, err
+				}
 			}
 			comma = true
 			m.i++
@@ -340,12 +374,15 @@ func (m *mender) array() (any, error) {
 			return nil, m.unexpected()
 		}
 		v, err := m.value()
-		if err != nil {
-			return doc, err
+		if err == nil {
+			err = m.spend(elementCost)
 		}
-		doc = append(doc, v)
+		if err != nil {
+			return doc.array(), err
+		}
+		doc.add(v)
 		if m.cut {
-			return doc, nil
+			return doc.array(), nil
 		}
 		comma = false
 	}

@@ -3,6 +3,7 @@ package decode
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -14,14 +15,15 @@ func (m *mender) text(quote byte) string {
 		m.note("single quotes at byte %d", m.i)
 	}
 	m.i++
-	var raw []byte
+	raw := slices.Grow(m.raw[:0], bytes.IndexByte(m.b[m.i:], quote)+1)
+	defer func() { m.raw = raw }()
 	for m.i < len(m.b) {
 		c := m.b[m.i]
 		n := 1
 		switch {
 		case c == quote:
 			m.i++
-			return string(unescape(nil, raw))
+			return string(unescape(raw[:0], raw)) // no escape is shorter than what it means
 		case c == '\\':
 			raw, n = m.escape(raw)
 		case c < utf8.RuneSelf:
@@ -32,6 +34,7 @@ func (m *mender) text(quote byte) string {
 		default:
 			var r rune
 			if r, n = utf8.DecodeRune(m.b[m.i:]); r == utf8.RuneError && n == 1 {
+				raw = m.growReplaced(raw, quote)
 				m.note("invalid UTF-8 at byte %d reads as U+FFFD", m.i)
 			}
 			raw = utf8.AppendRune(raw, r)
@@ -54,6 +57,20 @@ func (m *mender) escape(raw []byte) ([]byte, int) {
 		return append(raw, '\''), 2
 	}
 	return append(raw, `\\`...), 1
+}
+
+// growReplaced makes room for three bytes in the place of each up to the quote.
+func (m *mender) growReplaced(raw []byte, quote byte) []byte {
+	if cap(raw)-len(raw) >= utf8.UTFMax {
+		return raw
+	}
+	most := 3 * (bytes.IndexByte(m.b[m.i:], quote) + 2)
+	if m.left.take(2*(most+len(raw))) != nil { // and once more as a string
+		m.i = len(m.b)
+		return raw
+	}
+	raw = slices.Grow(raw, most)
+	return raw
 }
 
 // bare reads what has no quotes: a number, a word, or nothing at all.
@@ -102,7 +119,7 @@ func bareWord(w []byte) (v any, known bool) {
 	case "null", "none", "nil", "undefined":
 		return nil, true
 	}
-	return nil, NotFinite(string(w))
+	return nil, len(w) < 32 && NotFinite(string(w))
 }
 
 var notFinite = regexp.MustCompile(`(?i)^[-+]?(nan|nan\([a-z0-9]*\)|inf|infinity|1\.#(inf|ind|qnan|snan)[0-9]*)$`)

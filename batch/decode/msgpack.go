@@ -20,7 +20,7 @@ func newMsgpack(o Options) (Decoder, error) {
 		if len(p) == 0 {
 			return nil, errors.New("payload is not MessagePack: it is empty")
 		}
-		u := unpacker{lenient: o.Lenient}
+		u := unpacker{lenient: o.Lenient, left: budgetOf(p)}
 		v, rest, err := u.value(p, o.MaxDepth)
 		if err == nil && len(rest) > 0 {
 			err = errors.New("something follows the first value")
@@ -39,11 +39,15 @@ func newMsgpack(o Options) (Decoder, error) {
 type unpacker struct {
 	lenient bool
 	bad     int // strings that are not UTF-8
+	left    budget
 }
 
 // value reads a value and returns what is after it, or what was in front
 // of it when there is an error.
 func (u *unpacker) value(p []byte, depth int) (v any, rest []byte, err error) {
+	if err := u.left.take(scalarCost); err != nil {
+		return nil, p, err
+	}
 	switch t := msgp.NextType(p); t {
 	case msgp.NilType:
 		rest, err = msgp.ReadNilBytes(p)
@@ -67,8 +71,13 @@ func (u *unpacker) value(p []byte, depth int) (v any, rest []byte, err error) {
 		v, rest, err = u.text(p)
 	case msgp.BinType:
 		var b []byte
-		b, rest, err = msgp.ReadBytesBytes(p, nil)
-		v = Bytes(b)
+		b, rest, err = msgp.ReadBytesZC(p)
+		if err == nil {
+			err = u.left.take(textCost + len(b))
+		}
+		if err == nil {
+			v = Bytes(append([]byte{}, b...))
+		}
 	case msgp.ArrayType:
 		v, rest, err = u.array(p, depth-1)
 	case msgp.MapType:
@@ -76,6 +85,9 @@ func (u *unpacker) value(p []byte, depth int) (v any, rest []byte, err error) {
 	case msgp.InvalidType:
 		err = errors.New("it ends too early or has a byte that starts nothing")
 	default:
+		if err := u.left.take(2 * textCost); err != nil {
+			return nil, p, err
+		}
 		v, rest, err = extensionMsgpack(p)
 	}
 	if err != nil {
@@ -91,15 +103,25 @@ func (u *unpacker) value(p []byte, depth int) (v any, rest []byte, err error) {
 func result[T any](v T, rest []byte, err error) (any, []byte, error) { return v, rest, err }
 
 func (u *unpacker) text(p []byte) (any, []byte, error) {
-	s, rest, err := msgp.ReadStringBytes(p)
-	if err == nil && !utf8.ValidString(s) {
+	raw, rest, err := msgp.ReadStringZC(p)
+	if err == nil {
+		err = u.left.take(textCost + 2*len(raw))
+	}
+	if err != nil {
+		return nil, p, err
+	}
+	s := string(raw)
+	if !utf8.ValidString(s) {
 		if !u.lenient {
 			return nil, p, errors.New("a string with invalid UTF-8")
 		}
 		u.bad++
+		if err := u.left.take(3*len(raw) + textCost); err != nil {
+			return nil, p, err
+		}
 		s = validText(s)
 	}
-	return s, rest, err
+	return s, rest, nil
 }
 
 func (u *unpacker) array(p []byte, depth int) (any, []byte, error) {
@@ -110,15 +132,18 @@ func (u *unpacker) array(p []byte, depth int) (any, []byte, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	a := []any{} // n is only a claim
+	var a growing // n is only a claim
 	for range n {
+		if err := u.left.take(elementCost); err != nil {
+			return nil, rest, err
+		}
 		var v any
 		if v, rest, err = u.value(rest, depth); err != nil {
 			return nil, rest, err
 		}
-		a = append(a, v)
+		a.add(v)
 	}
-	return a, rest, nil
+	return a.array(), rest, nil
 }
 
 func (u *unpacker) object(p []byte, depth int) (any, []byte, error) {
@@ -129,8 +154,14 @@ func (u *unpacker) object(p []byte, depth int) (any, []byte, error) {
 	if err != nil {
 		return nil, p, err
 	}
+	if err := u.left.take(objectCost); err != nil {
+		return nil, p, err
+	}
 	m := map[string]any{}
 	for range n {
+		if err := u.left.member(len(m)); err != nil {
+			return nil, rest, err
+		}
 		at := rest
 		var k, v any
 		if k, rest, err = u.value(rest, 0); err != nil {

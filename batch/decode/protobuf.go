@@ -33,19 +33,21 @@ func newProtobuf(o Options) (Decoder, error) {
 		return nil, err
 	}
 	options := proto.UnmarshalOptions{DiscardUnknown: true, AllowPartial: true, RecursionLimit: o.MaxDepth}
+	defaults := map[protoreflect.FullName]int{}
 	return decoderFunc(func(p []byte) (any, error) {
+		w := protoWeigher{budgetOf(p), defaults}
+		if err := w.message(p, m, o.MaxDepth); err != nil {
+			return nil, fmt.Errorf("payload is refused: %w", err)
+		}
 		msg := dynamicpb.NewMessage(m)
 		if err := options.Unmarshal(p, msg); err != nil {
 			reason := strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto:"))
 			return nil, fmt.Errorf("payload is not a %s of protobuf: %s", o.Message, reason)
 		}
-		r := protobufReader{left: maxProtobufValues}
+		r := protobufReader{}
 		v := r.message(msg)
 		if r.err != nil {
 			return nil, fmt.Errorf("payload is not a %s of protobuf: %w", o.Message, r.err)
-		}
-		if r.left < 0 {
-			return nil, fmt.Errorf("payload grows to more than %d values", maxProtobufValues)
 		}
 		return v, nil
 	}), nil
@@ -76,14 +78,7 @@ func findMessage(file, name string) (protoreflect.MessageDescriptor, error) {
 	return nil, fmt.Errorf("%s has no message %s", file, name)
 }
 
-// maxProtobufValues bounds what two bytes of an empty message can grow to: all
-// its defaults.
-const maxProtobufValues = 1 << 20
-
-type protobufReader struct {
-	left int
-	err  error
-}
+type protobufReader struct{ err error }
 
 func (r *protobufReader) message(m protoreflect.Message) any {
 	d := m.Descriptor()
@@ -101,7 +96,7 @@ func (r *protobufReader) message(m protoreflect.Message) any {
 	}
 	fields := d.Fields()
 	doc := map[string]any{}
-	for i := 0; i < fields.Len() && r.left >= 0; i++ {
+	for i := 0; i < fields.Len(); i++ {
 		f := fields.Get(i)
 		if f.HasPresence() && !m.Has(f) {
 			continue
@@ -112,19 +107,18 @@ func (r *protobufReader) message(m protoreflect.Message) any {
 }
 
 func (r *protobufReader) field(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
-	r.left--
 	switch {
 	case f.IsMap():
 		m := map[string]any{}
 		v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
 			m[k.String()] = r.value(f.MapValue(), v)
-			return r.left >= 0
+			return true
 		})
 		return m
 	case f.IsList():
 		l := v.List()
 		a := make([]any, 0, l.Len())
-		for i := 0; i < l.Len() && r.left >= 0; i++ {
+		for i := 0; i < l.Len(); i++ {
 			a = append(a, r.value(f, l.Get(i)))
 		}
 		return a
@@ -133,7 +127,6 @@ func (r *protobufReader) field(f protoreflect.FieldDescriptor, v protoreflect.Va
 }
 
 func (r *protobufReader) value(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
-	r.left--
 	switch f.Kind() {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
 		return r.message(v.Message())

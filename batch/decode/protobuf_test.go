@@ -140,8 +140,8 @@ func TestProtobufConfig(t *testing.T) {
 func TestProtobufGrowth(t *testing.T) {
 	file := compile(t, strings.Replace(meterProto, "Reading previous = 12;", "repeated Reading previous = 12;", 1), "--include_imports")
 	dec := mustNew(t, "protobuf", Options{Descriptor: file, Message: "meter.v1.Reading"})
-	_, err := all(dec, "", []byte(strings.Repeat("\x62\x00", maxProtobufValues/8)))
-	if text(err) != "payload grows to more than 1048576 values" {
+	_, err := all(dec, "", []byte(strings.Repeat("\x62\x00", 1<<17)))
+	if text(err) != "payload is refused: "+errMemory.Error() {
 		t.Errorf("%v", err)
 	}
 }

@@ -13,7 +13,8 @@ type scanner struct {
 	b     []byte
 	i     int
 	depth int
-	max   int // depth
+	max   int    // depth
+	left  budget // of the tree, where one is built
 }
 
 // unexpected is the error of a byte that JSON does not allow here.

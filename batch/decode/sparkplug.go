@@ -37,6 +37,7 @@ type sparkplug struct {
 	max    int // bytes of a payload once it is inflated
 
 	inflater Inflater
+	left     budget // of the payload at hand
 }
 
 // UnbornError says that metrics cannot be named because no birth certificate
@@ -103,15 +104,15 @@ func (d *sparkplug) Decode(topic string, payload []byte, emit func(any) error) e
 	if err != nil {
 		return err
 	}
-	docs, err := d.message(t, payload)
+	p, b, err := d.message(t, payload)
 	if err != nil {
 		if t.verb() == "BIRTH" && !d.retry {
 			err = errors.Join(err, d.forget(t))
 		}
 		return fmt.Errorf("%s of %s: %w", t.message, t.owner(), err)
 	}
-	for _, doc := range docs {
-		if err := emit(doc); err != nil {
+	for i := range p.metrics {
+		if err := emit(d.document(t, p, i, b)); err != nil {
 			return err
 		}
 	}
@@ -132,45 +133,47 @@ func (d *sparkplug) forget(t sparkplugTopic) error {
 	return d.births.SetSession(t.nodeName(), s)
 }
 
-// message changes the memory and returns the metrics. A message that cannot be
-// resolved still counts for seq.
-func (d *sparkplug) message(t sparkplugTopic, payload []byte) ([]any, error) {
+// message changes the memory and returns the metrics with the certificate that
+// names them. A message that cannot be resolved still counts for seq.
+func (d *sparkplug) message(t sparkplugTopic, payload []byte) (*wirePayload, *Birth, error) {
 	p, err := d.parsePayload(payload)
 	if err != nil {
-		return nil, fmt.Errorf("payload is not of Sparkplug B: %w", err)
+		return nil, nil, fmt.Errorf("payload is not of Sparkplug B: %w", err)
 	}
 	s, err := d.births.Session(t.nodeName())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch t.message {
 	case "NBIRTH":
-		return d.nodeBirth(t, &p, s)
+		b, err := d.nodeBirth(t, &p, s)
+		return &p, b, err
 	case "NDEATH":
-		return d.nodeDeath(t, &p, s)
+		return &p, nil, d.nodeDeath(t, &p, s)
 	case "NCMD", "DCMD":
 	default:
 		if !s.Online && !d.retry {
-			return nil, t.unborn("no NBIRTH of %s before it", t.nodeName())
+			return nil, nil, t.unborn("no NBIRTH of %s before it", t.nodeName())
 		}
 		if err := d.follow(t, &p, s); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if t.message == "DBIRTH" {
-		return d.deviceBirth(t, &p)
+		b, err := d.deviceBirth(t, &p)
+		return &p, b, err
 	}
 	b, err := d.births.Birth(t.owner())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.verb() == "DATA" && (b == nil || b.Dead && !d.retry) {
-		return nil, t.unborn("no %cBIRTH of %s before it", t.message[0], t.owner())
+		return nil, nil, t.unborn("no %cBIRTH of %s before it", t.message[0], t.owner())
 	}
 	if t.message == "DDEATH" && !d.retry {
 		err = d.bury(t)
 	}
-	return d.documents(t, &p, b), err
+	return &p, b, err
 }
 
 // follow checks that seq is the next one of the node, and remembers it.
@@ -185,10 +188,10 @@ func (d *sparkplug) follow(t sparkplugTopic, p *wirePayload, s Session) error {
 	return d.births.SetSession(t.nodeName(), s)
 }
 
-func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) ([]any, error) {
-	b, docs := d.birth(t, p)
-	if d.retry {
-		return docs, nil
+func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) (*Birth, error) {
+	b, err := d.birth(p)
+	if err != nil || d.retry {
+		return b, err
 	}
 	s = Session{Online: true, Gaps: s.Gaps}
 	if p.seq != nil {
@@ -201,30 +204,29 @@ func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) ([]an
 	if err := d.births.SetSession(t.nodeName(), s); err != nil {
 		return nil, err
 	}
-	return docs, d.births.SetBirth(t.owner(), b)
+	return b, d.births.SetBirth(t.owner(), b)
 }
 
-func (d *sparkplug) deviceBirth(t sparkplugTopic, p *wirePayload) ([]any, error) {
-	b, docs := d.birth(t, p)
-	if d.retry {
-		return docs, nil
+func (d *sparkplug) deviceBirth(t sparkplugTopic, p *wirePayload) (*Birth, error) {
+	b, err := d.birth(p)
+	if err != nil || d.retry {
+		return b, err
 	}
-	return docs, d.births.SetBirth(t.owner(), b)
+	return b, d.births.SetBirth(t.owner(), b)
 }
 
-func (d *sparkplug) birth(t sparkplugTopic, p *wirePayload) (*Birth, []any) {
-	b := NewBirth(birthMetrics(p.metrics, d.depth))
-	return b, d.documents(t, p, b)
+func (d *sparkplug) birth(p *wirePayload) (*Birth, error) {
+	metrics, err := birthMetrics(p.metrics, d.depth, &d.left)
+	return NewBirth(metrics), err
 }
 
 // nodeDeath ends a session, unless the NDEATH is that of an earlier one.
-func (d *sparkplug) nodeDeath(t sparkplugTopic, p *wirePayload, s Session) ([]any, error) {
-	docs := d.documents(t, p, nil)
+func (d *sparkplug) nodeDeath(t sparkplugTopic, p *wirePayload, s Session) error {
 	if n, ok := bdSeq(p); d.retry || ok && n != s.BdSeq {
-		return docs, nil
+		return nil
 	}
 	s.Online = false
-	return docs, d.births.SetSession(t.nodeName(), s)
+	return d.births.SetSession(t.nodeName(), s)
 }
 
 // bury ends the life of a device.
@@ -249,21 +251,18 @@ func bdSeq(p *wirePayload) (uint64, bool) {
 	return 0, false
 }
 
-// documents returns the metrics of a payload, their names and types from b,
-// and Failed in the place of each that cannot be read.
-func (d *sparkplug) documents(t sparkplugTopic, p *wirePayload, b *Birth) []any {
-	docs := make([]any, len(p.metrics))
-	for i := range p.metrics {
-		doc, err := d.document(t, p, i, b)
-		if err != nil {
-			doc = Failed{fmt.Errorf("%s of %s: %w", t.message, t.owner(), err)}
-		}
-		docs[i] = doc
+// document returns a metric of a payload, its name and type from b, or Failed if
+// it cannot be read. Each may take what the metrics on the wire have left.
+func (d *sparkplug) document(t sparkplugTopic, p *wirePayload, i int, b *Birth) any {
+	left := d.left
+	doc, err := d.metric(t, p, i, b, &left)
+	if err != nil {
+		return Failed{fmt.Errorf("%s of %s: %w", t.message, t.owner(), err)}
 	}
-	return docs
+	return doc
 }
 
-func (d *sparkplug) document(t sparkplugTopic, p *wirePayload, i int, b *Birth) (any, error) {
+func (d *sparkplug) metric(t sparkplugTopic, p *wirePayload, i int, b *Birth, left *budget) (any, error) {
 	m := &p.metrics[i]
 	born := b.find(m)
 	name, datatype, err := m.identity(born)
@@ -273,11 +272,7 @@ func (d *sparkplug) document(t sparkplugTopic, p *wirePayload, i int, b *Birth) 
 		}
 		return nil, fmt.Errorf("metric %d: %w", i, err)
 	}
-	var members []BirthMetric
-	if born != nil {
-		members = born.Members
-	}
-	value, err := metricValue(m, datatype, members, d.depth)
+	value, err := metricValue(m, datatype, born.members(), d.depth, left)
 	if err != nil {
 		return nil, fmt.Errorf("metric %s: %w", name, err)
 	}
@@ -286,7 +281,7 @@ func (d *sparkplug) document(t sparkplugTopic, p *wirePayload, i int, b *Birth) 
 		device = t.device
 	}
 	if m.properties != nil {
-		if properties, err = propertySet(m.properties, d.depth); err != nil {
+		if properties, err = propertySet(m.properties, d.depth, left); err != nil {
 			return nil, fmt.Errorf("metric %s: %w", name, err)
 		}
 	}

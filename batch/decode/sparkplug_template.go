@@ -16,17 +16,28 @@ type wireTemplate struct {
 	parameters map[string]any
 }
 
-func parseTemplate(raw []byte) (t wireTemplate, err error) {
+func parseTemplate(raw []byte, left *budget) (t wireTemplate, err error) {
 	t.parameters = map[string]any{}
+	metrics, _ := countFields(raw, 2)
+	if err := left.take(objectCost + metricCost*metrics); err != nil {
+		return t, err
+	}
+	t.metrics = make([]wireMetric, 0, min(metrics, maxMetrics))
 	err = eachField(raw, func(f field) (err error) {
 		switch {
 		case f.bytes(1):
 			t.version, err = f.text()
 		case f.bytes(2):
-			m, err := parseMetric(f.raw)
+			if len(t.metrics) == maxMetrics {
+				return fmt.Errorf("more than %d members of a Template", maxMetrics)
+			}
+			m, err := parseMetric(f.raw, left)
 			t.metrics = append(t.metrics, m)
 			return err
 		case f.bytes(3):
+			if err := left.take(firstMemberCost + 2*len(f.raw)); err != nil {
+				return err
+			}
 			return t.parameter(f.raw)
 		case f.bytes(4):
 			t.ref, err = f.text()
@@ -62,23 +73,19 @@ func (t *wireTemplate) parameter(raw []byte) error {
 
 // document returns {version, template_ref, is_definition, metrics, parameters},
 // the last two as objects {name: value}. Of equal names the last one counts.
-func (t *wireTemplate) document(members []BirthMetric, depth int) (any, error) {
+func (t *wireTemplate) document(members *Birth, depth int, left *budget) (any, error) {
 	if depth < 0 {
 		return nil, errTooDeep
 	}
 	metrics := make(map[string]any, len(t.metrics))
 	for i := range t.metrics {
 		m := &t.metrics[i]
-		born := findMember(members, m)
+		born := members.find(m)
 		name, datatype, err := m.identity(born)
 		if err != nil {
 			return nil, fmt.Errorf("member %d of a Template: %w", i, err)
 		}
-		var below []BirthMetric
-		if born != nil {
-			below = born.Members
-		}
-		if metrics[name], err = metricValue(m, datatype, below, depth); err != nil {
+		if metrics[name], err = metricValue(m, datatype, born.members(), depth, left); err != nil {
 			return nil, fmt.Errorf("member %s of a Template: %w", name, err)
 		}
 	}
@@ -86,17 +93,6 @@ func (t *wireTemplate) document(members []BirthMetric, depth int) (any, error) {
 		"version": t.version, "template_ref": t.ref, "is_definition": t.definition,
 		"metrics": metrics, "parameters": t.parameters,
 	}, nil
-}
-
-// findMember returns what a birth says of a member, nil if nothing.
-func findMember(members []BirthMetric, m *wireMetric) *BirthMetric {
-	for i := range members {
-		b := &members[i]
-		if m.name != nil && b.Name == *m.name || m.name == nil && m.alias != nil && b.Alias != nil && *b.Alias == *m.alias {
-			return b
-		}
-	}
-	return nil
 }
 
 // identity returns a metric's name and type, from itself before its birth.
@@ -123,7 +119,11 @@ func (m *wireMetric) identity(born *BirthMetric) (name string, datatype uint32, 
 
 // birthMetrics returns what a birth declares: every metric that has a name. The
 // members of a template that cannot be read are not known; its value says why.
-func birthMetrics(metrics []wireMetric, depth int) (out []BirthMetric) {
+func birthMetrics(metrics []wireMetric, depth int, left *budget) (out []BirthMetric, err error) {
+	if err := left.take(bornCost * len(metrics)); err != nil {
+		return nil, err
+	}
+	out = make([]BirthMetric, 0, len(metrics))
 	for i := range metrics {
 		m := &metrics[i]
 		if m.name == nil || m.err != nil {
@@ -134,17 +134,21 @@ func birthMetrics(metrics []wireMetric, depth int) (out []BirthMetric) {
 			b.DataType = *m.datatype
 		}
 		if m.value.kind == templateValue && depth > 0 {
-			if t, err := parseTemplate(m.value.raw); err == nil {
-				b.Members = birthMetrics(t.metrics, depth-1)
+			t, err := parseTemplate(m.value.raw, left)
+			if err == nil {
+				b.Members, err = birthMetrics(t.metrics, depth-1, left)
+			}
+			if errors.Is(err, errMemory) {
+				return nil, err
 			}
 		}
 		out = append(out, b)
 	}
-	return out
+	return out, nil
 }
 
 // propertySet returns {key: value}.
-func propertySet(raw []byte, depth int) (any, error) {
+func propertySet(raw []byte, depth int, left *budget) (any, error) {
 	if depth < 0 {
 		return nil, errTooDeep
 	}
@@ -153,11 +157,17 @@ func propertySet(raw []byte, depth int) (any, error) {
 	err := eachField(raw, func(f field) error {
 		switch {
 		case f.bytes(1):
+			if err := left.take(firstMemberCost + 2*len(f.raw)); err != nil {
+				return err
+			}
 			s, err := f.text()
 			keys = append(keys, s)
 			return err
 		case f.bytes(2):
-			v, err := propertyValue(f.raw, depth-1)
+			if err := left.take(memberCost); err != nil {
+				return err
+			}
+			v, err := propertyValue(f.raw, depth-1, left)
 			values = append(values, v)
 			return err
 		}
@@ -182,7 +192,7 @@ const (
 	propertySetsValue = dataSetValue
 )
 
-func propertyValue(raw []byte, depth int) (any, error) {
+func propertyValue(raw []byte, depth int, left *budget) (any, error) {
 	var datatype uint32
 	var null bool
 	var v wireValue
@@ -202,30 +212,38 @@ func propertyValue(raw []byte, depth int) (any, error) {
 	}
 	switch v.kind {
 	case propertySetValue:
-		return propertySet(v.raw, depth)
+		return propertySet(v.raw, depth, left)
 	case propertySetsValue:
 		list := []any{}
 		err := eachField(v.raw, func(f field) error {
 			if !f.bytes(1) {
 				return nil
 			}
-			s, err := propertySet(f.raw, depth)
+			if err := left.take(5*exactCost + objectCost); err != nil {
+				return err
+			}
+			s, err := propertySet(f.raw, depth, left)
 			list = append(list, s)
 			return err
 		})
 		return list, err
 	}
+	if err := left.take(textCost + len(v.raw)); err != nil {
+		return nil, err
+	}
 	return v.simple(datatype)
 }
 
 // eachVarint calls take with each number of a packed field.
-func eachVarint(b []byte, take func(uint64)) error {
+func eachVarint(b []byte, take func(uint64) error) error {
 	for len(b) > 0 {
 		v, n := protowire.ConsumeVarint(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
-		take(v)
+		if err := take(v); err != nil {
+			return err
+		}
 		b = b[n:]
 	}
 	return nil

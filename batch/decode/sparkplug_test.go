@@ -282,7 +282,8 @@ func FuzzSparkplug(f *testing.F) {
 			// The decoder does not look into what no document shows.
 			return
 		}
-		p, err := parsePlain(payload)
+		left := budgetOf(payload)
+		p, err := parsePlain(payload, &left)
 		if err != nil {
 			if !errors.Is(err, errInvalidText) {
 				t.Fatalf("protobuf takes it, the decoder says %v", err)

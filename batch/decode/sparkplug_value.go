@@ -50,21 +50,27 @@ func typeName(t uint32) string {
 
 // metricValue returns the value of a metric of a type. members are those of the
 // birth, for the types that a Template's members leave out.
-func metricValue(m *wireMetric, datatype uint32, members []BirthMetric, depth int) (any, error) {
+func metricValue(m *wireMetric, datatype uint32, members *Birth, depth int, left *budget) (any, error) {
 	if m.null {
 		return nil, nil
 	}
 	switch m.value.kind {
 	case bytesValue:
-		return bytesOf(m.value.raw, datatype)
+		return bytesOf(m.value.raw, datatype, left)
 	case dataSetValue:
-		return dataSet(m.value.raw)
+		return dataSet(m.value.raw, left)
 	case templateValue:
-		t, err := parseTemplate(m.value.raw)
+		t, err := parseTemplate(m.value.raw, left)
+		if err == nil {
+			err = left.members(len(t.metrics))
+		}
 		if err != nil {
 			return nil, err
 		}
-		return t.document(members, depth-1)
+		return t.document(members, depth-1, left)
+	}
+	if err := left.take(textCost + len(m.value.raw)); err != nil {
+		return nil, err
 	}
 	return m.value.simple(datatype)
 }
@@ -72,40 +78,46 @@ func metricValue(m *wireMetric, datatype uint32, members []BirthMetric, depth in
 // bytesOf returns Bytes, or the array that the type packs into bytes: numbers
 // in little endian, which the specification's examples of FloatArray and
 // DoubleArray are not.
-func bytesOf(raw []byte, datatype uint32) (any, error) {
+func bytesOf(raw []byte, datatype uint32, left *budget) (any, error) {
 	le := binary.LittleEndian
 	switch datatype {
 	case typeInt8Array:
-		return packed(raw, 1, func(b []byte) any { return int(int8(b[0])) })
+		return packed(raw, 1, left, func(b []byte) any { return int(int8(b[0])) })
 	case typeInt16Array:
-		return packed(raw, 2, func(b []byte) any { return int(int16(le.Uint16(b))) })
+		return packed(raw, 2, left, func(b []byte) any { return int(int16(le.Uint16(b))) })
 	case typeInt32Array:
-		return packed(raw, 4, func(b []byte) any { return int(int32(le.Uint32(b))) })
+		return packed(raw, 4, left, func(b []byte) any { return int(int32(le.Uint32(b))) })
 	case typeInt64Array, typeDateTimeArray:
-		return packed(raw, 8, func(b []byte) any { return int(int64(le.Uint64(b))) })
+		return packed(raw, 8, left, func(b []byte) any { return int(int64(le.Uint64(b))) })
 	case typeUInt8Array:
-		return packed(raw, 1, func(b []byte) any { return int(b[0]) })
+		return packed(raw, 1, left, func(b []byte) any { return int(b[0]) })
 	case typeUInt16Array:
-		return packed(raw, 2, func(b []byte) any { return int(le.Uint16(b)) })
+		return packed(raw, 2, left, func(b []byte) any { return int(le.Uint16(b)) })
 	case typeUInt32Array:
-		return packed(raw, 4, func(b []byte) any { return int(le.Uint32(b)) })
+		return packed(raw, 4, left, func(b []byte) any { return int(le.Uint32(b)) })
 	case typeUInt64Array:
-		return packed(raw, 8, func(b []byte) any { return fromUint(le.Uint64(b)) })
+		return packed(raw, 8, left, func(b []byte) any { return fromUint(le.Uint64(b)) })
 	case typeFloatArray:
-		return packed(raw, 4, func(b []byte) any { return float64(math.Float32frombits(le.Uint32(b))) })
+		return packed(raw, 4, left, func(b []byte) any { return float64(math.Float32frombits(le.Uint32(b))) })
 	case typeDoubleArray:
-		return packed(raw, 8, func(b []byte) any { return math.Float64frombits(le.Uint64(b)) })
+		return packed(raw, 8, left, func(b []byte) any { return math.Float64frombits(le.Uint64(b)) })
 	case typeBooleanArray:
-		return booleans(raw)
+		return booleans(raw, left)
 	case typeStringArray:
-		return stringArray(raw)
+		return stringArray(raw, left)
+	}
+	if err := left.take(textCost + len(raw)); err != nil {
+		return nil, err
 	}
 	return Bytes(bytes.Clone(raw)), nil
 }
 
-func packed(raw []byte, size int, element func([]byte) any) (any, error) {
+func packed(raw []byte, size int, left *budget, element func([]byte) any) (any, error) {
 	if len(raw)%size != 0 {
 		return nil, fmt.Errorf("an array of %d bytes with elements of %d", len(raw), size)
+	}
+	if err := left.take((exactCost + scalarCost) * (len(raw) / size)); err != nil {
+		return nil, err
 	}
 	a := make([]any, 0, len(raw)/size)
 	for ; len(raw) > 0; raw = raw[size:] {
@@ -114,11 +126,8 @@ func packed(raw []byte, size int, element func([]byte) any) (any, error) {
 	return a, nil
 }
 
-// maxBooleans bounds what bits grow to as values of a document.
-const maxBooleans = 1 << 20
-
 // booleans reads a count of 4 bytes and that many bits, the highest first.
-func booleans(raw []byte) (any, error) {
+func booleans(raw []byte, left *budget) (any, error) {
 	if len(raw) < 4 {
 		return nil, errors.New("a BooleanArray without its count")
 	}
@@ -126,8 +135,8 @@ func booleans(raw []byte) (any, error) {
 	if len(bits) != (n+7)/8 {
 		return nil, fmt.Errorf("a BooleanArray of %d with %d bytes", n, len(bits))
 	}
-	if n > maxBooleans {
-		return nil, fmt.Errorf("a BooleanArray of %d, more than %d", n, maxBooleans)
+	if err := left.take(exactCost * n); err != nil {
+		return nil, err
 	}
 	a := make([]any, n)
 	for i := range a {
@@ -137,8 +146,12 @@ func booleans(raw []byte) (any, error) {
 }
 
 // stringArray reads strings that each end with a zero byte.
-func stringArray(raw []byte) (any, error) {
-	a := []any{}
+func stringArray(raw []byte, left *budget) (any, error) {
+	n := bytes.Count(raw, []byte{0})
+	if err := left.take(len(raw) + (exactCost+textCost)*n); err != nil {
+		return nil, err
+	}
+	a := make([]any, 0, n)
 	for len(raw) > 0 {
 		i := bytes.IndexByte(raw, 0)
 		if i < 0 {
@@ -154,20 +167,37 @@ func stringArray(raw []byte) (any, error) {
 	return a, nil
 }
 
+// Of a DataSet, while its lists grow.
+const (
+	columnCost = 160
+	rowCost    = 256
+	cellCost   = 96
+)
+
 // dataSet returns {columns, types, rows}, the rows as arrays.
-func dataSet(raw []byte) (any, error) {
+func dataSet(raw []byte, left *budget) (any, error) {
 	columns, types, rows := []any{}, []uint32{}, [][]byte{}
 	err := eachField(raw, func(f field) error {
 		switch {
 		case f.bytes(2):
+			if err := left.take(columnCost + len(f.raw)); err != nil {
+				return err
+			}
 			s, err := f.text()
 			columns = append(columns, s)
 			return err
 		case f.varint(3):
 			types = append(types, uint32(f.n))
+			return left.take(columnCost)
 		case f.bytes(3): // packed
-			return eachVarint(f.raw, func(n uint64) { types = append(types, uint32(n)) })
+			return eachVarint(f.raw, func(n uint64) error {
+				types = append(types, uint32(n))
+				return left.take(columnCost)
+			})
 		case f.bytes(4):
+			if err := left.take(rowCost); err != nil {
+				return err
+			}
 			rows = append(rows, f.raw)
 		}
 		return nil
@@ -183,21 +213,27 @@ func dataSet(raw []byte) (any, error) {
 		names[i] = typeName(t)
 	}
 	for i, r := range rows {
-		if all[i], err = dataSetRow(r, types); err != nil {
+		if all[i], err = dataSetRow(r, types, left); err != nil {
 			return nil, fmt.Errorf("row %d of a DataSet: %w", i, err)
 		}
 	}
 	return map[string]any{"columns": columns, "types": names, "rows": all}, nil
 }
 
-func dataSetRow(raw []byte, types []uint32) (any, error) {
-	row := make([]any, 0, min(len(types), len(raw)))
+func dataSetRow(raw []byte, types []uint32, left *budget) (any, error) {
+	row := make([]any, 0, min(len(types), len(raw)/2))
+	if err := left.take(exactCost * cap(row)); err != nil {
+		return nil, err
+	}
 	err := eachField(raw, func(f field) error {
 		if !f.bytes(1) {
 			return nil
 		}
 		if len(row) == len(types) {
 			return fmt.Errorf("more elements than the %d columns", len(types))
+		}
+		if err := left.take(cellCost + len(f.raw)); err != nil {
+			return err
 		}
 		var v wireValue
 		if err := eachField(f.raw, func(f field) error { v.take(f, dataSetValueAt, stringValue); return nil }); err != nil {

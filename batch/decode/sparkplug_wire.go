@@ -144,12 +144,13 @@ func eachField(b []byte, take func(f field) error) error {
 	return nil
 }
 
-// maxMetrics bounds what empty metrics of two bytes grow to.
+// maxMetrics is how many metrics a payload has at the most.
 const maxMetrics = 100_000
 
 // parsePayload reads a payload, or the one that it holds compressed.
 func (d *sparkplug) parsePayload(b []byte) (p wirePayload, err error) {
-	if p, err = parsePlain(b); err != nil || !strings.HasPrefix(p.uuid, compressedUUID) {
+	d.left = budgetOf(b)
+	if p, err = parsePlain(b, &d.left); err != nil || !strings.HasPrefix(p.uuid, compressedUUID) {
 		return p, err
 	}
 	inner, err := p.inflated(&d.inflater, d.max)
@@ -157,7 +158,8 @@ func (d *sparkplug) parsePayload(b []byte) (p wirePayload, err error) {
 		return p, fmt.Errorf("compressed: %w", err)
 	}
 	outer := p
-	if p, err = parsePlain(inner); err != nil {
+	d.left = budgetOf(inner)
+	if p, err = parsePlain(inner, &d.left); err != nil {
 		return p, fmt.Errorf("compressed: %w", err)
 	}
 	if strings.HasPrefix(p.uuid, compressedUUID) {
@@ -172,20 +174,28 @@ func (d *sparkplug) parsePayload(b []byte) (p wirePayload, err error) {
 	return p, nil
 }
 
-func parsePlain(b []byte) (p wirePayload, err error) {
+func parsePlain(b []byte, left *budget) (p wirePayload, err error) {
+	metrics, _ := countFields(b, 2)
+	if err := left.take(metricCost * metrics); err != nil {
+		return p, err
+	}
+	p.metrics = make([]wireMetric, 0, min(metrics, maxMetrics))
 	err = eachField(b, func(f field) (err error) {
 		switch {
 		case f.varint(1):
-			p.timestamp = &f.n
+			p.timestamp = new(f.n)
 		case f.bytes(2):
 			if len(p.metrics) == maxMetrics {
 				return fmt.Errorf("more than %d metrics", maxMetrics)
 			}
-			m, err := parseMetric(f.raw)
+			m, err := parseMetric(f.raw, left)
+			if err == errMemory {
+				return err
+			}
 			m.err = err
 			p.metrics = append(p.metrics, m)
 		case f.varint(3):
-			p.seq = &f.n
+			p.seq = new(f.n)
 		case f.bytes(4):
 			p.uuid, err = f.text()
 		case f.bytes(5):
@@ -196,21 +206,35 @@ func parsePlain(b []byte) (p wirePayload, err error) {
 	return p, err
 }
 
+// countFields counts the fields of a number, up to what is no message.
+func countFields(b []byte, num protowire.Number) (n int, err error) {
+	err = eachField(b, func(f field) error {
+		if f.bytes(num) {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
 // parseMetric reads a metric. An empty name is none, and so is a data type of
 // 0: protobuf's defaults, which some encoders write beside an alias.
-func parseMetric(b []byte) (m wireMetric, err error) {
+func parseMetric(b []byte, left *budget) (m wireMetric, err error) {
 	err = eachField(b, func(f field) error {
 		switch {
 		case f.bytes(1):
+			if err := left.take(len(f.raw)); err != nil {
+				return err
+			}
 			s, err := f.text()
 			if m.name = &s; s == "" {
 				m.name = nil
 			}
 			return err
 		case f.varint(2):
-			m.alias = &f.n
+			m.alias = new(f.n)
 		case f.varint(3):
-			m.timestamp = &f.n
+			m.timestamp = new(f.n)
 		case f.varint(4):
 			t := uint32(f.n)
 			if m.datatype = &t; t == 0 {

@@ -2,6 +2,7 @@ package decode
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"unicode/utf8"
 )
@@ -43,13 +44,17 @@ type NotJSON struct{ error }
 type autoDecoder struct{ o Options }
 
 func (d *autoDecoder) Decode(_ string, p []byte, emit func(any) error) error {
-	doc, err := parseJSON(p, d.o.MaxDepth)
+	s := scanner{b: p, max: d.o.MaxDepth, left: budgetOf(p)}
+	doc, err := s.document()
 	if err == nil {
 		return emit(doc)
 	}
+	if errors.Is(err, errMemory) {
+		return err
+	}
 	if begun := d.begin(p); len(begun) > 0 {
 		if begun[0] == '{' || begun[0] == '[' {
-			return d.brackets(p, err, emit)
+			return d.brackets(p, s.left, err, emit)
 		}
 		if v, ok := looseNumber(begun); ok {
 			return emit(v)
@@ -80,11 +85,11 @@ func (d *autoDecoder) begin(p []byte) []byte {
 }
 
 // brackets is for what begins as an object or an array, and is none.
-func (d *autoDecoder) brackets(p []byte, refused error, emit func(any) error) error {
+func (d *autoDecoder) brackets(p []byte, left budget, refused error, emit func(any) error) error {
 	if !d.o.Lenient {
 		return NotJSON{refused}
 	}
-	docs, what, err := mend(p, d.o.MaxDepth, refused)
+	docs, what, err := mend(p, d.o.MaxDepth, left, refused)
 	if err != nil {
 		return NotJSON{err}
 	}

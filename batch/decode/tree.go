@@ -2,6 +2,8 @@ package decode
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math/big"
 	"strconv"
 )
@@ -11,14 +13,15 @@ func newJSON(o Options) (Decoder, error) { return &jsonDecoder{o}, nil }
 type jsonDecoder struct{ o Options }
 
 func (d *jsonDecoder) Decode(_ string, p []byte, emit func(any) error) error {
-	doc, err := parseJSON(p, d.o.MaxDepth)
+	s := scanner{b: p, max: d.o.MaxDepth, left: budgetOf(p)}
+	doc, err := s.document()
 	if err == nil {
 		return emit(doc)
 	}
-	if !d.o.Lenient {
+	if !d.o.Lenient || errors.Is(err, errMemory) {
 		return err
 	}
-	docs, what, err := mend(p, d.o.MaxDepth, err)
+	docs, what, err := mend(p, d.o.MaxDepth, s.left, err)
 	if err != nil {
 		return err
 	}
@@ -37,7 +40,11 @@ func (o *Options) emitMended(docs []any, what string, emit func(any) error) erro
 
 // parseJSON builds the tree of a payload.
 func parseJSON(p []byte, maxDepth int) (any, error) {
-	s := scanner{b: p, max: maxDepth}
+	s := scanner{b: p, max: maxDepth, left: budgetOf(p)}
+	return s.document()
+}
+
+func (s *scanner) document() (any, error) {
 	doc, err := s.tree()
 	if err == nil {
 		err = s.end()
@@ -56,12 +63,34 @@ func (s *scanner) tree() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return v.scalar(), nil
+		return v.scalar(), s.leaf(v.kind, len(v.raw))
 	}
+}
+
+// leaf takes the cost of a value that is no array and no object.
+func (s *scanner) leaf(kind Kind, length int) error {
+	cost := scalarCost
+	switch {
+	case kind == String:
+		cost = textCost + 2*length
+	case length > 15:
+		cost = 4*textCost + 2*length // perhaps beyond 64 bits
+	}
+	return s.spend(cost)
+}
+
+func (s *scanner) spend(cost int) error {
+	if err := s.left.take(cost); err != nil {
+		return fmt.Errorf("payload is refused at byte %d: %w", s.i, err)
+	}
+	return nil
 }
 
 func (s *scanner) treeObject() (any, error) {
 	if err := s.open(); err != nil {
+		return nil, err
+	}
+	if err := s.spend(objectCost); err != nil {
 		return nil, err
 	}
 	m := map[string]any{}
@@ -73,8 +102,11 @@ func (s *scanner) treeObject() (any, error) {
 		if !ok {
 			return m, nil
 		}
+		if err := s.memberCost(len(m), name); err != nil {
+			return nil, err
+		}
 		if escaped {
-			name = unescape(nil, name)
+			name = unescape(make([]byte, 0, len(name)), name)
 		}
 		v, err := s.tree()
 		if err != nil {
@@ -84,24 +116,38 @@ func (s *scanner) treeObject() (any, error) {
 	}
 }
 
+// memberCost takes the cost of the n-th member of an object.
+func (s *scanner) memberCost(n int, name []byte) error {
+	if err := s.left.member(n); err != nil {
+		return s.spend(0)
+	}
+	return s.spend(textCost + 2*len(name))
+}
+
 func (s *scanner) treeArray() (any, error) {
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	a := []any{}
+	if err := s.spend(textCost); err != nil {
+		return nil, err
+	}
+	var a growing
 	for first := true; ; first = false {
 		ok, err := s.element(first)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
-			return a, nil
+			return a.array(), nil
+		}
+		if err := s.spend(elementCost); err != nil {
+			return nil, err
 		}
 		v, err := s.tree()
 		if err != nil {
 			return nil, err
 		}
-		a = append(a, v)
+		a.add(v)
 	}
 }
 

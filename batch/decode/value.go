@@ -162,7 +162,7 @@ func (k Kind) describe() string {
 }
 
 // shorten keeps errors on one line.
-func shorten(raw []byte) string {
+func shorten[T string | []byte](raw T) string {
 	if len(raw) > 40 {
 		return string(raw[:40]) + "…"
 	}
