@@ -27,7 +27,7 @@ func (m *mender) text(quote byte) string {
 		case c == '\\':
 			raw, n = m.escape(raw)
 		case c < utf8.RuneSelf:
-			if c < 0x20 {
+			if c < 0x20 && m.what == "" {
 				m.note("control byte 0x%02x within a string at byte %d", c, m.i)
 			}
 			raw = append(raw, c)
@@ -35,7 +35,9 @@ func (m *mender) text(quote byte) string {
 			var r rune
 			if r, n = utf8.DecodeRune(m.b[m.i:]); r == utf8.RuneError && n == 1 {
 				raw = m.growReplaced(raw, quote)
-				m.note("invalid UTF-8 at byte %d reads as U+FFFD", m.i)
+				if m.what == "" { // the arguments of a note are allocated, for each byte here
+					m.note("invalid UTF-8 at byte %d reads as U+FFFD", m.i)
+				}
 			}
 			raw = utf8.AppendRune(raw, r)
 		}
@@ -52,7 +54,9 @@ func (m *mender) escape(raw []byte) ([]byte, int) {
 	if n := escapeLen(rest); n > 0 {
 		return append(raw, rest[:n]...), n
 	}
-	m.note("unknown escape within a string at byte %d", m.i)
+	if m.what == "" {
+		m.note("unknown escape within a string at byte %d", m.i)
+	}
 	if len(rest) > 1 && rest[1] == '\'' {
 		return append(raw, '\''), 2
 	}
