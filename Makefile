@@ -2,7 +2,7 @@
 # make demo     the whole pipeline with simulated devices, DURATION=10s ends it
 # make test     all tests, with the race detector, against a real Mosquitto, nats-server and sqlite3
 # make test-brokers  the broker table's rows that need npm or a large package, and the bench report in Chromium
-# make test-cross    builds for arm64 and runs that under an emulator
+# make test-cross    builds for arm64 and runs that under an emulator, 4 minutes; before a release
 # make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing
 # make bench    what each stage costs, into bench/RESULTS.md and the README, 10 minutes
 # make microbench  Go benchmarks of the parts, for benchstat
