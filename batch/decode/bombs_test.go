@@ -118,6 +118,7 @@ var bombs = []bomb{
 	{"bad text", "json", "[\"", "\xff", "\"]", false},
 	{"bad texts", "json", "[1,", "'\xff',", "]", false},
 	{"words", "json", "[1,", "None,", "]", false},
+	{"unknown words", "json", "[", "A,", "0", false},
 	{"documents", "json", "{}x", "{}", "", false},
 	{"UTF-16", "json", "\xff\xfe", "[\x00", "", false},
 	{"text", "auto", "", "a ", "", false},

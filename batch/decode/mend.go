@@ -185,7 +185,7 @@ func (m *mender) space() (byte, bool) {
 }
 
 // bareCost is that of a value without quotes, with the words for what was wrong with it.
-const bareCost = 128
+const bareCost = 320
 
 func (m *mender) value() (any, error) {
 	c, ok := m.space()
