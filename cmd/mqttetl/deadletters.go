@@ -117,7 +117,8 @@ func (l *letterList) read(ctx context.Context, path, route string) error {
 	if l.sel.To != 0 {
 		to = uint64(l.sel.To)
 	}
-	out := bufio.NewWriterSize(l.std.out, 64<<10)
+	kept := newSpool(l.std.out)
+	out := bufio.NewWriterSize(kept, 64<<10)
 	var line []byte
 	enough := errors.New("enough")
 	err := archive.Query(ctx, path, fmt.Sprintf(lettersQuery, l.sel.From, to, where), func(_ []string, v []any) error {
@@ -148,7 +149,7 @@ func (l *letterList) read(ctx context.Context, path, route string) error {
 	if errors.Is(err, enough) {
 		err = nil
 	}
-	return errors.Join(err, out.Flush())
+	return endOutput(err, out, kept)
 }
 
 // means says whether the message is meant.

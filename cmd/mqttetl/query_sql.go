@@ -32,14 +32,15 @@ func (f *queryFlags) ask(ctx context.Context, std streams) error {
 	if kind := f.kind(std.out); kind != "ndjson" {
 		return f.askTable(ctx, std, path, kind)
 	}
-	w := bufio.NewWriterSize(std.out, 64<<10)
+	kept := newSpool(std.out)
+	w := bufio.NewWriterSize(kept, 64<<10)
 	var line []byte
 	err := archive.Query(ctx, path, f.sql, func(columns []string, values []any) error {
 		line = append(appendRow(line[:0], columns, values), '\n')
 		_, err := w.Write(line)
 		return err
 	})
-	return errors.Join(err, w.Flush())
+	return endOutput(err, w, kept)
 }
 
 // askTable prints the rows when all are there.
