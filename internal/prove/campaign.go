@@ -18,6 +18,7 @@ var Campaigns = []*Campaign{
 	stopCampaign(),
 	faultCampaign(),
 	fullCampaign(),
+	roomCampaign(),
 	networkCampaign(),
 	hostileCampaign(),
 	modelCampaign(),

@@ -59,6 +59,7 @@ func TestFullTrials(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestFullTrials") {
 		t.Fatalf("%v (without root it needs user namespaces: sysctl kernel.unprivileged_userns_clone=1)\n%s", err, out)
 	}
+	t.Logf("%s", out)
 }
 
 // onSmallDisk calls f with a directory on a disk of 16 to 64 MiB, or where files may
@@ -123,6 +124,7 @@ func fullTrial(t *testing.T, seed uint64, dir string) {
 	if last != want {
 		t.Errorf("seed %d: last record %d, want %d", seed, last, want)
 	}
+	t.Logf("seed %d: took %d messages", seed, last) // make prove counts them
 	verify(t, r, path, last)
 }
 
