@@ -60,9 +60,12 @@ type attempt struct {
 	named   bool           // it follows a record, not a number
 	acked   uint64         // without names: the stream's message that was acknowledged last
 	held    *held          // what the stream holds beyond where the attempt begins
-	passed  mqttetl.Seq    // what had been settled before, at any time
-	said    bool           // that some of it is published again
-	probing bool           // nothing has been confirmed yet
+	proven  uint64         // number of our last message in the stream when it begins
+	claims  claims         // what may be records behind that
+	dispute dispute
+	passed  mqttetl.Seq // what had been settled before, at any time
+	said    bool        // that some of it is published again
+	probing bool        // nothing has been confirmed yet
 }
 
 // run sends until ctx ends or something fails, and returns why.
@@ -87,9 +90,9 @@ func (a *attempt) conclude(err error) error {
 		return err
 	}
 	switch {
-	case errors.Is(err, errDuplicate):
-		a.f.pass(m.record)
-		return errAgain
+	case errors.As(err, new(duplicate)):
+		dup, _ := errors.AsType[duplicate](err)
+		return a.f.contest(m.record, dup.of)
 	case judge(err) == bury:
 		a.f.bury(m.record, err.Error(), a.passed)
 		return errAgain
@@ -134,7 +137,15 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 		return a.skip(ctx, rec.Seq)
 	}
 	a.before.late = a.held.lateBehind(rec.Seq)
+	a.enc.zeros = 0
 	m := a.enc.encode(rec, a.before)
+	if a.probing {
+		done, err := a.examine(ctx, rec, m)
+		if done || err != nil {
+			return err
+		}
+		m = a.enc.encode(rec, a.before) // perhaps under another id
+	}
 	if why := a.lim.exceeded(m); why != "" {
 		if err := a.win.drain(ctx); err != nil {
 			return err
@@ -158,7 +169,7 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 		reply = a.inbox
 	}
 	a.before = link{stream: a.before.stream + 1}
-	if a.named {
+	if a.named && a.enc.zeros == 0 {
 		a.before.record = rec.Seq
 	}
 	a.win.add(a.before.stream, rec.Seq, m.size(), reply != "")
@@ -243,12 +254,12 @@ func (a *attempt) accept(m *nats.Msg) (uint64, error) {
 	case err != nil:
 		return 0, err
 	case ans.Duplicate:
-		return 0, errDuplicate
+		return 0, duplicate{ans.Seq}
 	case ans.Stream != a.f.cfg.Stream:
 		return 0, fmt.Errorf("stream %s takes our subjects, not %s: %w", ans.Stream, a.f.cfg.Stream, mqttetl.ErrUnavailable)
 	case ans.Seq <= a.base:
 		return 0, fmt.Errorf("acknowledgement of message %d, the stream ended at %d before it: %w", ans.Seq, a.base, mqttetl.ErrUnavailable)
-	case !a.named && ans.Seq != a.acked+1:
+	case !a.named && ans.Seq != a.acked+1, a.named && !a.win.asks(ans.Seq):
 		return 0, errSkipped
 	}
 	a.acked = ans.Seq

@@ -119,7 +119,7 @@ func benchForwarder(b *testing.B, url string) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	c := encoder{prefix: "mqtt", logID: testLogID}
+	c := encoder{prefix: "mqtt", logID: testLogID, tag: newTagger(testKey)}
 	rec := record(1)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -18,6 +18,8 @@ type Config struct {
 	CredsFile     string // user JWT and seed, empty for none
 	TLS           TLS
 	LogID         string // of the log that is forwarded, the first half of every Nats-Msg-Id
+	Key           []byte // KeySize bytes that nobody else knows, the same at every start; nil: the stream's end is not believed
+	Fresh         bool   // the key is new: Stats.Claimed counts until something is forwarded, and no position in the stream does
 	Logger        *slog.Logger
 	Metrics       *Metrics
 }
@@ -99,6 +101,9 @@ func (c *Config) checkRest() error {
 	}
 	if c.LogID == "" || strings.ContainsFunc(c.LogID, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return fmt.Errorf("log id %q: must be printable ASCII without spaces", c.LogID)
+	}
+	if len(c.Key) != 0 && len(c.Key) != KeySize {
+		return fmt.Errorf("key of %d bytes: must have %d", len(c.Key), KeySize)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -33,15 +34,29 @@ func clusterStream(t *testing.T, replicas int) (url string, nc *nats.Conn) {
 	}
 }
 
-// place is a message that the stream is to hold: a record, or another writer's.
-func place(t *testing.T, nc *nats.Conn, seq mqttetl.Seq) {
+// place puts a message at that place of the stream: a record, or for 0 another
+// writer's message.
+func place(t *testing.T, nc *nats.Conn, at uint64, seq mqttetl.Seq) {
 	t.Helper()
 	m := nats.NewMsg("mqtt.other")
 	if seq != 0 {
-		r := record(int(seq))
-		m.Subject, _ = Subject("mqtt", r.Topic)
-		m.Header.Set(headerMsgID, string(appendMsgID(nil, testLogID, seq)))
+		m = message(at, seq)
 	}
+	publish(t, nc, m)
+}
+
+// message is a record as it is sent for that place of the stream.
+func message(at uint64, seq mqttetl.Seq) *nats.Msg {
+	r := record(int(seq))
+	r.Seq = seq
+	c := encoder{prefix: "mqtt", logID: testLogID, tag: newTagger(testKey)}
+	w := c.encode(&r, link{stream: at - 1})
+	return &nats.Msg{Subject: w.subject, Header: fieldsOf(w), Data: bytes.Clone(w.body)}
+}
+
+// publish has a message stored.
+func publish(t *testing.T, nc *nats.Conn, m *nats.Msg) {
+	t.Helper()
 	ack, err := nc.RequestMsg(m, 5*time.Second)
 	if err == nil {
 		_, err = parseAnswer(ack)
@@ -90,8 +105,8 @@ func TestDisplacedRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			renew(t, js)
-			for _, seq := range c.stream {
-				place(t, nc, seq)
+			for i, seq := range c.stream {
+				place(t, nc, uint64(i)+1, seq)
 			}
 			<-time.After(200 * time.Millisecond) // the server forgets the ids
 			l := newMemLog()
@@ -115,8 +130,8 @@ func TestDisplacedRecords(t *testing.T) {
 // The process dies after the late record, before any other.
 func TestLateRecordAtTheEnd(t *testing.T) {
 	url, nc := clusterStream(t, 1)
-	for _, seq := range []mqttetl.Seq{1, 0, 3} {
-		place(t, nc, seq)
+	for i, seq := range []mqttetl.Seq{1, 0, 3} {
+		place(t, nc, uint64(i)+1, seq)
 	}
 	l := newMemLog()
 	l.grow(3)
@@ -188,6 +203,7 @@ func TestDisplacedBeforeAFullWindow(t *testing.T) {
 				if want = append(want, "other"); seq != displaced {
 					m.Data = r.Payload
 					m.Header.Set(headerMsgID, string(appendMsgID(nil, testLogID, seq)))
+					m.Header.Set(HeaderTag, string(newTagger(testKey).append(nil, seq, uint64(seq), 0)))
 					want[seq-1] = fmt.Sprint(seq)
 				}
 				if _, err := nc.RequestMsg(m, 5*time.Second); err != nil {

@@ -44,8 +44,37 @@
 //
 // # Other writers
 //
-// The stream should have no other writer. By name, a message of another writer
-// costs an attempt and does no other harm.
+// Whoever may publish to the stream's subjects can put messages among ours, also such as
+// have the id of a record, copied or made up. So no id is believed, neither what it
+// says nor that it is there. Each message has a tag (Mqtt-Tag), made with a key that
+// stands in the log only: of the record's number, and of the number in the stream at which the
+// message is to be, which is known in advance, since it is stored at its place or not at
+// all. A tag cannot be made without the key, and a copy of a message stands at
+// another place. What others can do, and what comes of it:
+//
+//   - The position. It is the newest message whose tag is right for its place; that it
+//     is there proves that all before it are. Messages behind it that have the id of
+//     a record count for nothing, unless they have its content, too, and
+//     come in turn: earlier builds made no tags, and were perhaps killed before the position
+//     was stored in the log. If nothing is proven (the stream is empty or another one, or there
+//     are more than 65,536 messages of others at its end), forwarding goes on after the
+//     position in the log.
+//   - The id of a record that is not published yet. The server then calls the record a
+//     duplicate. The message that it means is read: if it is not the record, the record
+//     gets an id with a zero before its number, which is the same number and another
+//     text. After eight such ids it waits until the duplicate window is over.
+//   - A copy of the last message, when the window is over: it has the id that the
+//     next one must follow by name. The acknowledgement has another number than
+//     the one that is due, which ends the attempt.
+//   - A stream that is ahead of the log by a valid tag: the log was put back to an older copy.
+//     The forwarder waits and says so; other records must not get the same ids.
+//
+// What others still can do: cost attempts, by which forwarding becomes slow; fill the
+// stream; and, where they may publish to our inbox or to the server's API, forge
+// answers. Permissions are the remedy: let them publish to nothing below the
+// prefix, and not to _INBOX.> or $JS.API.>.
+//
+// By name, a message of another writer costs an attempt and does no other harm.
 //
 // By number it can stand in the place of a record: then a, which says that it follows
 // number 7, is refused, and b, which says 8, is stored. So every message asks for an
@@ -90,7 +119,8 @@
 // Mapped publishes the objects that routes make of records. It is a consumer of
 // its own, so that neither waits for the other, and its messages do not say what they
 // follow: they are de-duplicated by Nats-Msg-Id (DESIGN.md, section 9), which the
-// leader does before it proposes them. So replicas are equal there, too.
+// leader does before it proposes them. So replicas are equal there, too. What the
+// server calls a duplicate is read, and published under another id if it is something else.
 //
 // # What an acknowledgement is worth
 //

@@ -53,6 +53,9 @@ type Forwarder struct {
 	foreign string        // what stood last in the stream in place of our message
 	singly  int           // messages to send one at a time, since there is another writer
 	began   bool          // that a stream was found and forwarding began
+	barren  barren        // nothing of ours is in the stream up to there
+	dispute dispute       // about a record whose id is in use
+	forged  bool          // it was said that others use our ids
 
 	trouble trouble // of connecting, of finding the stream and of what it takes
 
@@ -65,6 +68,7 @@ type Forwarder struct {
 	cursor     mqttetl.Seq // all up to it is settled: confirmed, or a dead letter
 	passed     mqttetl.Seq // the highest cursor there ever was
 	progress   uint64      // moves of the cursor since the last failure
+	claimed    mqttetl.Seq // see Stats
 	skip       span        // settled records that the stream does not hold
 	worth      string      // the durability stated last
 	stuck      string      // servers whose replica takes nothing any more
@@ -79,6 +83,7 @@ type Stats struct {
 	Cursor    mqttetl.Seq // all records up to it are confirmed or dead letters
 	InFlight  int         // records sent and not confirmed
 	LastError error       // what holds it up now, nil if nothing does
+	Claimed   mqttetl.Seq // with Fresh, the highest record whose id is among the stream's last ones; anybody may have put it there
 }
 
 // refusedFor is after how many failures of publishing in a row, with nothing
@@ -113,7 +118,7 @@ func New(cfg Config, log Log) (*Forwarder, error) {
 func (f *Forwarder) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := Stats{Connected: f.reached && f.refused < refusedFor, Cursor: f.cursor, LastError: cmp.Or(f.reachErr, f.publishErr)}
+	s := Stats{Connected: f.reached && f.refused < refusedFor, Cursor: f.cursor, Claimed: f.claimed, LastError: cmp.Or(f.reachErr, f.publishErr)}
 	if f.inFlight != nil {
 		s.InFlight = f.inFlight()
 	}
@@ -126,9 +131,8 @@ type fatal struct{ error }
 func (e fatal) Unwrap() error { return e.error }
 
 // Run forwards until ctx ends, and then returns nil. Errors of NATS are retried
-// for ever. It returns an error only if the log cannot be read, or if the
-// stream holds records of this log that the log does not have (wraps
-// mqttetl.ErrForeign).
+// for ever, and so is a stream that is ahead of this log. It returns an error
+// only if the log cannot be read.
 func (f *Forwarder) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.cursor = f.records.Stored()
@@ -195,6 +199,10 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 	}
 	f.stateDurability(&info.Config)
 	f.stateReplicas(info)
+	contested, err := f.hear(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	passed, err := f.resume(c, pos)
 	if err != nil {
 		return nil, err
@@ -203,7 +211,7 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		f:       f,
 		conn:    c,
 		out:     newPublisher(c),
-		enc:     encoder{prefix: f.cfg.SubjectPrefix, logID: f.cfg.LogID},
+		enc:     encoder{prefix: f.cfg.SubjectPrefix, logID: f.cfg.LogID, tag: newTagger(f.cfg.Key)},
 		lim:     limitsOf(c, &info.Config),
 		win:     newWindow(),
 		inbox:   c.NewInbox(),
@@ -212,6 +220,9 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		before:  link{stream: pos.last},
 		acked:   pos.last,
 		held:    pos.held,
+		proven:  pos.proven,
+		claims:  pos.claims,
+		dispute: contested,
 		named:   !mayReplicate(info),
 		passed:  passed,
 		probing: true,
@@ -244,9 +255,10 @@ func (f *Forwarder) resume(c *conn, pos position) (passed mqttetl.Seq, err error
 	next, err := f.records.Seek(after)
 	switch {
 	case errors.Is(err, mqttetl.ErrForeign):
-		return 0, fatal{mqttetl.WithHint(
+		// Its tag is ours. To go on would give other records the same ids.
+		return 0, mqttetl.WithHint(
 			fmt.Errorf("stream %s holds record %d of log %s: %w", f.cfg.Stream, after, f.cfg.LogID, err),
-			"the log was put back to an older copy, or its id is used twice; restore the newer log, or forward to another stream")}
+			"the log was put back to an older copy, or its id is used twice; restore the newer log, or forward to another stream")
 	case err != nil:
 		return 0, fatal{fmt.Errorf("seek in the log: %w", err)}
 	}

@@ -32,6 +32,7 @@ const (
 	HeaderCorrelation = "Mqtt-Correlation-Data" // MQTT 5 §3.3.2.3.6, base64 (RFC 4648 §4)
 	HeaderUser        = "Mqtt-User-"            // + name of a user property, MQTT 5 §3.3.2.3.7
 	HeaderLate        = "Mqtt-Late"             // a later record of the same log that stands before this one in the stream
+	HeaderTag         = "Mqtt-Tag"              // proves that the log itself has put the record at this place of the stream
 )
 
 // wireMessage is a record as NATS gets it. It is a view into the encoder's
@@ -77,11 +78,14 @@ type encoder struct {
 	source  string        // the source and
 	flags   mqttetl.Flags // the flags that
 	origin  []byte        // these lines were made for; nil: none yet
+	tag     *tagger       // nil: no tags
+	zeros   int           // before the record's number in its id, see contest
 	msg     wireMessage
 }
 
 // A link is what a message must directly follow in the stream: the record
-// before it or, where that is 0, the stream's message of that number.
+// before it or, where that is 0, the stream's message of that number. The number is
+// known in either case.
 type link struct {
 	record mqttetl.Seq
 	stream uint64
@@ -99,6 +103,9 @@ func (c *encoder) encode(rec *mqttetl.Record, before link) *wireMessage {
 	if before.late != 0 {
 		c.header = strconv.AppendUint(c.name(HeaderLate), uint64(before.late), 10)
 	}
+	if c.tag != nil {
+		c.header = c.tag.append(c.name(HeaderTag), rec.Seq, before.stream+1, before.late)
+	}
 	return c.describe(rec, short)
 }
 
@@ -109,7 +116,11 @@ func (c *encoder) begin(rec *mqttetl.Record) (short bool) {
 		c.front = append(append([]byte(headerLine+headerMsgID+": "), c.logID...), '-')
 	}
 	c.subject, short = c.known.append(c.subject[:0], c.prefix, rec.Topic)
-	c.header = strconv.AppendUint(append(c.header[:0], c.front...), uint64(rec.Seq), 10)
+	c.header = append(c.header[:0], c.front...)
+	for range c.zeros {
+		c.header = append(c.header, '0')
+	}
+	c.header = strconv.AppendUint(c.header, uint64(rec.Seq), 10)
 	return short
 }
 
@@ -208,14 +219,22 @@ func appendMsgID(dst []byte, logID string, seq mqttetl.Seq) []byte {
 }
 
 // parseMsgID returns the Seq in a Nats-Msg-Id of the log, ok = false for the
-// id of any other writer.
+// id of any other writer. There may be zeros before it, see contest.
 func parseMsgID(id, logID string) (seq mqttetl.Seq, ok bool) {
 	digits, found := strings.CutPrefix(id, logID+"-")
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if !found || err != nil || string(strconv.AppendUint(nil, n, 10)) != digits {
+	if !found {
 		return 0, false
 	}
-	return mqttetl.Seq(n), true
+	return parseSeq(digits)
+}
+
+// parseSeq reads a number of 1 and more in decimal digits.
+func parseSeq(digits string) (seq mqttetl.Seq, ok bool) {
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	return mqttetl.Seq(n), n > 0
 }
 
 // ParseTime reads the value of an Mqtt-Time header.

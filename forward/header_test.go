@@ -75,11 +75,12 @@ func TestHeaders(t *testing.T) {
 	p = appendUser(p, "k", "2")
 	p = appendUser(p, "a:b c", "")
 	rec.Properties = p
-	c := encoder{prefix: "mqtt", logID: testLogID}
+	c := encoder{prefix: "mqtt", logID: testLogID, tag: newTagger(testKey)}
 	got := fieldsOf(c.encode(&rec, link{stream: 41}))
 	want := map[string][]string{
 		headerMsgID:           {testLogID + "-12"},
 		headerLastSeq:         {"41"},
+		HeaderTag:             {"4a00d32743b94e70"},
 		HeaderTime:            {"2023-11-14T22:13:20.000000000Z"},
 		HeaderSource:          {"pl ant%25"},
 		HeaderQoS:             {"2"},
@@ -113,7 +114,8 @@ func TestMsgID(t *testing.T) {
 	for id, want := range map[string]mqttetl.Seq{
 		testLogID + "-1":                    1,
 		testLogID + "-18446744073709551615": 1<<64 - 1,
-		testLogID + "-01":                   0,
+		testLogID + "-01":                   1,
+		testLogID + "-0":                    0,
 		testLogID + "-+1":                   0,
 		testLogID + "-":                     0,
 		testLogID + "-18446744073709551616": 0,

@@ -12,6 +12,8 @@ import (
 
 const testLogID = "00c0ffee00c0ffee"
 
+var testKey = []byte("the key of a log")
+
 // memLog is a log in memory that implements Log. Records are made by number,
 // so that a long log costs nothing.
 type memLog struct {

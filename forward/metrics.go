@@ -8,6 +8,7 @@ type Metrics struct {
 	deadLetters prometheus.Counter
 	errors      prometheus.Counter
 	missing     prometheus.Counter
+	forged      prometheus.Counter
 	inFlight    prometheus.Gauge
 	ackSeconds  prometheus.Histogram
 }
@@ -34,6 +35,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:        "Records that the log no longer held when a consumer came to them.",
 			ConstLabels: prometheus.Labels{"consumer": "nats"},
 		}),
+		forged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mqttetl_nats_forged_ids_total",
+			Help: "Messages of other writers in the stream that had the id of a record of this log.",
+		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mqttetl_forward_in_flight_messages",
 			Help: "Records sent to NATS and not yet confirmed.",
@@ -45,7 +50,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.forwarded, m.deadLetters, m.errors, m.missing, m.inFlight, m.ackSeconds)
+		reg.MustRegister(m.forwarded, m.deadLetters, m.errors, m.missing, m.forged, m.inFlight, m.ackSeconds)
 	}
 	return m
 }

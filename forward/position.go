@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -16,10 +14,14 @@ import (
 const (
 	// lookBack is how many messages of other writers, or deleted ones, at the end
 	// of the stream are passed over in search of the last one of ours.
-	lookBack = 256
+	lookBack = 1 << 16
+	// lookFresh is the same while none can be ours.
+	lookFresh = 256
 	// lookAtOnce is how many messages are asked for at a time, fewer if they are
 	// large: all of them are in memory, bodies too.
 	lookAtOnce = 32
+	// readBack bounds what these have together, were each as large as the server allows.
+	readBack = 32 << 20
 )
 
 // position is where the stream stands.
@@ -30,7 +32,14 @@ type position struct {
 	by     string      // what the last message is, where it is not ours
 	shared bool        // there are messages of other writers among the last ones
 	held   *held       // what the stream holds beyond ours; nil for nothing
+	proven uint64      // number of our last message
+	claims claims      // what has the ids of further records
 }
+
+// claims are messages that have the id of a record and are not proven to stand
+// where we put them: by an earlier build, displaced, copied or forged. What
+// they are shows when the record's turn comes: with its content it is the record.
+type claims map[mqttetl.Seq][]uint64
 
 // nobody is who wrote the last message of an empty stream.
 const nobody = "nobody"
@@ -60,12 +69,17 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 		return position{last: st.LastSeq, by: nobody}, nil
 	}
 	f.mu.Lock()
-	w := look{logID: f.cfg.LogID, named: !mayReplicate(info), cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
-		pos: position{last: st.LastSeq}, held: held{records: map[mqttetl.Seq]bool{}}}
+	w := look{logID: f.cfg.LogID, tag: newTagger(f.cfg.Key), named: !mayReplicate(info), cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
+		pos: position{last: st.LastSeq, claims: claims{}}, held: held{records: map[mqttetl.Seq]bool{}}}
 	f.mu.Unlock()
+	lowest := f.barren.above(st)
+	fresh := f.cfg.Fresh && !f.began
+	if fresh {
+		lowest = max(lowest, st.LastSeq-min(st.LastSeq, lookFresh))
+	}
 	size, largest := uint64(1), 1 // one is nearly always enough
-	for n := st.LastSeq; n >= st.FirstSeq && n > 0; {
-		first := st.FirstSeq
+	for n := st.LastSeq; n >= lowest && n > 0; {
+		first := lowest
 		if n >= size {
 			first = max(first, n-size+1)
 		}
@@ -75,14 +89,48 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 		}
 		for ; n >= first && n > 0; n-- {
 			largest = max(largest, found[n-first].bytes)
-			if w.see(found[n-first]) {
-				return w.position(), nil
+			if w.see(&found[n-first], n) {
+				return f.looked(&w), nil
 			}
 		}
-		size = atOnce(size, largest)
+		size = min(atOnce(size, largest), max(1, readBack/uint64(c.MaxPayload())))
+	}
+	if fresh {
+		f.claim(&w)
 	}
 	w.beginning()
-	return w.position(), nil
+	return f.looked(&w), nil
+}
+
+// claim keeps the highest id that was found, and forgets all of them.
+func (f *Forwarder) claim(w *look) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for seq := range w.pos.claims {
+		f.claimed = max(f.claimed, seq)
+	}
+	clear(w.pos.claims)
+}
+
+// looked notes how far nothing of ours is in the stream, lest each attempt looks
+// through it all again.
+func (f *Forwarder) looked(w *look) position {
+	f.barren = 0
+	if !w.pos.mine && len(w.pos.claims) == 0 {
+		f.barren = barren(w.pos.last)
+	}
+	return w.position()
+}
+
+// barren is the number of a message up to which none is ours.
+type barren uint64
+
+// above is the first message of the stream that is to be looked at.
+func (b barren) above(st *jetstream.StreamState) uint64 {
+	if uint64(b) > st.LastSeq { // another stream
+		return st.FirstSeq
+	}
+	return max(st.FirstSeq, uint64(b)+1)
 }
 
 // atOnce is how many messages to ask for after size of them, the largest of which
@@ -94,6 +142,7 @@ func atOnce(size uint64, largest int) uint64 {
 // look goes through the stream's last messages, newest first.
 type look struct {
 	logID  string
+	tag    *tagger
 	named  bool        // each of our messages follows the record before it: the newest one tells all
 	cursor mqttetl.Seq // all up to it is settled
 	thins  bool        // the stream deletes messages from its middle by itself
@@ -107,13 +156,17 @@ type look struct {
 	gaps   int // of these, that stand before one of ours and may be in the place of a record
 }
 
-// see takes the next message and returns true when no further one is needed.
-func (w *look) see(m found) bool {
+// see takes the next message, number n, and returns true when no further one is
+// needed.
+func (w *look) see(m *found, n uint64) bool {
 	w.seen++
-	seq, ours := parseMsgID(m.id, w.logID)
-	if !ours {
+	seq, claimed := parseMsgID(m.id, w.logID)
+	if !claimed || !w.tag.fits(m, seq, n) {
 		if w.seen == 1 {
 			w.pos.by = fmt.Sprintf("another writer, message id %.100q", m.id)
+		}
+		if claimed && seq > w.cursor && (!w.pos.mine || seq < w.lowest) { // in order, as far as it goes
+			w.pos.claims[seq] = append(w.pos.claims[seq], m.sum)
 		}
 		w.pos.shared = w.pos.shared || m.there
 		if m.there || !w.thins {
@@ -122,7 +175,9 @@ func (w *look) see(m found) bool {
 		return !w.pos.mine && w.seen >= lookBack || w.seen >= windowMessages+lookBack
 	}
 	w.gaps, w.others = w.gaps+w.others, 0
-	w.pos.mine = true
+	if !w.pos.mine {
+		w.pos.mine, w.pos.proven = true, n
+	}
 	w.held.last = max(w.held.last, seq, m.late)
 	if w.named || max(seq, m.late) <= w.cursor {
 		w.lowest = w.cursor
@@ -169,8 +224,10 @@ func (w *look) position() position {
 type found struct {
 	there bool   // false: deleted
 	id    string // Nats-Msg-Id, "" for none
+	tag   string // Mqtt-Tag
 	late  mqttetl.Seq
-	bytes int // header and body, as the window counts them
+	bytes int    // header and body, as the window counts them
+	sum   uint64 // of what is the record's own in it
 }
 
 // messages returns what stands in the stream from first to last.
@@ -186,21 +243,27 @@ func (f *Forwarder) messages(ctx context.Context, c *conn, first, last uint64) (
 	return all, g.Wait()
 }
 
-// message returns one message of the stream. It asks the stream's leader: a
-// direct get may be answered by a replica that is behind.
+// message returns one message of the stream.
 func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, error) {
+	return c.message(ctx, f.cfg.Stream, n)
+}
+
+// message returns one message of a stream. It asks the stream's leader: a
+// direct get may be answered by a replica that is behind.
+func (c *conn) message(ctx context.Context, stream string, n uint64) (found, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	what := fmt.Sprintf("read message %d of stream %s", n, f.cfg.Stream)
-	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+f.cfg.Stream, fmt.Appendf(nil, `{"seq":%d}`, n))
+	what := fmt.Sprintf("read message %d of stream %s", n, stream)
+	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, n))
 	if err != nil {
 		return found{}, unavailable(what, err)
 	}
 	var got struct {
 		Error   *refusal `json:"error"`
 		Message struct {
-			Header []byte `json:"hdrs"`
-			Data   []byte `json:"data"`
+			Subject string `json:"subject"`
+			Header  []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(m.Data, &got); err != nil {
@@ -213,11 +276,5 @@ func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, erro
 	if got.Error != nil {
 		return found{}, unavailable(what, got.Error)
 	}
-	there := found{there: true, bytes: len(got.Message.Header) + len(got.Message.Data)}
-	if h, err := nats.DecodeHeadersMsg(got.Message.Header); len(got.Message.Header) > 0 && err == nil { // else not a header of ours
-		there.id = h.Get(headerMsgID)
-		late, _ := strconv.ParseUint(h.Get(HeaderLate), 10, 64)
-		there.late = mqttetl.Seq(late)
-	}
-	return there, nil
+	return readFound(&wireMessage{got.Message.Subject, view(got.Message.Header), got.Message.Data}), nil
 }

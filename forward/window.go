@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,6 +110,13 @@ func (w *window) spoken(stream uint64) (m mark, ok bool) {
 		m, ok = next, true
 	}
 	return m, ok
+}
+
+// asks says whether the stream's message of that number asks for an acknowledgement.
+func (w *window) asks(stream uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.marks[w.done:], func(m mark) bool { return m.stream == stream })
 }
 
 // release takes out what spoken has returned and lets the sender go on. It

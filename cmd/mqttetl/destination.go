@@ -120,8 +120,9 @@ func (f *destinationFlags) kind() string {
 	return ""
 }
 
-// openDestination connects. found is the last record that a stream holds already.
-func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids string, confirmed replay.Confirm,
+// openDestination connects. found is the last record that a stream holds already;
+// all up to after was confirmed before.
+func (f *destinationFlags) openDestination(ctx context.Context, std streams, plan *replay.Plan, after mqttetl.Seq, fresh bool, confirmed replay.Confirm,
 	refused func(*replay.Refusal) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
 	if err := readable(f.creds, f.ca, f.cert, f.key); err != nil {
 		return nil, 0, err
@@ -138,10 +139,12 @@ func (f *destinationFlags) openDestination(ctx context.Context, std streams, ids
 		f.version.spoken(std.err, to.Version(), ", which has no properties")
 		return to, 0, nil
 	case f.stream != "":
-		stream, found, err := replay.OpenJetStream(ctx, f.nats(ids), confirmed, refused, down)
+		cfg := f.nats(plan.IDs)
+		cfg.Key, cfg.Fresh = plan.Key, fresh
+		stream, found, err := replay.OpenJetStream(ctx, cfg, after, confirmed, refused, down)
 		return stream, found, f.explain(err)
 	}
-	core, err := replay.OpenCore(ctx, f.nats(ids), confirmed, down)
+	core, err := replay.OpenCore(ctx, f.nats(plan.IDs), confirmed, down)
 	return core, 0, f.explain(err)
 }
 

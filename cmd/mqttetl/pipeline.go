@@ -131,7 +131,7 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 	}
 	if n := cfg.NATS; n != nil {
 		c := natsConfig(n, p.log.ID())
-		c.Logger, c.Metrics = p.logger.With("part", "nats"), forward.NewMetrics(reg)
+		c.Key, c.Logger, c.Metrics = p.log.Key(), p.logger.With("part", "nats"), forward.NewMetrics(reg)
 		p.forwarder, err = forward.New(c, p.log.Consumer(natsConsumer))
 		if err != nil {
 			return configError{err}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
@@ -171,6 +172,10 @@ type replayRun struct {
 
 func (r *replayRun) run(ctx context.Context) error {
 	r.plan = replay.Plan{Settings: r.flags.settings(), LogID: r.history.LogID(), IDs: r.history.LogID(), Selection: r.sel}
+	if r.flags.stream != "" {
+		r.plan.Key = make([]byte, forward.KeySize)
+		rand.Read(r.plan.Key)
+	}
 	if r.flags.newIDs {
 		var id [8]byte
 		rand.Read(id[:])
@@ -206,7 +211,11 @@ func (r *replayRun) run(ctx context.Context) error {
 	if err := r.flags.checkTaken(ctx); err != nil {
 		return err
 	}
-	to, found, err := r.flags.openDestination(ctx, r.std, r.plan.IDs, confirmed, refused, stop)
+	var after mqttetl.Seq
+	if resumed {
+		after = r.cfg.Resume.Position().Seq
+	}
+	to, found, err := r.flags.openDestination(ctx, r.std, &r.plan, after, !resumed, confirmed, refused, stop)
 	if err != nil {
 		return err
 	}

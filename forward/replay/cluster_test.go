@@ -2,6 +2,9 @@ package replay
 
 import (
 	"context"
+	"crypto/aes"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
@@ -37,10 +40,12 @@ func TestReplayIntoReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	const id = "0123456789abcdef"
-	for _, n := range []int{2, 4, 0, 8} { // the selection has the even numbers
+	key := []byte("0123456789abcdef")
+	for i, n := range []int{2, 4, 0, 8} { // the selection has the even numbers
 		m := nats.NewMsg("mqtt.x")
 		if n != 0 {
 			m.Header.Set("Nats-Msg-Id", fmt.Sprintf("%s-%d", id, n))
+			m.Header.Set(forward.HeaderTag, tag(t, key, n, i+1))
 		}
 		if _, err := js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
@@ -50,8 +55,8 @@ func TestReplayIntoReplicas(t *testing.T) {
 	if err := away.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	cfg := forward.Config{URL: c.URL(), Stream: "S", SubjectPrefix: "mqtt", LogID: id}
-	j, end, err := OpenJetStream(t.Context(), cfg, func(mqttetl.Seq, int) {}, func(r *Refusal) error { return r }, func(err error) { t.Error(err) })
+	cfg := forward.Config{URL: c.URL(), Stream: "S", SubjectPrefix: "mqtt", LogID: id, Key: key}
+	j, end, err := OpenJetStream(t.Context(), cfg, 0, func(mqttetl.Seq, int) {}, func(r *Refusal) error { return r }, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,4 +97,16 @@ func TestReplayIntoReplicas(t *testing.T) {
 	if len(got) != 1001 || fmt.Sprint(got[:6]) != fmt.Sprint(want) {
 		t.Errorf("%d messages, %q; want 1001, %q", len(got), got[:min(6, len(got))], want)
 	}
+}
+
+// tag is what proves that record n stands at that place of the stream by right.
+func tag(t *testing.T, key []byte, n, place int) string {
+	t.Helper()
+	c, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(n)), uint64(place))
+	c.Encrypt(b, b)
+	return hex.EncodeToString(b[:8])
 }

@@ -15,7 +15,8 @@
 // under way, and differs with what the destination can do:
 //
 //   - JetStream: nothing. Each message names the one that it must follow (see
-//     package forward), and where to go on is read from the stream itself.
+//     package forward), and where to go on is read from the stream itself, by
+//     a key that stands in the file: only who has the file can prove which messages are its own.
 //   - MQTT QoS 1 and 2: what was in flight, at most the broker's receive
 //     maximum. A new session begins, so QoS 2 cannot do better either.
 //   - Core NATS: what was sent since the server last answered, at most 16,384.

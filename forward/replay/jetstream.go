@@ -18,6 +18,7 @@ import (
 // window that is kept here as it reads from the log.
 type JetStream struct {
 	forwarder *forward.Forwarder
+	stored    mqttetl.Seq
 	confirmed Confirm
 	refused   func(*Refusal) error
 	down      func(error)
@@ -48,12 +49,13 @@ var patience = 10 * time.Second
 const lookEvery = 100 * time.Millisecond
 
 // OpenJetStream connects, makes the stream if it is absent, and returns the last
-// record with the ids of cfg.LogID that the stream holds, 0 if there is none.
+// record that the stream holds: proven by cfg.Key, at least after, up to which all
+// was confirmed before; or with cfg.Fresh whatever has an id of cfg.LogID. 0 if there is none.
 // refused is told of records that JetStream will never take; if it returns an
 // error the replay ends.
-func OpenJetStream(ctx context.Context, cfg forward.Config, confirmed Confirm, refused func(*Refusal) error, down func(error)) (_ *JetStream, end mqttetl.Seq, err error) {
+func OpenJetStream(ctx context.Context, cfg forward.Config, after mqttetl.Seq, confirmed Confirm, refused func(*Refusal) error, down func(error)) (_ *JetStream, end mqttetl.Seq, err error) {
 	j := &JetStream{
-		confirmed: confirmed, refused: refused, down: down,
+		stored: after, confirmed: confirmed, refused: refused, down: down,
 		ended: make(chan struct{}), began: make(chan mqttetl.Seq, 1), changed: make(chan struct{}),
 	}
 	if j.forwarder, err = forward.New(cfg, streamLog{j}); err != nil {
@@ -69,7 +71,7 @@ func OpenJetStream(ctx context.Context, cfg forward.Config, confirmed Confirm, r
 	for {
 		select {
 		case end = <-j.began:
-			return j, end, nil
+			return j, max(end, j.forwarder.Stats().Claimed), nil
 		case <-look.C:
 			if err := j.forwarder.Stats().LastError; errors.Is(err, nats.ErrNoResponders) || errors.Is(err, forward.ErrConfigured) {
 				return nil, 0, errors.Join(err, j.Close()) // JetStream is off, or the stream another, and will be
@@ -196,7 +198,7 @@ func (j *JetStream) drop(upTo mqttetl.Seq) (n int) {
 type streamLog struct{ *JetStream }
 
 // Stored implements forward.Log.
-func (l streamLog) Stored() mqttetl.Seq { return 0 }
+func (l streamLog) Stored() mqttetl.Seq { return l.stored }
 
 // Seek implements forward.Log. What it is told for the first time is where the
 // stream ends. Behind that the numbers have holes, so nothing is ever missing.

@@ -217,13 +217,13 @@ func TestRefusedRecords(t *testing.T) {
 			t.Run(fmt.Sprintf("stream=%q skip=%v", stream, skip), func(t *testing.T) {
 				ctx, stop := context.WithCancelCause(t.Context())
 				p := NewPlayer(Config{SkipRefused: skip, Open: few(5, 5000)})
-				cfg := forward.Config{URL: n.URL(), SubjectPrefix: fmt.Sprint(stream, skip), Stream: fmt.Sprint(stream, skip), LogID: "0123456789abcdef"}
+				cfg := forward.Config{URL: n.URL(), SubjectPrefix: fmt.Sprint(stream, skip), Stream: fmt.Sprint(stream, skip), LogID: "0123456789abcdef", Key: []byte("0123456789abcdef")}
 				var to Destination
 				var err error
 				if stream == "" {
 					to, err = OpenCore(ctx, cfg, p.Confirmed, stop)
 				} else {
-					to, _, err = OpenJetStream(ctx, cfg, p.Confirmed, p.Refused, stop)
+					to, _, err = OpenJetStream(ctx, cfg, 0, p.Confirmed, p.Refused, stop)
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -238,7 +238,7 @@ func TestRefusedRecords(t *testing.T) {
 				case !skip && (!errors.As(err, &refusal) || refusal.Seq != 30 || p.Position().Seq > 20):
 					t.Errorf("%v, position %d", err, p.Position().Seq)
 				case !skip && stream != "":
-					again, end, err := OpenJetStream(t.Context(), cfg, p.Confirmed, p.Refused, func(error) {})
+					again, end, err := OpenJetStream(t.Context(), cfg, 0, p.Confirmed, p.Refused, func(error) {})
 					if err != nil || end > 20 {
 						t.Fatalf("the stream ends with %d, behind what it does not hold, %v", end, err)
 					}

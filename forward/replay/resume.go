@@ -24,6 +24,7 @@ type Plan struct {
 	LogID     string            // of the log whose records are played
 	IDs       string            // what Nats-Msg-Id begins with
 	Selection mqttetl.Selection // with To set: what came later is not played
+	Key       []byte            `json:",omitempty"` // by which its messages in a stream are recognised; older builds have written none
 }
 
 // Position is how far a replay has come.

@@ -37,7 +37,7 @@ type dbs struct {
 	cursors  lmdb.DBI // consumer → Seq (8 bytes big endian) it is durable up to
 	ids      lmdb.DBI // hash of the session, packet id (2 bytes big endian) → 1: the QoS 2 state
 	dead     lmdb.DBI // Seq NUL stage → time, reason
-	meta     lmdb.DBI // "id", "format"
+	meta     lmdb.DBI // "id", "key", "format"
 }
 
 // names pairs each database with its name.
@@ -170,6 +170,9 @@ func initialise(dir string) error {
 			}
 		}
 		if err := txn.Put(d.meta, []byte("format"), []byte{formatVersion}, 0); err != nil {
+			return err
+		}
+		if err := txn.Put(d.meta, metaKey, newKey(), 0); err != nil {
 			return err
 		}
 		return txn.Put(d.meta, []byte("id"), []byte(hex.EncodeToString(id[:])), 0)

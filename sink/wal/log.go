@@ -42,6 +42,7 @@ type Options struct {
 type Log struct {
 	dir     string
 	id      string
+	key     []byte
 	maxSize int64
 	log     *slog.Logger
 	metrics *Metrics
@@ -140,6 +141,9 @@ func Open(dir string, o Options) (_ *Log, err error) {
 		return nil, err
 	}
 	if err := l.load(o.Consumers); err != nil {
+		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	}
+	if err := l.loadKey(); err != nil {
 		return nil, fmt.Errorf("open log %s: %w", dir, err)
 	}
 	if o.Drain != "" {
