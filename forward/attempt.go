@@ -58,8 +58,10 @@ type attempt struct {
 	base    uint64         // the stream's last message when the attempt began
 	before  link           // what the next message must follow
 	named   bool           // it follows a record, not a number
-	acked   uint64         // without names: the stream's message that was acknowledged last
+	every   bool           // each message asks for an acknowledgement
+	acked   uint64         // the stream's message that was acknowledged last
 	held    *held          // what the stream holds beyond where the attempt begins
+	sent    mqttetl.Seq    // the last record that it has sent
 	proven  uint64         // number of our last message in the stream when it begins
 	claims  claims         // what may be records behind that
 	dispute dispute
@@ -161,17 +163,19 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	if err := a.win.reserve(ctx, m.size()); err != nil {
 		return err
 	}
-	alone := a.probing || a.f.alone(a)
+	alone, first := a.probing || a.f.alone(a), a.win.inFlight() == 0
 	messages, bytes := a.win.unmarked()
-	due := urgent || alone || messages+1 >= markMessages || bytes+m.size() >= markBytes
+	// The first one, too: somebody who has used its id before has had the time for it.
+	due := urgent || alone || first || messages+1 >= markMessages || bytes+m.size() >= markBytes
 	reply := ""
-	if due || !a.named {
+	if due || a.every {
 		reply = a.inbox
 	}
 	a.before = link{stream: a.before.stream + 1}
 	if a.named && a.enc.zeros == 0 {
 		a.before.record = rec.Seq
 	}
+	a.sent = rec.Seq
 	a.win.add(a.before.stream, rec.Seq, m.size(), reply != "")
 	if err := a.out.publish(m, reply); err != nil {
 		return err
@@ -259,7 +263,7 @@ func (a *attempt) accept(m *nats.Msg) (uint64, error) {
 		return 0, fmt.Errorf("stream %s takes our subjects, not %s: %w", ans.Stream, a.f.cfg.Stream, mqttetl.ErrUnavailable)
 	case ans.Seq <= a.base:
 		return 0, fmt.Errorf("acknowledgement of message %d, the stream ended at %d before it: %w", ans.Seq, a.base, mqttetl.ErrUnavailable)
-	case !a.named && ans.Seq != a.acked+1, a.named && !a.win.asks(ans.Seq):
+	case a.every && ans.Seq != a.acked+1, !a.every && !a.win.asks(ans.Seq):
 		return 0, errSkipped
 	}
 	a.acked = ans.Seq

@@ -26,6 +26,7 @@ type dispute struct {
 	seq   mqttetl.Seq
 	of    uint64 // that message's number
 	tries int    // so many of the record's ids were in use
+	sent  bool   // an attempt before may have had the record stored at that place
 	found found  // that message, in an attempt
 }
 
@@ -39,12 +40,29 @@ func (f *Forwarder) contest(seq mqttetl.Seq, of uint64) error {
 	if f.dispute.seq != seq {
 		f.dispute = dispute{seq: seq}
 	}
-	f.dispute.of = of
+	f.dispute.of, f.dispute.sent = of, seq <= f.unsure.upTo && of > f.unsure.above
 	if f.dispute.tries++; f.dispute.tries > maxZeros {
 		f.dispute = dispute{}
 		return unavailable(fmt.Sprintf("publish record %d", seq), errTaken)
 	}
 	return errAgain
+}
+
+// unsure are the records that attempts have sent and that may have been stored, though
+// nobody knows: up to upTo, at places above that number.
+type unsure struct {
+	upTo  mqttetl.Seq
+	above uint64
+}
+
+// leave notes what an attempt has sent.
+func (f *Forwarder) leave(a *attempt) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unsure.upTo <= f.cursor {
+		f.unsure = unsure{above: a.base}
+	}
+	f.unsure.upTo = max(f.unsure.upTo, a.sent)
 }
 
 // hear reads the message that a dispute is about.
@@ -70,7 +88,7 @@ func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *wireMessa
 		return true, a.skip(ctx, rec.Seq)
 	case len(sums) > 0, contested && d.found.there:
 		a.f.stateForged(rec.Seq)
-	case contested && rec.Seq <= a.passed: // it was confirmed, and has been deleted since
+	case contested && (rec.Seq <= a.passed || d.sent): // it has been deleted since, or consumed
 		a.f.pass(rec.Seq)
 		return true, nil
 	}

@@ -38,9 +38,10 @@
 //     stored one number earlier than its copy says, and a copy that arrives
 //     at this moment fits. The duplicate window catches it, unless it is over.
 //
-// By name one acknowledgement speaks for all messages before it. So only every 64th
-// message, and the last one there is, asks for one. That saves about 40 % of the
-// CPU of client and server, which is why the way by name is kept.
+// By name one acknowledgement speaks for all messages before it, as long as nobody
+// else writes. So only every 64th message asks for one, and the first and last
+// of those that come together. That saves about 40 % of the CPU of client and server,
+// which is why the way by name is kept.
 //
 // # Other writers
 //
@@ -62,14 +63,20 @@
 //   - The id of a record that is not published yet. The server then calls the record a
 //     duplicate. The message that it means is read: if it is not the record, the record
 //     gets an id with a zero before its number, which is the same number and another
-//     text. After eight such ids it waits until the duplicate window is over.
+//     text. After eight such ids it waits until the duplicate window is over. A message that is
+//     gone from the stream is taken for the record if we may have sent that to its place.
+//     By name, a message with the record's id that stands directly before the record, between it
+//     and the one before, would not be noticed if the record did not ask for an
+//     acknowledgement: so all do once a message of another writer has been seen.
 //   - A copy of the last message, when the window is over: it has the id that the
 //     next one must follow by name. The acknowledgement has another number than
 //     the one that is due, which ends the attempt.
 //   - A stream that is ahead of the log by a valid tag: the log was put back to an older copy.
 //     The forwarder waits and says so; other records must not get the same ids.
 //
-// What others still can do: cost attempts, by which forwarding becomes slow; fill the
+// What others still can do: by name, have one record left out, if the first message that they
+// ever publish to the stream arrives between two that we have sent together, and
+// has the id of the second; cost attempts, by which forwarding becomes slow; fill the
 // stream; and, where they may publish to our inbox or to the server's API, forge
 // answers. Permissions are the remedy: let them publish to nothing below the
 // prefix, and not to _INBOX.> or $JS.API.>.

@@ -77,23 +77,29 @@ func (s *stranger) copy(n uint64, tagged bool) {
 	s.publish(&nats.Msg{Subject: m.Subject, Header: h, Data: m.Data})
 }
 
-// wantOurs holds that the stream has each record up to last once and in order,
-// beside what the stranger has published.
+// wantOurs holds that the stream has each record up to last once and in order but
+// for those that say they are late, beside what the stranger has published.
 func (s *stranger) wantOurs(url string, last mqttetl.Seq) {
 	s.t.Helper()
-	want := mqttetl.Seq(1)
+	seen, newest := map[mqttetl.Seq]bool{}, mqttetl.Seq(0)
 	for i, m := range contents(s.t, url) {
 		if s.sent[uint64(i)+1] {
 			continue
 		}
-		r := record(int(want))
-		if seq, _ := parseMsgID(m.Headers().Get(headerMsgID), testLogID); seq != want || string(m.Data()) != string(r.Payload) {
-			s.t.Fatalf("message %d is record %d %q, want %d", i+1, seq, m.Data(), want)
+		seq, _ := parseMsgID(m.Headers().Get(headerMsgID), testLogID)
+		late := m.Headers().Get(HeaderLate) != ""
+		if seen[seq] || (seq < newest) != late || string(m.Data()) != string(record(int(seq)).Payload) {
+			s.t.Fatalf("message %d is record %d %q after %d, late: %v, there before: %v", i+1, seq, m.Data(), newest, late, seen[seq])
 		}
-		want++
+		seen[seq], newest = true, max(newest, seq)
 	}
-	if want != last+1 {
-		s.t.Fatalf("the stream holds %d records, want %d", want-1, last)
+	for seq := mqttetl.Seq(1); seq <= last; seq++ {
+		if !seen[seq] {
+			s.t.Errorf("record %d is not there", seq)
+		}
+	}
+	if len(seen) != int(last) || newest != last {
+		s.t.Fatalf("the stream holds %d records up to %d, want %d", len(seen), newest, last)
 	}
 }
 
@@ -189,6 +195,27 @@ func TestIDsInUse(t *testing.T) {
 	})
 }
 
+// Somebody always has a message with the next record's id in place before it is
+// sent, with others behind it that would follow it by name.
+func TestNextIDInUse(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		n := startNATS(t)
+		nc, js := admin(t, n.URL())
+		createStream(t, js, func(*jetstream.StreamConfig) {})
+		s := &stranger{t, nc, js, map[uint64]bool{}}
+		l := newMemLog()
+		forward(t, n.URL(), l)
+		for range 10 {
+			l.grow(20)
+			l.await(t, l.last())
+			s.forge(l.last() + 1)
+		}
+		l.grow(20)
+		l.await(t, l.last())
+		s.wantOurs(n.URL(), l.last())
+	})
+}
+
 // A copy of the last message has its id: the next message follows it as well.
 func TestCopyOfThePredecessor(t *testing.T) {
 	bothWays(t, func(t *testing.T) {
@@ -259,4 +286,42 @@ func TestForgedWhileRunning(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Somebody publishes under the ids of objects before they are: each object is
+// published all the same, and not a second time when it comes again.
+func TestMappedIDsInUse(t *testing.T) {
+	n := startNATS(t)
+	nc, js := admin(t, n.URL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "P", Subjects: []string{"out.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	m := nats.NewMsg("out.forged")
+	m.Data = []byte("forged")
+	for _, id := range []string{"-20-pairs-1", "-70-pairs-0", "-70-pairs-0+"} {
+		m.Header.Set(headerMsgID, testLogID+id)
+		publish(t, nc, m)
+	}
+	l := newMemLog()
+	l.grow(99)
+	for range 2 {
+		l.stored = 0
+		_, _, stop := mapped(t, n.URL(), l, pairs{"out"}, "out.*")
+		l.await(t, 99)
+		stop()
+	}
+	times := map[string]int{}
+	for _, text := range bodies(t, n.URL(), "P") {
+		times[text]++
+	}
+	for seq := 10; seq < 100; seq += 10 {
+		for k := range 2 {
+			if text := fmt.Sprintf("out.%d %d/%d", seq%7, seq, k); times[text] != 1 {
+				t.Errorf("%q is there %d times, want once", text, times[text])
+			}
+		}
+	}
+	if len(times) != 19 { // and "forged"
+		t.Errorf("%d different messages, want 19", len(times))
+	}
 }

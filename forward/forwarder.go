@@ -55,7 +55,10 @@ type Forwarder struct {
 	began   bool          // that a stream was found and forwarding began
 	barren  barren        // nothing of ours is in the stream up to there
 	dispute dispute       // about a record whose id is in use
-	forged  bool          // it was said that others use our ids
+	unsure  unsure
+	shared  bool        // there have been messages of others behind ours
+	doubt   mqttetl.Seq // up to there another message may be in the place of a record
+	forged  bool        // it was said that others use our ids
 
 	trouble trouble // of connecting, of finding the stream and of what it takes
 
@@ -137,6 +140,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.cursor = f.records.Stored()
 	f.passed = f.cursor
+	f.unsure = unsure{upTo: f.cursor + windowMessages} // what was in flight at a kill
 	f.mu.Unlock()
 	for {
 		err := f.session(ctx)
@@ -224,6 +228,7 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		claims:  pos.claims,
 		dispute: contested,
 		named:   !mayReplicate(info),
+		every:   mayReplicate(info) || f.shared || pos.held != nil,
 		passed:  passed,
 		probing: true,
 	}
@@ -263,7 +268,10 @@ func (f *Forwarder) resume(c *conn, pos position) (passed mqttetl.Seq, err error
 		return 0, fatal{fmt.Errorf("seek in the log: %w", err)}
 	}
 	if pos.shared {
-		f.singly = singly
+		f.singly, f.shared = singly, true
+	}
+	if pos.held != nil {
+		f.doubt = max(f.doubt, pos.held.last)
 	}
 	f.stateResume(c, pos, after)
 	if next > after+1 {
@@ -347,6 +355,10 @@ func (f *Forwarder) try(ctx context.Context, a *attempt) error {
 	})
 	err := a.run(ctx)
 	proven.Stop()
+	f.leave(a)
+	if f.shared || errors.Is(err, errDuplicate) || errors.Is(err, errSkipped) || errors.As(err, new(*refusal)) {
+		f.doubt = max(f.doubt, a.sent)
+	}
 	f.mu.Lock()
 	f.inFlight = nil
 	f.mu.Unlock()

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -72,6 +74,8 @@ type Mapped struct {
 	backoff backoff.Backoff
 	trouble trouble
 	refused refusals
+	taken   map[string]int // ids that others have used: by which other id the object goes
+	blind   bool           // what the server calls a duplicate may not be read
 
 	mu        sync.Mutex
 	connected bool
@@ -91,7 +95,7 @@ func NewMapped(cfg MappedConfig, log Log, m Mapper) (*Mapped, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMappedMetrics(nil)
 	}
-	return &Mapped{cfg: cfg, records: log, mapper: m, backoff: newBackoff(), trouble: trouble{log: cfg.Logger},
+	return &Mapped{cfg: cfg, records: log, mapper: m, taken: map[string]int{}, backoff: newBackoff(), trouble: trouble{log: cfg.Logger},
 		refused: refusals{patience: refusalPatience, every: refusalCheck, routes: map[string]*refusedRoute{}}}, nil
 }
 
@@ -117,6 +121,10 @@ func (p *Mapped) Run(ctx context.Context) error {
 			return end.error
 		case errors.Is(err, errRecheck):
 			continue
+		case errors.Is(err, errUnread):
+			p.blind = true
+			p.cfg.Logger.Warn("messages of the stream may not be read: what the server calls duplicates of mapped objects is believed",
+				"error", err, "hint", "let the login publish to $JS.API.STREAM.MSG.GET.>")
 		}
 		p.set(func() { p.connected, p.err = false, err })
 		p.cfg.Metrics.errors.Inc()
@@ -242,9 +250,10 @@ func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) err
 				return err
 			}
 		}
-		s := sent{rec.Seq, o.Route, o.Subject}
+		s := sent{seq: rec.Seq, route: o.Route, subject: o.Subject}
 		m := &nats.Msg{Subject: o.Subject, Data: o.Body, Header: nats.Header{}}
-		m.Header[headerMsgID] = []string{fmt.Sprintf("%s-%s-%d", appendMsgID(nil, p.cfg.LogID, rec.Seq), appendEscaped(nil, o.Route), o.N)}
+		s.id = fmt.Sprintf("%s-%s-%d", appendMsgID(nil, p.cfg.LogID, rec.Seq), appendEscaped(nil, o.Route), o.N)
+		m.Header[headerMsgID] = []string{s.id + strings.Repeat("+", p.taken[s.id])}
 		m.Header[HeaderTime] = []string{rec.When().Format("2006-01-02T15:04:05.000000000Z")}
 		m.Header[HeaderTopic] = []string{string(appendEscaped(nil, view(rec.Topic)))}
 		switch size := len(o.Body) + 512 + 3*len(rec.Topic); {
@@ -255,6 +264,7 @@ func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) err
 			b.bury(s, fmt.Sprintf("object of %d bytes exceeds the server's max_payload of %d", len(o.Body), b.max))
 			continue
 		}
+		s.sum = maphash.Bytes(seed, o.Body) + sumLine(HeaderTime, m.Header[HeaderTime][0]) + sumLine(HeaderTopic, m.Header[HeaderTopic][0])
 		m.Reply = b.inbox + "." + strconv.Itoa(len(b.sent))
 		if err := b.c.PublishMsg(m); err != nil {
 			return unavailable("publish to "+o.Subject, err)
@@ -281,6 +291,7 @@ func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	}
 	b.letters = b.letters[:0]
 	p.commit(seq)
+	clear(p.taken)
 	p.mapper.Settled()
 	p.backoff.Reset()
 	return nil

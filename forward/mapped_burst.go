@@ -30,6 +30,7 @@ type burst struct {
 	bytes   int
 	buried  int
 	refused []sent // no stream has taken them
+	doubles []double
 	letters []mqttetl.DeadLetter
 	unmade  []mqttetl.DeadLetter // of the mapper; of two of a record the one in letters counts, which speaks for all of it
 }
@@ -37,7 +38,20 @@ type burst struct {
 type sent struct {
 	seq            mqttetl.Seq
 	route, subject string
+	id             string // Nats-Msg-Id
+	sum            uint64 // as found.object
 }
+
+// double is an object of whose id the server has a message already: it has been
+// published before, or somebody else has used the id.
+type double struct {
+	sent
+	stream string
+	of     uint64 // the message's number
+}
+
+// errUnread: a message that the server calls a duplicate of may not be read.
+var errUnread = errors.New("read what has the id of an object")
 
 func (b *burst) due() bool { return len(b.sent) >= burstMessages/2 || b.bytes >= burstBytes }
 
@@ -52,9 +66,12 @@ func (p *Mapped) answered(b *burst, m *nats.Msg) error {
 		return unavailable("publish objects", fmt.Errorf("an acknowledgement of nothing: %.100q", m.Subject))
 	}
 	s := b.sent[i]
-	switch _, err := parseAnswer(m); {
+	switch ans, err := parseAnswer(m); {
+	case err == nil && ans.Duplicate && !p.blind:
+		b.doubles = append(b.doubles, double{s, ans.Stream, ans.Seq})
+		return nil
 	case err == nil:
-		p.taken(s)
+		p.accepted(s)
 		return nil
 	case judge(err) == bury:
 		b.bury(s, err.Error())
@@ -87,6 +104,9 @@ func (p *Mapped) await(ctx context.Context, b *burst) error {
 			return context.Cause(ctx)
 		}
 	}
+	if err := p.compare(ctx, b); err != nil {
+		return err
+	}
 	if err := p.refuse(ctx, b); err != nil {
 		return err
 	}
@@ -95,10 +115,40 @@ func (p *Mapped) await(ctx context.Context, b *burst) error {
 	return nil
 }
 
+// compare reads what the server calls duplicates. An object whose id is that of
+// something else is published again under another one, with all of its burst. What
+// is gone from the stream is believed: an object of the same subject may have
+// taken its place.
+func (p *Mapped) compare(ctx context.Context, b *burst) error {
+	foreign := false
+	for _, d := range b.doubles {
+		m, err := b.c.message(ctx, d.stream, d.of)
+		switch {
+		case err != nil && errors.Is(context.Cause(ctx), nats.ErrPermissionViolation):
+			return fmt.Errorf("%w: %w", errUnread, context.Cause(ctx))
+		case err != nil:
+			return err
+		case !m.there || m.object == d.sum:
+			p.accepted(d.sent)
+		case p.taken[d.id] >= maxZeros:
+			return unavailable("publish to "+d.subject, errTaken)
+		default:
+			p.taken[d.id]++
+			p.cfg.Metrics.forged.Inc()
+			foreign = true
+		}
+	}
+	b.doubles = b.doubles[:0]
+	if foreign {
+		return errRecheck
+	}
+	return nil
+}
+
 // MappedMetrics are the counters of one Mapped.
 type MappedMetrics struct {
-	published, deadLetters, errors, missing prometheus.Counter
-	refused                                 prometheus.Gauge
+	published, deadLetters, errors, missing, forged prometheus.Counter
+	refused                                         prometheus.Gauge
 }
 
 // NewMappedMetrics registers the metrics with reg; with nil they are kept unregistered.
@@ -113,11 +163,12 @@ func NewMappedMetrics(reg prometheus.Registerer) *MappedMetrics {
 			prometheus.Labels{"stage": "publish"}),
 		errors:  counter("mqttetl_consumer_errors_total", "Attempts of a consumer that ended with an error and were made again.", consumer),
 		missing: counter("mqttetl_missing_messages_total", "Records that the log no longer held when a consumer came to them.", consumer),
+		forged:  counter("mqttetl_nats_forged_ids_total", "Messages of other writers in the stream that had the id of a record or object of this log.", consumer),
 		refused: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mqttetl_publish_refused_subjects",
 			Help: "Subjects of mapped objects that no stream takes."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.published, m.deadLetters, m.errors, m.missing, m.refused)
+		reg.MustRegister(m.published, m.deadLetters, m.errors, m.missing, m.forged, m.refused)
 	}
 	return m
 }

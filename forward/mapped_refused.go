@@ -159,8 +159,8 @@ func hasStream(ctx context.Context, c *conn, subject string) (bool, error) {
 	return true, nil
 }
 
-// taken: a stream has taken s.
-func (p *Mapped) taken(s sent) {
+// accepted: a stream has taken s.
+func (p *Mapped) accepted(s sent) {
 	r := p.refused.routes[s.route]
 	if r == nil {
 		return

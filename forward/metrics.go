@@ -36,8 +36,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			ConstLabels: prometheus.Labels{"consumer": "nats"},
 		}),
 		forged: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "mqttetl_nats_forged_ids_total",
-			Help: "Messages of other writers in the stream that had the id of a record of this log.",
+			Name:        "mqttetl_nats_forged_ids_total",
+			Help:        "Messages of other writers in the stream that had the id of a record or object of this log.",
+			ConstLabels: prometheus.Labels{"consumer": "nats"},
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mqttetl_forward_in_flight_messages",

@@ -69,7 +69,7 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 		return position{last: st.LastSeq, by: nobody}, nil
 	}
 	f.mu.Lock()
-	w := look{logID: f.cfg.LogID, tag: newTagger(f.cfg.Key), named: !mayReplicate(info), cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
+	w := look{logID: f.cfg.LogID, tag: newTagger(f.cfg.Key), named: !mayReplicate(info) && f.began && f.cursor >= f.doubt, cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
 		pos: position{last: st.LastSeq, claims: claims{}}, held: held{records: map[mqttetl.Seq]bool{}}}
 	f.mu.Unlock()
 	lowest := f.barren.above(st)
@@ -143,7 +143,7 @@ func atOnce(size uint64, largest int) uint64 {
 type look struct {
 	logID  string
 	tag    *tagger
-	named  bool        // each of our messages follows the record before it: the newest one tells all
+	named  bool        // each of our messages follows the record before it, and nothing speaks against it: the newest one tells all
 	cursor mqttetl.Seq // all up to it is settled
 	thins  bool        // the stream deletes messages from its middle by itself
 
@@ -165,7 +165,7 @@ func (w *look) see(m *found, n uint64) bool {
 		if w.seen == 1 {
 			w.pos.by = fmt.Sprintf("another writer, message id %.100q", m.id)
 		}
-		if claimed && seq > w.cursor && (!w.pos.mine || seq < w.lowest) { // in order, as far as it goes
+		if claimed && (!w.pos.mine || seq > w.cursor && seq < w.lowest) { // in order, as far as it goes
 			w.pos.claims[seq] = append(w.pos.claims[seq], m.sum)
 		}
 		w.pos.shared = w.pos.shared || m.there
@@ -222,12 +222,13 @@ func (w *look) position() position {
 
 // found is a message of the stream.
 type found struct {
-	there bool   // false: deleted
-	id    string // Nats-Msg-Id, "" for none
-	tag   string // Mqtt-Tag
-	late  mqttetl.Seq
-	bytes int    // header and body, as the window counts them
-	sum   uint64 // of what is the record's own in it
+	there  bool   // false: deleted
+	id     string // Nats-Msg-Id, "" for none
+	tag    string // Mqtt-Tag
+	late   mqttetl.Seq
+	bytes  int    // header and body, as the window counts them
+	sum    uint64 // of what is the record's own in it
+	object uint64 // the same without the subject
 }
 
 // messages returns what stands in the stream from first to last.

@@ -55,26 +55,33 @@ func (t *tagger) fits(m *found, seq mqttetl.Seq, at uint64) bool {
 // seed makes sums that nobody outside of this process can aim at.
 var seed = maphash.MakeSeed()
 
-// sum stands for all of the message that is the record's own: subject, body and
-// header, without what says where in the stream it is to be. The order of the
+// sum stands for all of the message that is the record's own: body, header and
+// subject, without what says where in the stream it is to be. The order of the
 // header's lines does not matter, nats.go sorts them.
-func (m *wireMessage) sum() uint64 {
-	sum := maphash.String(seed, m.subject)*3 + maphash.Bytes(seed, m.body)
+func (m *wireMessage) sum() uint64 { return m.object() + maphash.String(seed, m.subject)*3 }
+
+// object is the same without the subject, which a stream may transform.
+func (m *wireMessage) object() uint64 {
+	sum := maphash.Bytes(seed, m.body)
 	for name, value := range m.fields() {
 		switch name {
 		case headerMsgID, headerLastID, headerLastSeq, HeaderLate, HeaderTag:
 		default:
-			sum += maphash.String(seed, name+": "+value)
+			sum += sumLine(name, value)
 		}
 	}
 	return sum
+}
+
+func sumLine(name, value string) uint64 {
+	return maphash.String(seed, name)*5 ^ maphash.String(seed, value)
 }
 
 // readFound reads of a message of the stream what tells whose it is.
 func readFound(m *wireMessage) found {
 	f := found{there: true, bytes: m.size()}
 	if !strings.HasPrefix(m.header, headerLine) {
-		return f
+		return f // no sum: it is nothing of ours
 	}
 	for name, value := range m.fields() {
 		switch name {
@@ -87,6 +94,6 @@ func readFound(m *wireMessage) found {
 			f.late = late
 		}
 	}
-	f.sum = m.sum()
+	f.sum, f.object = m.sum(), m.object()
 	return f
 }
