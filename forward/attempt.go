@@ -30,6 +30,8 @@ const (
 	// short, so that a large message passes a slow line in the end.
 	ackWaitFirst = 5 * time.Second
 	ackWaitMax   = 2 * time.Minute
+	// maxAnswer bounds an acknowledgement or refusal, of which many may wait.
+	maxAnswer = 4096
 )
 
 var (
@@ -48,7 +50,7 @@ var (
 type attempt struct {
 	f       *Forwarder
 	conn    *conn
-	out     publisher
+	out     *rawPublisher
 	enc     encoder
 	lim     limits
 	win     *window
@@ -250,6 +252,9 @@ func (a *attempt) confirm(m *nats.Msg) error {
 
 // accept returns the stream's number that the acknowledgement speaks for.
 func (a *attempt) accept(m *nats.Msg) (uint64, error) {
+	if len(m.Data) > maxAnswer {
+		return 0, unavailable("publish to stream "+a.f.cfg.Stream, fmt.Errorf("an acknowledgement of %d bytes", len(m.Data)))
+	}
 	ans, err := answer{Stream: a.f.cfg.Stream}, error(nil)
 	if ans.Seq = plainAck(m.Data, a.f.cfg.Stream); ans.Seq == 0 {
 		ans, err = parseAnswer(m)

@@ -3,7 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 const (
@@ -55,19 +54,16 @@ func (s *shared) SetWriteDeadline(time.Time) error { return nil }
 // connect makes a connection that ends with ctx. down is called once with the
 // reason when the connection is lost or the server rejects something.
 func (cfg *Config) connect(ctx context.Context, down func(error)) (*conn, error) {
-	d := &dialer{ctx: ctx}
+	d := newDialer(cfg.TLS)
 	stop := context.AfterFunc(ctx, d.abort)
 	defer stop()
-	nc, err := nats.Connect(cfg.URL, cfg.options(d, down)...)
+	nc, err := d.Connect(ctx, cfg.URL, cfg.options(down)...)
 	if err == nil && ctx.Err() != nil {
 		nc.Close()
 		err = ctx.Err()
 	}
 	if err != nil {
 		d.abort()
-		if errors.Is(err, nats.ErrNoServers) && d.failed != nil {
-			err = d.failed // says which address, and why
-		}
 		return nil, dial.Certificate(unavailable("connect to NATS", err))
 	}
 	return &conn{nc, d}, nil
@@ -79,8 +75,11 @@ func (c *conn) close() {
 	c.Close()
 }
 
-func (cfg *Config) options(d *dialer, down func(error)) []nats.Option {
-	lost := func(_ *nats.Conn, err error) {
+func (cfg *Config) options(down func(error)) []nats.Option {
+	lost := func(nc *nats.Conn, err error) {
+		if err == nil && !errors.Is(nc.LastError(), io.EOF) {
+			err = nc.LastError() // what the connection's stream has said
+		}
 		if err == nil {
 			err = errors.New("closed by the server")
 		}
@@ -90,7 +89,6 @@ func (cfg *Config) options(d *dialer, down func(error)) []nats.Option {
 		nats.Name("mqttetl"),
 		nats.NoReconnect(),
 		nats.Timeout(connectTimeout),
-		nats.SetCustomDialer(d),
 		nats.WriteBufferSize(natsBuffer),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(2),
@@ -100,43 +98,41 @@ func (cfg *Config) options(d *dialer, down func(error)) []nats.Option {
 	if cfg.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(cfg.CredsFile))
 	}
-	if cfg.TLS.CA != "" {
-		opts = append(opts, nats.RootCAs(cfg.TLS.CA))
-	}
-	if cfg.TLS.Cert != "" {
-		opts = append(opts, nats.ClientCert(cfg.TLS.Cert, cfg.TLS.Key))
-	}
 	return opts
 }
 
 // dialer keeps hold of the TCP connection below nats.go's, whose own Close
-// waits for a write that may be stuck, and sends what is buffered.
+// waits for a write that may be stuck, and sends what is buffered; and of the stream
+// that nats.go has, to write to it past nats.go.
 type dialer struct {
-	ctx context.Context
-
-	failed error // of the last Dial; read once Connect has returned
-
+	dial.NATS
 	mu     sync.Mutex
 	dead   bool
 	conn   net.Conn
-	shared *shared // over conn, what nats.go has
+	shared *shared
 }
 
-// Dial implements nats.CustomDialer.
-func (d *dialer) Dial(network, address string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: connectTimeout}
-	c, err := nd.DialContext(d.ctx, network, address)
-	if d.failed = err; err != nil {
-		return nil, err
-	}
+func newDialer(t TLS) *dialer {
+	d := &dialer{NATS: dial.NATS{TLS: dial.TLS{CA: t.CA, Cert: t.Cert, Key: t.Key}, Timeout: connectTimeout}}
+	d.Wrap, d.Outer = d.hold, d.share
+	return d
+}
+
+func (d *dialer) hold(c net.Conn) net.Conn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.conn = c
 	if d.dead {
-		c.Close()
-		return nil, net.ErrClosed
+		c.Close() // and whoever reads it is told
 	}
-	d.conn, d.shared = c, &shared{Conn: c}
-	return d.shared, nil
+	return c
+}
+
+func (d *dialer) share(c net.Conn) net.Conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shared = &shared{Conn: c}
+	return d.shared
 }
 
 // abort closes the connection and has the kernel forget what is unsent: it
@@ -153,64 +149,7 @@ func (d *dialer) abort() {
 	}
 }
 
-// A publisher puts messages on the wire in the order of the calls. It may keep
-// them in a buffer until flush is called. It has copied the message when publish
-// returns. reply is where an answer is wanted, "" for none. After an error that
-// wraps errWrite the connection is of no more use.
-type publisher interface {
-	publish(m *wireMessage, reply string) error
-	flush() error
-}
-
-// newPublisher returns the cheapest publisher that the connection allows.
-func newPublisher(c *conn) publisher {
-	if p := newRaw(c); p != nil {
-		return p
-	}
-	return newNATSPublisher(c.Conn)
-}
-
-// natsPublisher is a publisher over nats.go, which takes headers only as a map.
-type natsPublisher struct {
-	nc     *nats.Conn
-	msg    nats.Msg
-	values []string // backs the map's values
-}
-
-func newNATSPublisher(nc *nats.Conn) *natsPublisher {
-	return &natsPublisher{nc: nc, msg: nats.Msg{Header: nats.Header{}}}
-}
-
-func (p *natsPublisher) publish(m *wireMessage, reply string) error {
-	p.fill(m)
-	p.msg.Reply = reply
-	if err := p.nc.PublishMsg(&p.msg); err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	return nil
-}
-
-// flush does nothing: nats.go writes by itself what it has gathered.
-func (p *natsPublisher) flush() error { return nil }
-
-// fill makes msg the message, until the next call.
-func (p *natsPublisher) fill(m *wireMessage) {
-	h := p.msg.Header
-	clear(h)
-	p.values = p.values[:0]
-	for name, value := range m.fields() {
-		if before, ok := h[name]; ok { // a user property given twice
-			h[name] = append(before, value)
-			continue
-		}
-		n := len(p.values)
-		p.values = append(p.values, value)
-		h[name] = p.values[n : n+1 : n+1]
-	}
-	p.msg.Subject, p.msg.Data = m.subject, m.body
-}
-
 // server names the server and its version for a log line, without a password.
 func (c *conn) server() string {
-	return secret.URL(c.ConnectedUrl()) + " " + c.ConnectedServerVersion()
+	return c.net.URL() + " " + c.ConnectedServerVersion()
 }

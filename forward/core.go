@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/mqttetl/mqttetl"
 )
 
@@ -16,7 +18,7 @@ type Core struct {
 	conn   *conn
 	closed *atomic.Bool
 	enc    encoder
-	out    publisher
+	out    *rawPublisher
 }
 
 // OpenCore connects. cfg.Stream does not matter. down is called once with the
@@ -35,7 +37,11 @@ func OpenCore(ctx context.Context, cfg Config, down func(error)) (*Core, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Core{conn: c, closed: closed, enc: encoder{prefix: cfg.SubjectPrefix, logID: cfg.LogID}, out: newPublisher(c)}, nil
+	if !c.HeadersSupported() {
+		c.close()
+		return nil, fmt.Errorf("%s: %w", c.server(), nats.ErrHeadersNotSupported)
+	}
+	return &Core{conn: c, closed: closed, enc: encoder{prefix: cfg.SubjectPrefix, logID: cfg.LogID}, out: newRaw(c)}, nil
 }
 
 // Publish puts a record into a buffer, which leaves with Push. It has copied the

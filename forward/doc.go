@@ -107,9 +107,9 @@
 // acknowledgement overdue, a restart of this process, of the server, and an
 // outage longer than the duplicate window are thus one path.
 //
-// Over plain TCP the messages are written past nats.go, which has no way to
-// publish a header that is encoded already; it keeps the connection for all else,
-// and publishes itself where the bytes are encrypted or framed (TLS, WebSocket).
+// The messages are written past nats.go, which has no way to publish a header that
+// is encoded already; it keeps the connection for all else. What the server sends is
+// checked before nats.go reads it, which trusts it with the process's memory (internal/dial).
 //
 // Connections are never resumed: after an error a new one is made, and the old
 // one is reset, so that its unsent bytes are dropped.

@@ -214,7 +214,7 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 	a := &attempt{
 		f:       f,
 		conn:    c,
-		out:     newPublisher(c),
+		out:     newRaw(c),
 		enc:     encoder{prefix: f.cfg.SubjectPrefix, logID: f.cfg.LogID, tag: newTagger(f.cfg.Key)},
 		lim:     limitsOf(c, &info.Config),
 		win:     newWindow(),

@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 )
 
-// rawPublisher is a publisher that writes the protocol itself, past nats.go,
-// whose headers are maps that it sorts and copies for every message. It shares
-// the connection: both write whole commands only.
+// rawPublisher puts messages on the wire in the order of the calls. It writes the
+// protocol itself, past nats.go, whose headers are maps that it sorts and copies for
+// every message. It shares the connection: both write whole commands only. After
+// an error that wraps errWrite the connection is of no more use.
 //
 // See https://docs.nats.io/reference/reference-protocols/nats-protocol, HPUB.
 type rawPublisher struct {
@@ -32,16 +32,10 @@ const (
 // errWrite says that half a command may be on the wire.
 var errWrite = errors.New("connection given up")
 
-// newRaw returns nil where the connection is not plain TCP: what nats.go then
-// writes to it is encrypted or framed.
-func newRaw(c *conn) *rawPublisher {
-	if _, err := c.TLSConnectionState(); err == nil || strings.HasPrefix(c.ConnectedUrl(), "ws") || !c.HeadersSupported() {
-		return nil
-	}
-	return &rawPublisher{conn: c.net.shared, max: c.MaxPayload()}
-}
+func newRaw(c *conn) *rawPublisher { return &rawPublisher{conn: c.net.shared, max: c.MaxPayload()} }
 
-// publish implements publisher; it leaves with flush, or when there is enough.
+// publish copies a message; it leaves with flush, or when there is enough. reply is
+// where an answer is wanted, "" for none.
 func (p *rawPublisher) publish(m *wireMessage, reply string) error {
 	if int64(m.size()) > p.max {
 		return nats.ErrMaxPayload

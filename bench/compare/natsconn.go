@@ -3,6 +3,7 @@ package compare
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,13 +18,16 @@ const natsBuffer = 64 << 10
 // connectNATS makes a connection by d. fail is called if it ends by itself, or
 // the server complains about it.
 func connectNATS(d *natsDialer, fail func(error), more ...nats.Option) (*nats.Conn, error) {
-	lost := func(_ *nats.Conn, err error) {
+	lost := func(nc *nats.Conn, err error) {
+		if err == nil && !errors.Is(nc.LastError(), io.EOF) {
+			err = nc.LastError() // what the connection's stream has said
+		}
 		if err == nil {
 			err = errors.New("closed by the server")
 		}
 		fail(fmt.Errorf("connection to NATS: %w", err))
 	}
-	options := append(d.at.options(), nats.WriteBufferSize(natsBuffer), nats.SetCustomDialer(d),
+	options := append(d.at.options(), nats.WriteBufferSize(natsBuffer),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() || err != nil {
 				lost(nc, err)
@@ -31,10 +35,7 @@ func connectNATS(d *natsDialer, fail func(error), more ...nats.Option) (*nats.Co
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { lost(nc, err) }),
 	)
-	nc, err := nats.Connect(d.at.url, append(options, more...)...)
-	if errors.Is(err, nats.ErrNoServers) && d.failed != nil {
-		err = d.failed // says why
-	}
+	nc, err := d.connect(append(options, more...))
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", redacted(d.at.url), err)
 	}

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,14 +28,8 @@ type barePublisher struct {
 }
 
 func newBarePublisher(t *trial, at natsAt) (publisher, error) {
-	options := at.options()
-	if t := at.tls; t.CA != "" {
-		options = append(options, nats.RootCAs(t.CA))
-	}
-	if t := at.tls; t.Cert != "" {
-		options = append(options, nats.ClientCert(t.Cert, t.Key))
-	}
-	nc, err := nats.Connect(at.url, options...)
+	to := dial.NATS{TLS: at.tls}
+	nc, err := to.Connect(context.Background(), at.url, at.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}

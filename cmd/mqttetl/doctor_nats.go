@@ -13,7 +13,6 @@ import (
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // clockSlack is by how much two clocks may differ before it is worth a warning.
@@ -25,13 +24,8 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	if n.CredsFile != "" {
 		options = append(options, nats.UserCredentials(n.CredsFile))
 	}
-	if n.TLS.CA != "" {
-		options = append(options, nats.RootCAs(n.TLS.CA))
-	}
-	if n.TLS.Cert != "" {
-		options = append(options, nats.ClientCert(n.TLS.Cert, n.TLS.Key))
-	}
-	nc, err := connectNATS(ctx, n.URL, options)
+	to := dial.NATS{TLS: dial.TLS{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key}, Timeout: doctorTime}
+	nc, err := to.Connect(ctx, n.URL, options...)
 	if err != nil {
 		check, advice := "reachable", "start the server, check host, port and firewall"
 		if errors.Is(err, nats.ErrAuthorization) {
@@ -43,7 +37,7 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	defer nc.Close()
 	rtt, _ := nc.RTT() // the server has just answered
 	d.add("nats", "reachable", levelOK, "", "%s, version %s, round trip %s, payloads up to %s",
-		secret.URL(nc.ConnectedUrl()), nc.ConnectedServerVersion(), rtt.Round(10*time.Microsecond), mqttetl.FormatSize(nc.MaxPayload()))
+		to.URL(), nc.ConnectedServerVersion(), rtt.Round(10*time.Microsecond), mqttetl.FormatSize(nc.MaxPayload()))
 	ctx, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
 	js, err := jetstream.New(nc)
@@ -53,20 +47,6 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	}
 	if d.account(ctx, js) {
 		d.stream(ctx, js, n.Stream)
-	}
-}
-
-// connectNATS is nats.Connect, for which nobody waits after the end of ctx.
-func connectNATS(ctx context.Context, url string, options []nats.Option) (*nats.Conn, error) {
-	var nc *nats.Conn
-	var err error
-	connected := make(chan struct{})
-	go func() { nc, err = nats.Connect(url, options...); close(connected) }()
-	select {
-	case <-connected:
-		return nc, err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package dial opens the stream of bytes to an MQTT broker: TCP, TLS,
+// Package dial opens the stream of bytes to an MQTT broker or a NATS server: TCP, TLS,
 // WebSocket, secure WebSocket or a Unix socket. Its invariant: a stream that it
 // returns can be closed at any moment without waiting for the peer, and one
 // Write is one TLS record or one WebSocket message.
@@ -27,6 +27,9 @@ type Dialer struct {
 	Local string   // local host or address to connect from; empty: the system chooses
 	Unix  string   // path of a Unix socket that takes the place of the URL's host
 	Proxy *url.URL // a SOCKS5 proxy as Proxy returns it; it resolves the host's name
+
+	wrap   func(net.Conn) net.Conn // made around TCP; nil: nothing
+	noMQTT bool                    // a WebSocket for something else
 }
 
 // ports are the accepted schemes and their default ports.
@@ -158,6 +161,9 @@ func (d *Dialer) tcp(ctx context.Context, address string) (net.Conn, error) {
 	}
 	if err != nil {
 		return nil, Network(unreachable{err})
+	}
+	if d.wrap != nil {
+		c = d.wrap(c)
 	}
 	return c, nil
 }

@@ -105,6 +105,9 @@ func (d *Dialer) webSocket(ctx context.Context, u *url.URL) (net.Conn, error) {
 			return opened(d.tls(ctx, address, append(d.TLS.ALPN[:len(d.TLS.ALPN):len(d.TLS.ALPN)], "http/1.1")))
 		},
 	}
+	if d.noMQTT {
+		w.Subprotocols = nil
+	}
 	target := *u
 	target.User = nil // the login belongs into CONNECT
 	c, answer, err := w.DialContext(ctx, target.String(), nil)

@@ -63,14 +63,9 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 	if cfg.Creds != "" {
 		options = append(options, nats.UserCredentials(cfg.Creds))
 	}
-	if cfg.CA != "" {
-		options = append(options, nats.RootCAs(cfg.CA))
-	}
-	if cfg.Cert != "" || cfg.Key != "" {
-		options = append(options, nats.ClientCert(cfg.Cert, cfg.Key))
-	}
 	var err error
-	if t.conn, err = nats.Connect(cfg.URL, options...); err != nil {
+	to := dial.NATS{TLS: dial.TLS{CA: cfg.CA, Cert: cfg.Cert, Key: cfg.Key}}
+	if t.conn, err = to.Connect(ctx, cfg.URL, options...); err != nil {
 		if _, ours := errors.AsType[*fs.PathError](err); ours { // --creds, --ca, --cert, --key
 			return nil, err
 		}

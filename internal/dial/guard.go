@@ -1,0 +1,183 @@
+package dial
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Bounds of what a NATS server may send.
+const (
+	// maxLine bounds a control line: the server's own limit for those of clients is
+	// 4 KiB, an INFO that names hundreds of servers has some 20.
+	maxLine = 64 << 10
+	// maxPayload is the largest max_payload that nats-server takes, and that is believed.
+	maxPayload = 64 << 20
+	// defaultPayload holds until INFO says more.
+	defaultPayload = 1 << 20
+	// maxPings is how many PINGs a second are answered. A server sends one in minutes.
+	maxPings = 100
+)
+
+var (
+	errLine  = fmt.Errorf("a control line of more than %d bytes", maxLine)
+	errPings = fmt.Errorf("more than %d PINGs in a second", maxPings)
+	errForm  = errors.New("what is no message of NATS")
+)
+
+// guard is a stream from a NATS server that ends where it leaves the protocol or
+// its bounds. What it has let through, nats.go can keep in memory.
+type guard struct {
+	net.Conn
+	first []byte // what was read before, and comes first
+	line  []byte // a control line that has begun
+	rest  int    // of a message that has begun, CR LF included
+	most  int    // bytes of a message
+	pings int    // since
+	since time.Time
+	err   error
+}
+
+func newGuard(c net.Conn) *guard { return &guard{Conn: c, most: mostOf(defaultPayload)} }
+
+// mostOf is the size of the largest message where the server has this limit: an answer
+// of JetStream holds a stored message, with its header, in base64.
+func mostOf(payload int) int { return min(payload, maxPayload)/3*4 + 1<<20 }
+
+// Read implements net.Conn.
+func (g *guard) Read(p []byte) (n int, err error) {
+	if g.err != nil {
+		return 0, g.err
+	}
+	if len(g.first) > 0 {
+		n = copy(p, g.first)
+		g.first = g.first[n:]
+	} else {
+		n, err = g.Conn.Read(p)
+	}
+	if broken := g.look(p[:n]); broken != nil {
+		g.err = fmt.Errorf("the server sends %w", broken)
+		return 0, g.err
+	}
+	return n, err
+}
+
+// look follows the protocol through what has been read.
+func (g *guard) look(b []byte) error {
+	for len(b) > 0 {
+		if g.rest > 0 {
+			n, err := g.pass(b)
+			if err != nil {
+				return err
+			}
+			b = b[n:]
+			continue
+		}
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			if g.line = append(g.line, b...); len(g.line) > maxLine {
+				return errLine
+			}
+			return nil
+		}
+		line := b[:end]
+		if len(g.line) > 0 {
+			g.line = append(g.line, line...)
+			line = g.line
+		}
+		if err := g.command(line); err != nil {
+			return err
+		}
+		g.line, b = g.line[:0], b[end+1:]
+	}
+	return nil
+}
+
+// pass goes over the rest of a message, which ends with CR LF.
+func (g *guard) pass(b []byte) (n int, err error) {
+	n = min(g.rest, len(b))
+	for i := max(0, g.rest-2); i < n; i++ { // usually in b as a whole
+		if want := "\n\r"[g.rest-i-1]; b[i] != want {
+			return 0, errForm
+		}
+	}
+	g.rest -= n
+	return n, nil
+}
+
+// command takes a control line without its LF.
+func (g *guard) command(line []byte) error {
+	if len(line) > maxLine {
+		return errLine
+	}
+	n := len(line) - 1
+	if n < 3 || line[n] != '\r' {
+		return errForm
+	}
+	line = line[:n]
+	switch line[0] {
+	case 'M', 'H':
+		return g.message(line)
+	case 'I':
+		return g.info(line)
+	case 'P':
+		return g.ping(line)
+	case '+', '-':
+		return nil
+	}
+	return errForm
+}
+
+// message takes the line before a message.
+func (g *guard) message(line []byte) error {
+	if !bytes.HasPrefix(line, []byte("MSG ")) && !bytes.HasPrefix(line, []byte("HMSG ")) {
+		return errForm
+	}
+	size := 0
+	digits := line[bytes.LastIndexByte(line, ' ')+1:]
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return errForm
+		}
+		if size = 10*size + int(c-'0'); size > g.most {
+			return fmt.Errorf("a message of %.20s bytes, at most %d fit its max_payload", digits, g.most)
+		}
+	}
+	if len(digits) == 0 {
+		return errForm
+	}
+	g.rest = size + 2
+	return nil
+}
+
+func (g *guard) info(line []byte) error {
+	var info struct {
+		MaxPayload int `json:"max_payload"`
+	}
+	text, ok := bytes.CutPrefix(line, []byte("INFO "))
+	if !ok || json.Unmarshal(text, &info) != nil {
+		return errForm
+	}
+	if info.MaxPayload > 0 {
+		g.most = mostOf(info.MaxPayload)
+	}
+	return nil
+}
+
+// ping bounds what nats.go owes to a server that does not read its answers.
+func (g *guard) ping(line []byte) error {
+	if string(line) != "PING" {
+		return nil
+	}
+	now := time.Now()
+	if now.Sub(g.since) > time.Second {
+		g.since, g.pings = now, 0
+	}
+	if g.pings++; g.pings > maxPings {
+		return errPings
+	}
+	return nil
+}
