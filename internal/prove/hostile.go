@@ -55,6 +55,7 @@ type attack struct {
 
 // attacks are all attacks.
 var attacks = []attack{
+	forgedIDs,
 	controlBytes,
 	largeProperties,
 	jqBombs,
