@@ -110,6 +110,7 @@ type Batcher struct {
 	failing    map[string]*news.Seldom // by route
 	saidNotes  map[string]bool
 	aside      news.Seldom
+	walKept    uint64 // of the archive that is open, as counted
 }
 
 // New returns a Batcher. It does no I/O.
@@ -202,6 +203,7 @@ func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error
 		defer r.Close()
 	}
 	b.state.opened(a.Cursor())
+	b.walKept = 0
 	for ctx.Err() == nil {
 		if err := b.step(ctx, a, r); err != nil {
 			return err
@@ -335,6 +337,7 @@ func (b *Batcher) commit(a *archive.Archive, rows int) error {
 	b.sayAside(a.Aside())
 	b.log.Commit(a.Cursor())
 	b.state.committed(a.Cursor())
+	b.sawWAL(a.WAL())
 	return nil
 }
 

@@ -12,6 +12,8 @@ type Metrics struct {
 	errors         prometheus.Counter
 	missing        prometheus.Counter
 	aside          prometheus.Counter
+	wal            prometheus.Gauge
+	walKept        prometheus.Counter
 	commitSeconds  prometheus.Histogram
 	commitMessages prometheus.Histogram
 	routeMetrics
@@ -40,6 +42,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:        "Records that a stage could not process and will not try again.",
 			ConstLabels: prometheus.Labels{"stage": archive.Stage},
 		}),
+		wal: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mqttetl_archive_wal_bytes",
+			Help: "Bytes of the file of the archive's write-ahead log.",
+		}),
+		walKept: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mqttetl_archive_wal_kept_total",
+			Help: "How often the archive's write-ahead log was larger than 64 MiB and a reader kept it from being emptied.",
+		}),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "mqttetl_archive_commit_seconds",
 			Help:    "Time of the commit of one archive transaction.",
@@ -53,7 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		routeMetrics: newRouteMetrics(),
 	}
 	if reg != nil {
-		reg.MustRegister(m.archived, m.errors, m.missing, m.aside, m.commitSeconds, m.commitMessages,
+		reg.MustRegister(m.archived, m.errors, m.missing, m.aside, m.wal, m.walKept, m.commitSeconds, m.commitMessages,
 			m.routeRows, m.routeErrors, m.routeSeconds, m.seqGaps, m.deadLetters, m.routeMended, m.unsetTimes, m.readingsSkipped)
 	}
 	return m

@@ -20,6 +20,9 @@ type Stats struct {
 	Error  string      // why the archive is not open, "" when it is
 	Since  time.Time   // of the error: when the outage began
 
+	WAL     int64  // bytes of the archive's write-ahead log
+	WALHeld string // who keeps it from being emptied, "" for nobody
+
 	// OldestPending is the receipt of the oldest record that was read from the
 	// log and is not committed. Zero: none.
 	OldestPending time.Time
@@ -60,6 +63,27 @@ func (s *state) committed(cursor mqttetl.Seq) {
 	s.Lock()
 	defer s.Unlock()
 	s.Cursor, s.OldestPending = cursor, time.Time{}
+}
+
+// sawWAL shows the write-ahead log, and says once that a reader holds it.
+func (b *Batcher) sawWAL(w archive.WAL) {
+	b.Metrics.wal.Set(float64(w.Bytes))
+	if w.Kept > b.walKept {
+		b.Metrics.walKept.Add(float64(w.Kept - b.walKept))
+	}
+	b.walKept = w.Kept
+	s := &b.state
+	s.Lock()
+	was := s.WALHeld
+	s.WAL, s.WALHeld = w.Bytes, w.Held
+	s.Unlock()
+	switch {
+	case was == "" && w.Held != "":
+		b.Logger.Warn("the archive's write-ahead log grows: a reader keeps it from being emptied", "bytes", w.Bytes, "reason", w.Held,
+			"hint", "let that process go on, or end it")
+	case was != "" && w.Held == "":
+		b.Logger.Info("the archive's write-ahead log can be emptied again", "bytes", w.Bytes)
+	}
 }
 
 func (s *state) closed(err error) {

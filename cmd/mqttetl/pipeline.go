@@ -218,7 +218,7 @@ func (p *pipeline) status() status {
 	}
 	if p.batcher != nil {
 		v := p.batcher.Stats()
-		s.Archive = &archiveStatus{Cursor: v.Cursor, Error: v.Error}
+		s.Archive = &archiveStatus{Cursor: v.Cursor, Error: v.Error, WALBytes: v.WAL, HeldBy: v.WALHeld}
 	}
 	if p.forwarder != nil {
 		v := p.forwarder.Stats()

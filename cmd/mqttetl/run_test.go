@@ -128,7 +128,7 @@ var promised = []string{
 	"mqttetl_log_commit_messages_bucket{", "mqttetl_log_bytes ", "mqttetl_log_paused 0",
 	`mqttetl_lag_messages{consumer="archive"} 0`, `mqttetl_lag_messages{consumer="nats"} 0`,
 	`mqttetl_lag_seconds{consumer="archive"} 0`, `mqttetl_lag_seconds{consumer="nats"} 0`,
-	"mqttetl_archived_messages_total 20", "mqttetl_forwarded_messages_total 20", `mqttetl_dead_letters_total{stage="forward"} 0`,
+	"mqttetl_archived_messages_total 20", "mqttetl_archive_wal_bytes ", "mqttetl_archive_wal_kept_total 0", "mqttetl_forwarded_messages_total 20", `mqttetl_dead_letters_total{stage="forward"} 0`,
 	`mqttetl_consumer_errors_total{consumer="archive"} 0`, `mqttetl_consumer_errors_total{consumer="nats"} 0`,
 	"mqttetl_uptime_seconds ", "go_goroutines ", "process_open_fds ",
 }

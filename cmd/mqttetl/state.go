@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"sync"
@@ -50,6 +51,9 @@ type archiveStatus struct {
 	Cursor mqttetl.Seq `json:"cursor"`          // the last record in the archive
 	Lag    uint64      `json:"lag"`             // records between the cursor and the end of the log
 	Error  string      `json:"error,omitempty"` // why it is not open
+
+	WALBytes int64  `json:"wal_bytes"`         // of the file of its write-ahead log
+	HeldBy   string `json:"held_by,omitempty"` // which processes may keep that from being emptied
 }
 
 type natsStatus struct {
@@ -90,7 +94,8 @@ func (s *status) report() report {
 	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s in a file of %s%s", s.Log.First, s.Log.Last,
 		mqttetl.FormatSize(s.Log.Bytes), mqttetl.FormatSize(s.Log.FileBytes), because(choose(s.Log.Paused, s.Log.PauseReason, s.Log.HeldBy)))
 	if a := s.Archive; a != nil {
-		add("archive", "", choose(a.Lag == 0, "up to date", "behind"), "at record %d, %d to go%s", a.Cursor, a.Lag, because(a.Error))
+		add("archive", "", choose(a.Lag == 0, "up to date", "behind"), "at record %d, %d to go, write-ahead log of %s%s", a.Cursor, a.Lag,
+			mqttetl.FormatSize(a.WALBytes), because(cmp.Or(a.Error, a.HeldBy)))
 	}
 	if n := s.NATS; n != nil {
 		state := choose(n.Connected, "connected", "not connected")

@@ -150,7 +150,7 @@ func readStatus(cfg *config.Config) (*status, error) {
 		if err == nil && id != "" && id != info.ID {
 			return nil, fmt.Errorf("archive %s: %w", a.Path, mqttetl.ErrForeign)
 		}
-		s.Archive = &archiveStatus{Cursor: cursor}
+		s.Archive = &archiveStatus{Cursor: cursor, WALBytes: archive.WALBytes(a.Path)}
 	}
 	if cfg.NATS != nil {
 		s.NATS = &natsStatus{Cursor: info.Cursors[natsConsumer]}

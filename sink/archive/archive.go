@@ -65,6 +65,8 @@ type Archive struct {
 
 	walGrowth int64 // estimate of bytes added to the write-ahead log since the last checkpoint
 	txBytes   int64 // estimate of the same for the open transaction
+	walKept   uint64
+	walHeld   string // see WAL
 }
 
 // statements are prepared once; database/sql adds nothing to them a row.

@@ -1,11 +1,13 @@
 package archive
 
 import (
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl/internal/disk"
+	"github.com/mqttetl/mqttetl/internal/processes"
 )
 
 // The write-ahead log is copied into the file each time it may have grown by
@@ -36,12 +38,51 @@ func (a *Archive) checkpoint() error {
 	a.walGrowth = 0
 	frames, err := a.copyWAL("PASSIVE")
 	if err == nil && frames*pageSize > walMax {
-		_, err = a.copyWAL("TRUNCATE")
+		if frames, err = a.copyWAL("TRUNCATE"); err == nil && frames > 0 {
+			a.walKept++
+			if a.walHeld == "" {
+				a.walHeld = heldBy(processes.WithOpen(a.path))
+			}
+		}
+	}
+	if err == nil && frames*pageSize <= walMax {
+		a.walHeld = ""
 	}
 	if c := code(err); c == codeBusy || c == codeLocked {
 		return nil
 	}
 	return err
+}
+
+// WAL is the state of the write-ahead log.
+type WAL struct {
+	Bytes int64  // of its file
+	Kept  uint64 // how often it was larger than 64 MiB and a reader kept it from being emptied, since Open
+	Held  string // who may hold it now, for people; "": nobody
+}
+
+// WAL reads the size of the write-ahead log; the rest is known from the last
+// checkpoint.
+func (a *Archive) WAL() WAL {
+	w := WAL{Kept: a.walKept, Held: a.walHeld}
+	if st, err := os.Stat(a.path + walSuffix); err == nil {
+		w.Bytes = st.Size()
+	}
+	return w
+}
+
+// WALBytes is the size of the write-ahead log of the archive at path, 0 if there
+// is none.
+func WALBytes(path string) int64 { return (&Archive{path: behindLinks(path)}).WAL().Bytes }
+
+// heldBy says who has the archive open. Which of them holds a snapshot SQLite
+// does not say.
+func heldBy(pids []int) string {
+	by := "a process that cannot be seen"
+	if len(pids) > 0 {
+		by = processes.Names(pids)
+	}
+	return "a reader keeps the write-ahead log from being emptied; the archive is open in " + by
 }
 
 // copyWAL returns the number of pages in the write-ahead log.

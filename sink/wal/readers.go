@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/PowerDNS/lmdb-go/lmdb"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/processes"
 )
 
 // LMDB keeps its readers of all processes in a table of 126 slots in lock.mdb. A
@@ -110,7 +110,7 @@ func (l *Log) name(pids []int) {
 	case held == "":
 		l.log.Info("no old snapshot of the log is held any more")
 	default:
-		l.log.Warn("a reader keeps the log from using free pages again", "processes", processes(pids))
+		l.log.Warn("a reader keeps the log from using free pages again", "processes", processes.Names(pids))
 	}
 }
 
@@ -119,32 +119,7 @@ func heldBy(pids []int) string {
 	if len(pids) == 0 {
 		return ""
 	}
-	return "an old snapshot is held by " + processes(pids) + "; freed pages cannot be used again until it goes on or ends"
-}
-
-// processes names processes by number and command.
-func processes(pids []int) string {
-	const most = 5
-	var names []string
-	for i, pid := range pids {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(pids)-most))
-			break
-		}
-		names = append(names, fmt.Sprintf("process %d (%s)", pid, command(pid)))
-	}
-	return strings.Join(names, ", ")
-}
-
-// command is what a process was started as.
-func command(pid int) string {
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || len(line) == 0 {
-		return "unknown"
-	}
-	args := bytes.Split(bytes.TrimRight(line, "\x00"), []byte{0})
-	text := string(bytes.Join(args[:min(len(args), 3)], []byte(" ")))
-	return strings.Trim(strconv.Quote(text[:min(len(text), 80)]), `"`)
+	return "an old snapshot is held by " + processes.Names(pids) + "; freed pages cannot be used again until it goes on or ends"
 }
 
 // takeSlots takes the slots of this process.
@@ -245,5 +220,5 @@ func takenBy(env *lmdb.Env) string {
 		pids = append(pids, pid)
 	}
 	slices.SortFunc(pids, func(a, b int) int { return slots[b] - slots[a] })
-	return processes(pids)
+	return processes.Names(pids)
 }
