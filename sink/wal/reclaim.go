@@ -197,6 +197,11 @@ func (l *Log) putInOrder(need int64) error {
 	if err := l.reclaim(&transaction{settle: toFill(holes, more)}); err != nil {
 		return err
 	}
+	// It fails where LMDB has taken a page for a tree out of the middle of a run that
+	// was to be filled. The next round finds the pages lying differently.
+	if err := l.age(); err != nil {
+		return err
+	}
 	return l.letAge()
 }
 
