@@ -17,7 +17,7 @@ func roomCampaign() *Campaign {
 		Name: "room",
 		Injects: "the log alone on a full disk of 16 to 64 MiB (tmpfs, or a limit of the size of files), filled again and again by 1 to 4 sources " +
 			"with payloads of 64 B to 4 MiB: when all is consumed it goes on and takes what an empty log there takes",
-		Short: 3, Long: 500,
+		Short: 1, Long: 500,
 		Skip: needMount,
 		Run:  roomRun,
 		Controls: []Control{
