@@ -310,7 +310,8 @@ func (c *child) end(err error) *death {
 		return &death{text: "did not end in time: one function of jq took too long", stuck: true}
 	case strings.Contains(said, "stack overflow"):
 		return &death{text: fmt.Sprintf("recursed too deep: more than %d MiB of stack", workerStack>>20), sure: true}
-	case strings.Contains(said, "out of memory"), strings.Contains(said, "too many address space collisions"), // the latter with -race
+	case strings.Contains(said, "out of memory"), strings.Contains(said, "too many address space collisions"), // the latter and the next with -race
+		strings.Contains(said, "ThreadSanitizer failed to allocate"),
 		strings.Contains(said, "SIGSEGV"): // Go does not look at each allocation of its own
 		return &death{text: fmt.Sprintf("needed too much memory: more than %d MiB", workerMemory>>20), sure: true}
 	}
