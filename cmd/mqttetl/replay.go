@@ -328,10 +328,14 @@ func (r *replayRun) because(err error) error {
 	if errors.As(err, &refusal) {
 		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused goes on after it")
 	}
-	if r.flags.resume == "" || mqttetl.Hint(err) != "" {
+	at, hint := r.player.Position().Seq, mqttetl.Hint(err)
+	if r.flags.resume == "" || hint != "" && at == 0 {
 		return err
 	}
-	return mqttetl.WithHint(err, "the position is kept: the same command goes on behind record "+strconv.FormatUint(uint64(r.player.Position().Seq), 10))
+	if hint != "" {
+		hint += "; "
+	}
+	return mqttetl.WithHint(err, hint+"the position is kept: the same command goes on after record "+strconv.FormatUint(uint64(at), 10))
 }
 
 // accountLine is the account in one line. The equations hold at the end.
