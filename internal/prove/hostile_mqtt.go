@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/gorilla/websocket"
 
@@ -111,6 +112,7 @@ var textFrame = attack{
 			return err
 		}
 		acknowledged := make(chan struct{})
+		acknowledge := sync.OnceFunc(func() { close(acknowledged) }) // of several connections
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			up := websocket.Upgrader{Subprotocols: []string{"mqtt"}}
 			c, err := up.Upgrade(w, r, nil)
@@ -124,7 +126,7 @@ var textFrame = attack{
 			case <-h.begun:
 			}
 			if sendThenText(c) {
-				close(acknowledged)
+				acknowledge()
 			}
 		})}
 		go server.Serve(l)
