@@ -163,6 +163,9 @@ func (w *world) withoutFault(ctx context.Context, t *Tally, trial string) error 
 // errDown: the service does not start again, which is a finding.
 var errDown = errors.New("does not start again")
 
+// errStuck: a trial did not end in its time, which is a finding, too.
+var errStuck = fmt.Errorf("stuck for %v", trialTime)
+
 // restart is start for a service that must be able to.
 func (w *world) restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime/2)

@@ -78,15 +78,18 @@ func eachTrial(ctx context.Context, e Env, trial func(ctx context.Context, e Env
 			return t, err
 		}
 		known := len(t.Violations)
-		ctx, cancel := context.WithTimeout(ctx, trialTime)
+		ctx, cancel := context.WithTimeoutCause(ctx, trialTime, errStuck)
 		err = trial(ctx, e, dir, e.Trial(i), &t)
+		if err != nil && context.Cause(ctx) == errStuck {
+			err = fmt.Errorf("%w: %w", errStuck, err)
+		}
 		cancel()
 		for _, v := range t.Violations[known:] {
 			if e.Control == "" { // a long run need not end before it is known what it has found
 				e.Log("finds %s", v)
 			}
 		}
-		if errors.Is(err, errDown) {
+		if errors.Is(err, errDown) || errors.Is(err, errStuck) {
 			t.Violate("trial %d (seed %d): %v", i, e.Seed+uint64(i), err)
 		} else if caught := e.Control != "" && t.Failed(); err != nil && !caught {
 			return t, fmt.Errorf("trial %d (seed %d): %w", i, e.Seed+uint64(i), err)

@@ -17,6 +17,7 @@ import (
 // Bounds of what a trial waits for. A trial that passes needs a fraction.
 const (
 	trialTime = 2 * time.Minute
+	readyTime = 45 * time.Second
 	drainTime = 40 * time.Second
 )
 
@@ -128,11 +129,15 @@ func (w *world) close() {
 	}
 }
 
-// start runs the service and waits until it is subscribed and its stores are open.
+// start runs the service and waits until it is subscribed and its stores are
+// open. One that runs and is not ready in time, such as before a stream that is
+// ahead of its log, has failed like one that ended.
 func (w *world) start(ctx context.Context) error {
 	if err := w.Start(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
 	_, err := w.await(ctx, "ready", func(s e2e.Status) bool { return s.Ready })
 	return err
 }
