@@ -56,7 +56,7 @@ var errUnread = errors.New("read what has the id of an object")
 func (b *burst) due() bool { return len(b.sent) >= burstMessages/2 || b.bytes >= burstBytes }
 
 func (b *burst) bury(s sent, why string) {
-	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: "publish:" + s.route, Reason: why, Time: time.Now().UnixNano()})
+	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: PublishStage(s.route), Reason: why, Time: time.Now().UnixNano()})
 }
 
 // answered takes an acknowledgement or refusal.
@@ -150,6 +150,9 @@ type MappedMetrics struct {
 	published, deadLetters, errors, missing, forged prometheus.Counter
 	refused                                         prometheus.Gauge
 }
+
+// PublishStage is the stage of the dead letters of what a route could not publish.
+func PublishStage(route string) string { return "publish:" + route }
 
 // NewMappedMetrics registers the metrics with reg; with nil they are kept unregistered.
 func NewMappedMetrics(reg prometheus.Registerer) *MappedMetrics {

@@ -306,6 +306,16 @@ func (a *Applier) ApplyPart(rec *mqttetl.Record, p Part) {
 	a.only = nil
 }
 
+// ApplyLetter adds what the routes make of what the reason of the record's dead
+// letter is about: rows of the rest are in the table.
+func (a *Applier) ApplyLetter(rec *mqttetl.Record, reason string) {
+	if p, ok := ParsePart(reason); ok {
+		a.ApplyPart(rec, p)
+		return
+	}
+	a.Apply(rec)
+}
+
 // takesEmpty says whether the route looks at an empty payload. It clears a
 // retained message, or says nothing, but for Protobuf, where it is a message
 // whose fields are all 0.

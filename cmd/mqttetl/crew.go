@@ -56,7 +56,7 @@ func (p *pipeline) startStores(ctx context.Context, fail context.CancelCauseFunc
 	}
 	if p.mapped != nil {
 		consumers.start(func(ctx context.Context) error {
-			defer p.mapper.close()
+			defer p.mapper.Close()
 			return p.mapped.Run(ctx)
 		})
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/ingest"
 	"github.com/mqttetl/mqttetl/internal/config"
+	pipelines "github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -37,7 +38,7 @@ type pipeline struct {
 	log       *wal.Log
 	batcher   *batch.Batcher     // nil: no archive
 	forwarder *forward.Forwarder // nil: no NATS
-	mapper    *mapper            // of mapped
+	mapper    *pipelines.Mapper  // of mapped
 	mapped    *forward.Mapped    // nil: no route publishes
 	sources   []*ingest.Source
 	births    []mqttetl.Record // for mapped
@@ -64,7 +65,7 @@ func open(cfg *config.Config, started time.Time, logger *slog.Logger, reg *prome
 		return nil, mqttetl.WithHint(&fs.PathError{Op: "open archive", Path: cfg.Archive.Path, Err: syscall.EISDIR},
 			"archive.path names a file, which is created if absent")
 	}
-	p.births = publishedBirths(cfg, logger)
+	p.births = pipelines.PublishedBirths(cfg, logger)
 	var err error
 	p.log, err = wal.Open(cfg.Log.Dir, wal.Options{
 		MaxSize: cfg.Log.MaxSize, Consumers: names, Drain: drainOf(cfg), Logger: logger.With("part", "log"), Metrics: wal.NewMetrics(reg),
@@ -151,6 +152,33 @@ func (p *pipeline) addParts(cfg *config.Config, reg *prometheus.Registry) (err e
 		p.sources = append(p.sources, source)
 	}
 	return nil
+}
+
+// addMapped makes the consumer that publishes what the routes map.
+func (p *pipeline) addMapped(cfg *config.Config, reg *prometheus.Registry) error {
+	var routes []transform.Route
+	var subjects []string
+	for _, r := range cfg.Routes {
+		if r.Publish != "" {
+			routes, subjects = append(routes, r), append(subjects, r.Subjects())
+		}
+	}
+	set, err := transform.Compile(routes)
+	if err != nil {
+		return err
+	}
+	m, err := pipelines.NewMapper(set, p.births)
+	if err != nil {
+		return err
+	}
+	p.mapper = m
+	m.Tell(pipelines.NewMapperMetrics(reg), p.logger.With("part", "publish"), p.rebirths.ask)
+	p.births = nil
+	c := natsConfig(cfg.NATS, p.log.ID())
+	c.Logger = p.logger.With("part", "publish")
+	p.mapped, err = forward.NewMapped(forward.MappedConfig{Config: c, Subjects: subjects, Metrics: forward.NewMappedMetrics(reg), NoLetters: cfg.Archive == nil},
+		p.log.Consumer(publishConsumer), m)
+	return err
 }
 
 func natsConfig(n *config.NATS, logID string) forward.Config {

@@ -14,6 +14,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/config"
+	pipelines "github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -31,7 +32,7 @@ func (f *rerunFlags) publish(cmd *cobra.Command, std streams, cfg *config.Config
 		return configError{errors.New("there is no archive in the configuration, which keeps the dead letters")}
 	}
 	ctx := cmd.Context()
-	a := &again{ctx: ctx, stage: publishStage(route.Name)}
+	a := &again{ctx: ctx, stage: forward.PublishStage(route.Name)}
 	if a.set, err = transform.Compile([]transform.Route{*route}); err != nil {
 		return configError{err}
 	}
@@ -61,9 +62,6 @@ func (f *rerunFlags) publish(cmd *cobra.Command, std streams, cfg *config.Config
 	return nil
 }
 
-// publishStage is the stage of what a route could not publish.
-func publishStage(route string) string { return "publish:" + route }
-
 // again is the records of a route's dead letters as the log of a forward.Mapped,
 // and what maps them. A dead letter goes when its objects are acknowledged.
 //
@@ -77,7 +75,7 @@ type again struct {
 	reader  *archive.Reader
 	letters *archive.Letters
 	from    mqttetl.Seq // of the first dead letter that is meant
-	mapper  *mapper
+	mapper  *pipelines.Mapper
 	ordered bool // all records of the route are mapped, not only those that are meant
 
 	next mqttetl.Seq // where the next page of dead letters begins
@@ -112,7 +110,7 @@ func (a *again) run(cfg forward.MappedConfig) error {
 			return configError{err}
 		}
 		defer applier.Close()
-		a.mapper = &mapper{applier: applier}
+		a.mapper = pipelines.LetterMapper(applier)
 		a.ordered = a.set.HasBirths() && !o.Retry
 		a.next, a.read, a.page, a.list, a.confirmed, a.stay, a.why = a.from, 1, nil, nil, 0, 0, ""
 		p, err := forward.NewMapped(cfg, a, a)
@@ -137,7 +135,7 @@ func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter
 		return nil, nil
 	}
 	t.mapped = true
-	return a.mapper.mapLetter(rec, t.reason)
+	return a.mapper.MapLetter(rec, t.reason)
 }
 
 func (a *again) Ahead([]mqttetl.Record)   {}

@@ -59,7 +59,7 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 				continue
 			}
 			applier.Reset()
-			applyLetter(applier, &recs[0], l.Reason)
+			applier.ApplyLetter(&recs[0], l.Reason)
 			left := ""
 			if fs := applier.Failures; len(fs) > 0 {
 				if fs[0].Part == "" || applier.Rows[0].Len() == 0 {
@@ -73,16 +73,6 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 			r.rows += uint64(applier.Rows[0].Len())
 		}
 	}
-}
-
-// applyLetter applies routes to what of a record the reason of its dead letter
-// is about: rows of the rest are in the table.
-func applyLetter(a *transform.Applier, rec *mqttetl.Record, reason string) {
-	if p, ok := transform.ParsePart(reason); ok {
-		a.ApplyPart(rec, p)
-		return
-	}
-	a.Apply(rec)
 }
 
 // memory is all that the routes remember.

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"bytes"
@@ -19,13 +19,13 @@ func TestMapperSaysWhatItMends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMapper(set, nil)
+	m, err := NewMapper(set, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
 	reg := prometheus.NewRegistry()
-	m.tell(reg, slog.New(slog.NewTextHandler(&log, nil)))
+	m.Tell(NewMapperMetrics(reg), slog.New(slog.NewTextHandler(&log, nil)), nil)
 	for i, payload := range []string{`{"t":nan}`, `{"t":2}`, `{"t":3,"at":1}`, `{"t":nan`, `{"t":NaN,"at":2.3}`} {
 		rec := mqttetl.Record{Seq: mqttetl.Seq(i + 1), Time: 1, Message: mqttetl.Message{Topic: []byte("t"), Payload: []byte(payload)}}
 		m.Map(&rec)
