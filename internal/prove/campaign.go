@@ -157,10 +157,7 @@ func (c *Campaign) Prove(ctx context.Context, p Plan) (*Result, error) {
 	if t.Failed() {
 		errs = append(errs, found(&t))
 	}
-	for _, control := range c.Controls {
-		if control.Skip != nil && control.Skip() != "" {
-			continue // as Without says
-		}
+	for _, control := range c.controls(p) {
 		caught, err := c.control(ctx, p, control)
 		r.Controls = append(r.Controls, caught)
 		if err == nil && !caught.Caught {
@@ -183,6 +180,22 @@ func (c *Campaign) trials(p Plan) int {
 		return c.Long
 	}
 	return c.Short
+}
+
+// controls are those that can run here; within go test, where each costs a
+// build, one of them, chosen by the seed.
+func (c *Campaign) controls(p Plan) []Control {
+	var can []Control
+	for _, control := range c.Controls {
+		if control.Skip == nil || control.Skip() == "" { // else as Without says
+			can = append(can, control)
+		}
+	}
+	if !p.Long && len(can) > 0 {
+		i := p.Seed % uint64(len(can))
+		can = can[i : i+1]
+	}
+	return can
 }
 
 // run makes the trials in a directory of their own.

@@ -41,7 +41,7 @@ func faultCampaign() *Campaign {
 	return &Campaign{
 		Name:    "faults",
 		Injects: "EIO, ENOSPC, EINTR or a short write in one to three writes, syncs or reservations of a thread, of the log or the archive",
-		Short:   27, Long: 1000,
+		Short:   10, Long: 1000,
 		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, faultTrial) },
 		Controls: []Control{
 			{Name: "a failed commit of the log taken for done", Replace: map[string][2]string{"sink/wal/commit.go": {

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// TestCampaigns runs every campaign with its controls.
+// TestCampaigns runs every campaign with a control, or with -prove.long all of them.
 func TestCampaigns(t *testing.T) {
 	dir := t.TempDir()
 	bin, err := e2e.Build(context.Background(), dir, nil)
