@@ -92,11 +92,11 @@ func (a *archiveVerdict) compare(logID, id string, last mqttetl.Seq) {
 	case logID != "" && logID != id:
 		a.Damage = append(a.Damage, fmt.Sprintf("record %d: filled from log %s, the log is %s", a.Cursor, logID, id))
 	case a.Cursor > last:
-		a.Damage = append(a.Damage, fmt.Sprintf("record %d: the cursor is behind the end of the log, %d", a.Cursor, last))
+		a.Damage = append(a.Damage, fmt.Sprintf("record %d: the cursor is ahead of the last record of the log, %d", a.Cursor, last))
 	}
 }
 
-// reaches adds the gap between the archive and a log that begins behind it: it
+// reaches adds the gap between the archive and a log that begins after it: it
 // was put back from an older copy. What a service archives and trims meanwhile
 // is none.
 func (a *archiveVerdict) reaches(path string, first mqttetl.Seq) error {

@@ -242,7 +242,7 @@ func literalByte(c byte) bool {
 // end sees to it that nothing follows.
 func (s *scanner) end() error {
 	if s.peek() != 0 || s.i < len(s.p) {
-		return s.errorf("more behind the end of the object")
+		return s.errorf("more after the end of the object")
 	}
 	return nil
 }
