@@ -288,8 +288,8 @@ var (
 	ownConfig  = regexp.MustCompile(`(-c|--config|--archive|--help)[ =]`)
 )
 
-// run runs one line, to its end or as far as x says.
-func (d *exampleDir) run(t *testing.T, line string, x example) {
+// run runs one line, to its end or as far as x says, and returns what it has printed.
+func (d *exampleDir) run(t *testing.T, line string, x example) (printed string) {
 	t.Helper()
 	pasted := line
 	d.settle(t)
@@ -320,7 +320,7 @@ func (d *exampleDir) run(t *testing.T, line string, x example) {
 			case strings.Contains(out.String(), "Usage:"):
 				t.Errorf("%s\n%s", pasted, out)
 			}
-			return
+			return out.String()
 		case <-again.C:
 			if seen != nil && !stopped && seen() {
 				stopped = true

@@ -220,10 +220,10 @@ func (v *verdict) err() error {
 	return mqttetl.WithHint(fmt.Errorf("verify: %w in %d %s", mqttetl.ErrDamaged, n, choose(n == 1, "place", "places")), hintRestore)
 }
 
-// What to do about damage; the README has it at length.
+// What to do about damage; docs/operate.md has it at length.
 const (
 	hintRestore = "restore a copy, or move both log.dir and archive.path aside: " +
-		"a new log has a new id and refuses the old archive (README: When verify says damaged)"
+		"a new log has a new id and refuses the old archive (docs/operate.md, When verify says damaged)"
 	hintVerify = "`mqttetl verify` tells where; then " + hintRestore
 )
 

@@ -18,7 +18,7 @@ const keepalive = 2 * time.Second
 // keepalive; TestIdleMinute does so for a minute.
 const idleTime = 4 * keepalive
 
-// row is one row of the README's table.
+// row is one row of the table in docs/operate.md.
 type row struct {
 	name    string
 	version string // of MQTT

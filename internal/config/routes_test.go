@@ -56,7 +56,7 @@ tests:
 	}
 }
 
-// A null without quotes is what README shows; a value that is missing is none.
+// A null without quotes is what docs/config.md shows; a value that is missing is none.
 func TestOnErrorNull(t *testing.T) {
 	for _, word := range []string{"null", `"null"`, "null # each column", "&n null"} {
 		c := parse(t, withRoutes(oneRoute("topic: t", "table: a", "columns: {a: REAL}", "on_error: "+word)))

@@ -17,7 +17,7 @@ func emulated(program string, args ...string) *exec.Cmd {
 	return exec.Command("qemu-aarch64", append([]string{"-L", "/usr/aarch64-linux-gnu", program}, args...)...)
 }
 
-// TestArm64 builds for another machine as README says, and runs the pipeline there.
+// TestArm64 builds for another machine as docs/operate.md says, and runs the pipeline there.
 // What it wrote is read here, and the reverse.
 func TestArm64(t *testing.T) {
 	dir := t.TempDir()
