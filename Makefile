@@ -1,7 +1,7 @@
 # make build    bin/mqttetl
 # make demo     the whole pipeline with simulated devices, DURATION=10s ends it
 # make test     all tests, with the race detector, against a real Mosquitto, nats-server and sqlite3
-# make test-brokers  the broker table's rows that need npm or a large package, and the bench report in Chromium
+# make test-brokers  the broker table's rows that need npm or a large package, the bench report in Chromium, DuckDB
 # make test-cross    builds for arm64 and runs that under an emulator, 4 minutes; before a release
 # make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing
 # make bench    what each stage costs, into bench/RESULTS.md and the README, 10 minutes
@@ -40,7 +40,7 @@ test: deps
 	$(GO) test -timeout $(TESTTIME) ./batch/decode ./batch/transform -run 'Bomb|TestTemplateOfMany' -count=1 # as much memory and time as it takes without -race
 
 # Packages of npm, into an ignored directory.
-NPM_BROKERS := aedes@1.2.0 ws@8.23.0
+NPM_BROKERS := aedes@1.2.0 ws@8.23.0 @duckdb/node-api@1.5.6-r.1
 
 test-brokers:
 	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server activemq:activemq /usr/share/java/mqtt-client.jar:libmqtt-client-java ejabberdctl:ejabberd chromium:chromium'
@@ -48,6 +48,7 @@ test-brokers:
 	$(GO) test -race -timeout $(TESTTIME) -parallel 16 -tags brokers ./internal/brokers -run '^Test(MoreBrokers|IdleMinute)$$' -count=1 \
 		-args -modules '$(CURDIR)/bin/npm/node_modules'
 	$(GO) test -race -timeout $(TESTTIME) -tags brokers ./bench/report -run '^TestHTMLInChromium$$' -count=1
+	$(GO) test -race -timeout $(TESTTIME) -tags brokers ./cmd/mqttetl -run '^TestDocumentsWithDuckDB$$' -count=1 -args -modules '$(CURDIR)/bin/npm/node_modules'
 
 test-cross:
 	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) qemu-aarch64:qemu-user aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu \

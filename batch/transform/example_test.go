@@ -1,0 +1,43 @@
+package transform_test
+
+import (
+	"fmt"
+	"log"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
+)
+
+// A route makes rows of the messages whose topic it matches. What it cannot use
+// is a failure that says why.
+func Example() {
+	set, err := transform.Compile([]transform.Route{{
+		Name: "climate", Topic: "zigbee2mqtt/{device}", Table: "climate",
+		Columns: []transform.Column{{Name: "temperature", Type: mqttetl.Real}, {Name: "humidity", Type: mqttetl.Real, Path: ".humidity?"}},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	routes, err := set.Applier(transform.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer routes.Close()
+	for i, payload := range []string{`{"temperature": 21.5, "humidity": 40}`, `{"temperature": "23,5 °C"}`, `{"battery": 3}`} {
+		routes.Apply(&mqttetl.Record{Seq: mqttetl.Seq(i + 1), Message: mqttetl.Message{Topic: []byte("zigbee2mqtt/kitchen"), Payload: []byte(payload)}})
+	}
+	rows := &routes.Rows[0]
+	for i := range rows.Len() {
+		for n, column := range rows.Table.Columns {
+			fmt.Print(column.Name, "=", rows.Row(i)[n+2].Interface(), " ") // after seq and time
+		}
+		fmt.Println()
+	}
+	for _, f := range routes.Failures {
+		fmt.Println("failed:", f.Seq, f.Err)
+	}
+	// Output:
+	// device=kitchen temperature=21.5 humidity=40
+	// device=kitchen temperature=23.5 humidity=<nil>
+	// failed: 3 column temperature: there is no .temperature
+}
