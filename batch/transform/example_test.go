@@ -28,16 +28,14 @@ func Example() {
 	}
 	rows := &routes.Rows[0]
 	for i := range rows.Len() {
-		for n, column := range rows.Table.Columns {
-			fmt.Print(column.Name, "=", rows.Row(i)[n+2].Interface(), " ") // after seq and time
-		}
-		fmt.Println()
+		row := rows.Row(i)[2:] // after seq and time
+		fmt.Println(row[0].Text(), row[1].Interface(), row[2].Interface())
 	}
 	for _, f := range routes.Failures {
 		fmt.Println("failed:", f.Seq, f.Err)
 	}
 	// Output:
-	// device=kitchen temperature=21.5 humidity=40
-	// device=kitchen temperature=23.5 humidity=<nil>
+	// kitchen 21.5 40
+	// kitchen 23.5 <nil>
 	// failed: 3 column temperature: there is no .temperature
 }
