@@ -69,9 +69,9 @@ func newConfig(std streams) *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Report everything wrong with a configuration; silent when all is well",
-		Long: `Check reads FILE as run would, environment variables included, and prints each
-error as file:line:col: message. Of the files that it names for TLS it looks
-into those that it can read. It exits 0, or 78 if there was an error.`,
+		Long: `Check reads FILE as run does, environment variables included, and prints each
+error as file:line:col: message. It checks the files for TLS that it can read. It
+exits 0, or 78 if there was an error.`,
 		Example: `  mqttetl config check /etc/mqttetl/mqttetl.yaml`,
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {

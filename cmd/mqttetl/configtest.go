@@ -24,12 +24,12 @@ func newConfigTest(std streams) *cobra.Command {
 		Use:   "test FILE",
 		Short: "Run the tests of a configuration: what its routes make of messages",
 		Long: `Test gives the messages below tests: in FILE to the routes, in their order, and
-compares the rows with those that are expected: as many in each table that
-expect names, in the same order, with the columns that are written there. With
-expect: {} no route may make a row. What differs is printed.
+compares the rows with the expected ones: each table that expect names must have as
+many rows, in the same order, with the given columns. With expect: {} no route may
+make a row. Test prints the differences.
 
-It exits 0, 1 if a test fails, or 78 if the configuration has an error. It opens
-neither stores nor connections.`,
+It exits 0, 1 if a test fails, or 78 if the configuration has an error. It opens no
+stores and no connections.`,
 		Example: `  mqttetl config test mqttetl.yaml`,
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {

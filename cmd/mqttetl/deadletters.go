@@ -32,12 +32,12 @@ func newDeadLetters(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead-letters",
 		Short: "List the messages that a route or the forwarder could not use, and why",
-		Long: `Dead-letters lists what stands in the archive's table dead_letters, with topic and
-payload of the message. The stage is transform:ROUTE, publish:ROUTE or forward.
---since, --until and the other flags of export choose by the message.
+		Long: `Dead-letters lists the archive's table dead_letters, with topic and payload of the
+message. The stage is transform:ROUTE, publish:ROUTE, forward or archive. --since,
+--until and the other flags of export select by the message.
 
-A mended route is tried again by mqttetl transform rerun, what could not be
-published by transform rerun --publish. The message itself is in the archive.
+After correcting a route, try it again with mqttetl transform rerun; for what could
+not be published use transform rerun --publish. The message itself is in the archive.
 
 Exit codes: 0 listed, also none, 65 a damaged archive, 69 nothing has been recorded
 yet, 74 an archive that --archive names cannot be read, 78 bad configuration.`,

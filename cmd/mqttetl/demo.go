@@ -40,10 +40,10 @@ func newDemo(std streams) *cobra.Command {
 		Long: `Demo starts an MQTT broker and a NATS JetStream server inside the process, on
 free ports of the loopback interface, lets simulated devices publish over TCP,
 and runs the same pipeline as run between them. At Ctrl-C or after --duration
-the devices stop, the pipeline drains, and the demo counts: what was published
-must be acknowledged, archived and forwarded, each message once. It exits 1 if
-it is not. What other clients publish to the broker meanwhile is kept, too, and
-counted apart.`,
+the devices stop, the pipeline drains, and the demo counts: every published message
+must be acknowledged, archived and forwarded, once. If one is not, the demo exits 1.
+It also keeps what other clients publish to the broker meanwhile, and counts that
+separately.`,
 		Example: `  mqttetl demo
   mqttetl demo --duration 10s
   mqttetl demo --devices 1000 --rate 5000 --dir ./demo`,

@@ -21,10 +21,10 @@ func newDoctor(std streams) *cobra.Command {
 		Use:   "doctor",
 		Short: "Connect to everything in a configuration and say what is wrong",
 		Long: `Doctor connects to each broker and to NATS as run would, with a client id of its
-own, measures the disk, and looks at what else decides whether nothing is lost.
-It changes nothing but this: it writes a file of a megabyte beside the log for
-a moment. It publishes nothing. It may run beside the service: run it as the user
-of the service, which must be able to read and write the same files.
+own, measures the disk, and checks what else decides whether messages can be lost. It
+publishes nothing, and changes nothing except that it writes a file of a megabyte next
+to the log for a moment. It may run while the service runs. Run it as the user of the
+service, who must be able to read and write the same files.
 
 With --probe it also measures the window that each broker really grants and
 how many messages a second go through it. For that it publishes a tenth more

@@ -41,15 +41,15 @@ func newExport(std streams) *cobra.Command {
 		Use:   "export",
 		Short: "Write recorded messages as NDJSON, CSV or Parquet",
 		Long: `Export writes the records of the archive, and those of the log that are not
-archived yet, in the order in which they were received. It reads beside the
-running service and does not hold it up; it writes what is there when it begins.
+archived yet, in the order in which they were received. It reads while the service
+runs, does not hold it up, and writes what is there when it begins.
 
 NDJSON has the keys of mosquitto_sub's %J and then seq, source and time with
-nanoseconds. A payload that is not text stands as payload_base64. The same
-records give the same bytes each time; mqttetl import reads them back.
+nanoseconds. A payload that is not text is in payload_base64. The same records give
+the same bytes each time; mqttetl import reads them back.
 
-A file named by --out gets its name when it is whole. Where --format and --compress
-do not say what it is, its name does: .ndjson, .csv and .parquet, then .gz or .zst.
+A file of --out gets its name when it is whole. Without --format and --compress, its
+name decides: .ndjson, .csv and .parquet, then .gz or .zst.
 
 Exit codes: 0 written, also when no record matches, 65 damaged or foreign stores,
 69 nothing has been recorded yet, 74 an archive that --archive names cannot be

@@ -38,8 +38,8 @@ type importFlags struct {
 }
 
 const importHelp = `Import reads files, or standard input as -, into the log; archive and stream get
-them from there like live messages. The recorded time is kept. Plain, gzip and
-zstd files are told apart by themselves, and so are
+them from there like live messages. It keeps the recorded time. It recognises plain,
+gzip and zstd files, and
 
   JSON       of mqttetl export, mosquitto_sub -F %j and %J, or with the names that
              --columns gives: an object a line, pretty-printed objects, an array
@@ -55,41 +55,39 @@ A message without a payload is rejected.
 
 Other lines are read as --format says, in the language of sub -F: %I %U (time)
 %t %p %x %X %q %r %l %m %j %J, %A %C %D %E %F %P %R %S (properties), @Y-@m-@d
-and its kin, \t, widths. What stands between
-two letters ends the value before it: '%I %t %p' takes of a topic with a space only
-what is before the space, and the rest for payload. Only the last value may hold
-that text itself. With a format that begins with a time, or other text that shows
-where a message begins, lines that do not begin so belong to the payload before
-them; with %l before %p its length decides.
+and its kin, \t, widths. The text between two letters ends the value before it:
+in '%I %t %p' a topic ends at its first space, and the rest is payload. Only the
+last value may hold that text itself. With a format that begins with a time, or
+other text that shows where a message begins, lines that do not begin so belong to
+the payload before them; with %l before %p its length decides.
 
-A line without a time, or with an empty cell for it, gets the present one, and is
+A line without a time, or with an empty cell for it, gets the present time, and is
 counted. Times are RFC 3339 and its kin or Unix times in any unit; --time-format
 says another form, in letters as of date(1) or as unix, unix_ms, unix_us, unix_ns.
 A time without a zone is UTC, or of --timezone; --since and --until of the commands
 that read, otherwise, take such a time as local. Where the clocks of the zone were
-put back, the order of the lines says which of the two times it is; a time that
+put back, the order of the lines decides which of the two times it is; a time that
 they skipped is rejected.
 
-A line that cannot be read stops nothing: it is written, with its number and the
-reason, to FILE.rejected, of standard input to stdin.rejected here, or with
---rejected for all files to one, in which numbers have the file before them.
-Without --resume what was in that file is replaced, but not a file of --rejected
-that holds lines of files not named now: it is added to.
+A line that cannot be read stops nothing. Import writes it, with its number and the
+reason, to FILE.rejected, from standard input to stdin.rejected. With --rejected, one
+file takes them all, and each number has the name of its file before it. Without
+--resume these files are replaced; but a file of --rejected that holds lines of files
+not named now is appended to.
 
-How far a file has been read is kept in the log: with --resume an import that
-was interrupted, killed even, goes on after it, and each line is in the log
-once. Without it a file is read from its beginning, and its lines are in the log
-once more, which is told. A file is known by its path: one that was moved is
-another one. If what was read of it has changed since, or a last line without an
-end has grown, the import is refused. Standard input is a file named -, and is
-given from its beginning again.
+The log keeps how far a file has been read. With --resume an import that was
+interrupted or killed continues there, and each line is in the log once. Without
+--resume a file is read from its beginning; if its lines are in the log already, they
+are there once more, and import says so. Import knows a file by its path: a moved file
+is another one. It refuses a file whose part that was read has changed, or whose last
+line had no end and has grown. Standard input is a file named -, and must be given
+from its beginning again.
 
 The log can have one writer: stop the service while importing.
 
-Exit codes: 0 all lines imported, 1 there were rejected lines, or a file is of no
-known format, 2 usage, 65 a damaged or changed file, or a damaged log, 74 the log
-is in use, a file cannot be read or written, or the archive cannot be, 78 bad
-configuration.`
+Exit codes: 0 all lines imported, 1 lines were rejected, or the format of a file is
+unknown, 2 usage, 65 a damaged or changed file, or a damaged log, 74 the log is in
+use, or a file or the archive cannot be read or written, 78 bad configuration.`
 
 func newImport(std streams) *cobra.Command {
 	var f importFlags
@@ -126,11 +124,11 @@ func newImport(std streams) *cobra.Command {
 	flags.StringVar(&f.header, "header", "", "names of the columns of CSV without a header: time,topic,payload")
 	flags.StringVar(&f.topic, "topic", "", "topic of lines that name none")
 	flags.StringVar(&f.timeFormat, "time-format", "", "how times are written: '%d.%m.%Y %H:%M:%S', or unix, unix_ms, unix_us, unix_ns")
-	flags.StringVar(&f.separator, "separator", "", `what stands between CSV columns, one character or \t (default: by the header, or a comma)`)
+	flags.StringVar(&f.separator, "separator", "", `what separates CSV columns, one character or \t (default: by the header, or a comma)`)
 	flags.StringVar(&f.rejected, "rejected", "", "file for the rejected lines of all files (default: FILE.rejected)")
 	flags.StringVar(&f.timezone, "timezone", "UTC", "zone of times that name none: local, or as in Europe/Berlin")
 	flags.StringVar(&f.source, "source", "import", "source of lines that name none")
-	flags.BoolVar(&f.resume, "resume", false, "go on where an import of the same file ended")
+	flags.BoolVar(&f.resume, "resume", false, "continue where an import of the same file ended")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be read as NDJSON; import nothing")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
 	return cmd

@@ -48,8 +48,9 @@ has acknowledged.
 
 Defaults, one option a line: $XDG_CONFIG_HOME/mqttetl/defaults.
 
-Exit codes: 0, 1 a message refused, 69 broker not reachable, 77 login refused, 2
-usage or a broker that breaks the protocol, the reason code of another refused CONNECT of MQTT 5.`,
+Exit codes: 0, 1 a message was refused, 2 usage or a broker that breaks the protocol,
+69 broker not reachable, 77 login refused, otherwise the reason code of a refused
+CONNECT of MQTT 5.`,
 		Example: `  mqttetl pub -h test.mosquitto.org -t mqttetl/hello -m 'hello, world'
   mqttetl pub -t factory/1/temperature -q 1 -r -m 21.5
   seq 1 100000 | mqttetl pub -t numbers -q 1 -l
@@ -66,7 +67,7 @@ usage or a broker that breaks the protocol, the reason code of another refused C
 	f.Uint8VarP(&p.qos, "qos", "q", 0, "QoS")
 	f.BoolVarP(&p.retain, "retain", "r", false, "the broker keeps the message for later subscribers")
 	f.IntVarP(&p.window, "max-inflight", "M", client.DefaultWindow, "messages unacknowledged at once; with -q 2 and MQTT 3.1.1 20 unless it is given")
-	f.IntVar(&p.repeat, "repeat", 1, "publish it so many times")
+	f.IntVar(&p.repeat, "repeat", 1, "how often to publish it")
 	f.Float64Var(&p.repeatDelay, "repeat-delay", 0, "seconds between them")
 	f.VarP(sameAs{f, "will-topic"}, "will-topic-too", "w", "")
 	_ = f.MarkHidden("will-topic-too") // the letter is that of mqtt_publish.lua

@@ -37,11 +37,11 @@ func newQuery(std streams) *cobra.Command {
 		Use:   "query",
 		Short: "Look at recorded messages, count them, or ask in SQL",
 		Long: `Query prints the last records that match, or counts all of them, in one sum
-or by topic, source or hour. Times are in UTC. It looks at the archive and at what is not
-archived yet, beside the running service. On a terminal --by hour has a line of
-the hourly rates.
+or by topic, source or hour. Times are in UTC. It reads the archive and what is not
+archived yet, while the service runs. On a terminal, --by hour draws a line of the
+hourly rates.
 
---sql runs one statement on the archive, which it cannot change. The view msg
+--sql runs one statement on the archive and cannot change it. The view msg
 has the columns seq, time, topic, source, qos, retain, payload, properties.
 
 Exit codes: 0 answered, also by nothing, 1 the statement is wrong, 65 damaged or
@@ -72,7 +72,7 @@ names cannot be read, 78 bad configuration.`,
 	}
 	f.selectionFlags.add(cmd)
 	flags := cmd.Flags()
-	flags.IntVar(&f.last, "last", 20, "print the last so many records; 0: all, from the first on")
+	flags.IntVar(&f.last, "last", 20, "number of records to print, the last ones; 0: all, from the first on")
 	flags.BoolVar(&f.count, "count", false, "count instead of printing")
 	flags.StringVar(&f.by, "by", "", "count by "+strings.Join(groupings, ", "))
 	flags.StringVar(&f.sql, "sql", "", "statement to run on the archive")

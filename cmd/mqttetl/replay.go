@@ -44,8 +44,8 @@ func newReplay(std streams) *cobra.Command {
 		Short: "Play recorded messages back to NATS, MQTT or standard output",
 		Long: `Replay sends the records of the archive, and those of the log that are not
 archived yet, in the order in which they were received: as recorded, faster, or
-as fast as they are taken. It reads beside the running service, and plays what
-is there when it begins.
+as fast as the destination takes them. It reads while the service runs, and plays
+what is there when it begins.
 
   --to nats://host:4222 --stream NAME   JetStream, each record confirmed and stored once
   --to nats://host:4222                 core NATS, to whoever listens; refused where a
@@ -56,17 +56,17 @@ is there when it begins.
 
 A silence of the recording lasts as long as it did: --max-gap shortens it.
 
-With --resume FILE a replay that was interrupted, killed even, goes on after
-what was confirmed. JetStream gets nothing twice; MQTT may get again what was in
-flight (package forward/replay says exactly what).
+With --resume FILE a replay that was interrupted or killed continues after what was
+confirmed. JetStream gets nothing twice. MQTT may get again what was in flight
+(docs/replay.md).
 
-On a terminal, space pauses and goes on, and q quits.
+On a terminal, space pauses and continues, and q quits.
 
 Exit codes: 0 played, 1 records were refused, 2 flags, or a --resume file of other
-flags or of something else, 65 damaged or foreign stores, or a stream that holds
-records of this log already, 69 a stream takes what core NATS was to get, or the
+flags or of something else, 65 damaged or foreign stores, or a stream that already
+holds records of this log, 69 a stream takes what core NATS should get, or the
 destination cannot be reached, went away or refused a record, 74 an archive or a
-file that a flag names cannot be read, 77 the destination does not let us in.`,
+file that a flag names cannot be read, 77 the destination refuses the login.`,
 		Example: `  mqttetl replay --to mqtt://127.0.0.1:1884 --since yesterday --speed 10
   mqttetl replay --to nats://127.0.0.1:4222 --stream AGAIN --subject-prefix again --speed max --resume again.pos
   mqttetl replay --to nats://127.0.0.1:4222 --subject-prefix test --topic 'factory/#' --topic-map 'factory/(.*)=line/$1'
@@ -101,12 +101,12 @@ file that a flag names cannot be read, 77 the destination does not let us in.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.speed, "speed", "1", "times as fast as recorded: 1, 10, 0.5, …, or max")
 	flags.Float64Var(&f.rate, "rate", 0, "records a second, evenly, whatever was recorded; 0: none")
-	flags.DurationVar(&f.maxGap, "max-gap", 0, "shorten recorded silences to this; 0: none")
+	flags.DurationVar(&f.maxGap, "max-gap", 0, "shorten recorded silences to this; 0: leave them")
 	flags.BoolVar(&f.loop, "loop", false, "begin again at the end, until interrupted, at the same pace: after the mean distance of records, or 1s where there is none")
 	flags.StringVar(&f.topicPrefix, "topic-prefix", "", "put before every topic")
 	flags.StringArrayVar(&f.topicMaps, "topic-map", nil, "rename whole topics, 'a/(.*)=b/$1'; may be repeated, the first that matches")
 	flags.StringVar(&f.resume, "resume", "", "file that keeps the position; made if absent")
-	flags.BoolVar(&f.skipRefused, "skip-refused", false, "go on after a record that the destination will never take")
+	flags.BoolVar(&f.skipRefused, "skip-refused", false, "continue after a record that the destination will never take")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal, and no keys")
 	return cmd
 }

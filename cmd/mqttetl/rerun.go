@@ -30,21 +30,20 @@ func newRerun(std streams) *cobra.Command {
 		Use:   "rerun --route NAME",
 		Short: "Build a typed table anew from the archived messages",
 		Long: `Rerun applies a route, and the others that feed the same table, to the messages in
-the archive, from the first one on or from --since. The rows gather in a new table,
-which takes the place of the old one in the end, in one transaction. The service
-may run: start it with the same routes before, then every message that arrives
-meanwhile is in the new table, too, once. Only where the type of a column changes
-must it be stopped.
+the archive, from the first one or from --since. The rows gather in a new table, which
+replaces the old one at the end, in one transaction. The service may run: start it
+with the same routes before, then the new table also has every message that arrives
+meanwhile, once. Stop the service only if the type of a column changes.
 
-Dead letters of the routes are tried again, and go when they succeed; Sparkplug
-messages that came before their birth certificate are tried with those that came
+Rerun tries dead letters of the routes again, and deletes those that succeed. It tries
+Sparkplug messages that came before their birth certificate with those that came
 later. With --since, rows of earlier messages stay as they are.
 
-Killed at any moment, it goes on with --resume. The old table stays until then.
+After a kill at any moment, --resume continues. The old table stays until the end.
 
-With --publish no table is built: what the dead letters of stage publish:ROUTE
-could not be published as is made again and published, with the same Nats-Msg-Id,
-and those that the stream confirms go.`,
+With --publish no table is built. Rerun makes the objects of the dead letters of stage
+publish:ROUTE again and publishes them, with the same Nats-Msg-Id. It deletes the dead
+letters that the stream confirms.`,
 		Example: `  mqttetl transform rerun -c mqttetl.yaml --route temperatures
   mqttetl transform rerun -c mqttetl.yaml --route temperatures --since 7d
   mqttetl transform rerun -c mqttetl.yaml --route temperatures --publish`,
@@ -72,7 +71,7 @@ and those that the stream confirms go.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.route, "route", "", "name of the route")
 	flags.StringVar(&f.since, "since", "", "only messages from the first one on that was received then: "+timeForms)
-	flags.BoolVar(&f.resume, "resume", false, "go on where an interrupted rerun of the table has stopped")
+	flags.BoolVar(&f.resume, "resume", false, "continue where an interrupted rerun of the table has stopped")
 	flags.BoolVar(&f.publishes, "publish", false, "publish the route's dead letters of stage publish again")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")
 	_ = cmd.MarkFlagRequired("route") // fails only for a flag that does not exist

@@ -22,16 +22,16 @@ func newRun(std streams) *cobra.Command {
 		Use:   "run",
 		Short: "Run the pipeline: brokers, log, archive, NATS",
 		Long: `Run subscribes to the configured brokers and moves what they send into the log,
-and from there into the archive and the stream. It goes on until SIGTERM or
-SIGINT, which end it within a second; a second signal kills it. Nothing is lost
-by killing it at any moment.
+and from there into the archive and the stream. It runs until SIGTERM or
+SIGINT, which end it within a second; a second signal kills it. Killing it at any
+moment loses nothing.
 
 It ends by itself, within a second, when the files of its log are deleted or
-moved away: it acknowledges nothing into files that have no name.
+moved away: such files would be lost, so it acknowledges nothing into them.
 
 Exit codes: 0 stopped by a signal, 65 damaged log or stores that do not belong
-together, 74 a file, directory or port that cannot be used, or a log that has
-gone, 78 bad configuration.`,
+together, 74 a file, directory or port cannot be used, or the log is gone, 78 bad
+configuration.`,
 		Example: `  mqttetl run
   mqttetl run -c mqttetl.yaml --log-level debug
   mqttetl run -c mqttetl.yaml --log-format json 2>> mqttetl.log`,

@@ -36,7 +36,7 @@ func (f *selectionFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.seq, "seq", "", "records by number: 100..200, 100.., ..200 or 100")
 	flags.StringArrayVarP(&f.topics, "topic", "t", nil, "topic filter with + and #; may be repeated, any of them")
 	flags.StringArrayVar(&f.sources, "source", nil, "name of a source; may be repeated, any of them")
-	flags.Uint64Var(&f.limit, "limit", 0, "at most so many records, the first; 0: all")
+	flags.Uint64Var(&f.limit, "limit", 0, "at most this number of records, the first ones; 0: all")
 }
 
 // selection is what the flags mean at the time now.

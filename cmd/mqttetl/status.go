@@ -29,11 +29,11 @@ func newStatus(std streams) *cobra.Command {
 		Short: "Show sources, log and consumers, also while the service is down",
 		Long: `Status asks the running service at http.listen. Where none answers, or http is
 off, it reads the files of the log and of the archive, without changing them,
-and says so on standard error. Sources and NATS are then not known: ready and
-connected are false, and the sources count nothing.
+and says so on standard error. It then knows nothing of sources and NATS: ready and
+connected are false, and the counts of sources are 0.
 
-It exits 0 when there is a status, ready or not, 69 when neither the service nor
-the log can be read, and 65 when the files are damaged or do not belong together.`,
+Exit codes: 0 there is a status, ready or not, 65 the files are damaged or do not
+belong together, 69 neither the service nor the log can be read.`,
 		Example: `  mqttetl status
   mqttetl status -c mqttetl.yaml -o json | jq .archive.lag`,
 		Args: noArgs,

@@ -67,8 +67,9 @@ the number it is, %l length, %q QoS, %r retained, %m packet id, %I time (RFC
 
 Defaults, one option a line: $XDG_CONFIG_HOME/mqttetl/defaults.
 
-Exit codes: 0, 27 timed out (-W), 69 broker not reachable, 77 login refused, 2
-usage or a broker that breaks the protocol, the reason code of another refused CONNECT of MQTT 5, else 1.`,
+Exit codes: 0, 2 usage or a broker that breaks the protocol, 27 timed out (-W), 69
+broker not reachable, 77 login refused, otherwise the reason code of a refused CONNECT
+of MQTT 5, else 1.`,
 		Example: `  mqttetl sub -h test.mosquitto.org -t '$SYS/broker/version' -C 1 -W 10
   mqttetl sub -t 'factory/#' -v
   mqttetl sub -t 'factory/#' -q 1 -c -i reader -F '%I %t %q %j'
@@ -80,8 +81,8 @@ usage or a broker that breaks the protocol, the reason code of another refused C
 	f.StringArrayVarP(&s.filterOut, "filter-out", "T", nil, "print nothing of this filter; may be repeated")
 	f.StringArrayVarP(&s.unsubscribe, "unsubscribe", "U", nil, "unsubscribe from this filter first; may be repeated")
 	f.Uint8VarP(&s.qos, "qos", "q", 0, "QoS of the subscriptions")
-	f.IntVarP(&s.count, "count", "C", 0, "end after so many messages")
-	f.Float64VarP(&s.timeout, "timeout", "W", 0, "end after so many seconds, with exit code 27")
+	f.IntVarP(&s.count, "count", "C", 0, "end after this number of messages")
+	f.Float64VarP(&s.timeout, "timeout", "W", 0, "end after this number of seconds, with exit code 27")
 	f.BoolVarP(&s.exitAfter, "exit-after-subscribe", "E", false, "end when the broker has answered the subscriptions")
 	f.StringVarP(&s.formatText, "format", "F", "", "print by this format")
 	f.BoolVarP(&s.style.Verbose, "verbose", "v", false, "print topic and payload")

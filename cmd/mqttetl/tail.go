@@ -65,8 +65,8 @@ be read, 78 bad configuration.`,
 	flags.StringVar(&f.archive, "archive", "", "follow this archive alone, without a configuration")
 	flags.StringArrayVarP(&f.topics, "topic", "t", nil, "topic filter with + and #; may be repeated, any of them")
 	flags.StringArrayVar(&f.sources, "source", nil, "name of a source; may be repeated, any of them")
-	flags.IntVar(&f.last, "last", 0, "begin with the last so many records")
-	flags.IntVarP(&f.count, "count", "C", 0, "end after so many records")
+	flags.IntVar(&f.last, "last", 0, "begin with this number of records, the last ones")
+	flags.IntVarP(&f.count, "count", "C", 0, "end after this number of records")
 	flags.StringVarP(&f.formatText, "format", "F", "", "print by this format")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print topic and payload")
 	return cmd

@@ -55,8 +55,8 @@ topic, another client's answers are what arrives. It ends on the payload "quit".
 With a HOST, as mqtt_test.lua has it, the defaults are that tool's: a message a
 second on test/1, the filter test/2. Its --topic_p is -t, its --topic_s is -s.
 
-Exit codes: 0, 27 timed out (-W), 69 broker not reachable or lost, 77 login
-refused, 2 usage or a broker that breaks the protocol, else 1.`,
+Exit codes: 0, 2 usage or a broker that breaks the protocol, 27 timed out (-W), 69
+broker not reachable or lost, 77 login refused, else 1.`,
 		Example: `  mqttetl test -h test.mosquitto.org -C 5
   mqttetl test 127.0.0.1
   mqttetl test -t test/1 --subscribe test/2 -q 1
@@ -71,8 +71,8 @@ refused, 2 usage or a broker that breaks the protocol, else 1.`,
 	f.Uint8VarP(&t.qos, "qos", "q", 1, "QoS of both directions")
 	f.BoolVarP(&t.retain, "retain", "r", false, "the broker keeps the last message")
 	f.DurationVar(&t.interval, "interval", time.Second, "time between messages")
-	f.IntVarP(&t.count, "count", "C", 0, "end after so many messages are sent and, if they come back, received")
-	f.Float64VarP(&t.timeout, "timeout", "W", 0, "end after so many seconds, with exit code 27")
+	f.IntVarP(&t.count, "count", "C", 0, "end after this number of messages is sent and, if they come back, received")
+	f.Float64VarP(&t.timeout, "timeout", "W", 0, "end after this number of seconds, with exit code 27")
 	return cmd
 }
 

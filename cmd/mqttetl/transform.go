@@ -73,8 +73,8 @@ standard error with the route and the reason.
 --live follows the log of the running service, as tail does, so that no broker
 sees a second client.
 
-Exit codes: 0 tried, 1 a route could not use the message that --topic and --payload
-give, or none takes its topic, 65 damaged or foreign stores, 69 nothing has been
+Exit codes: 0 tried, 1 a route could not use the message of --topic and --payload, or
+none matches its topic, 65 damaged or foreign stores, 69 nothing has been
 recorded yet, 74 an archive cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload 21.5
   echo 21.5 | mqttetl transform try -c mqttetl.yaml --topic factory/1/temp --payload - -o csv
@@ -100,7 +100,7 @@ recorded yet, 74 an archive cannot be read, 78 bad configuration.`,
 	archived.DefValue = ""
 	flags.StringVar(&f.payload, "payload", "", "try one message with this payload and --topic; - is standard input")
 	flags.BoolVar(&f.live, "live", false, "try the messages that arrive from now on")
-	flags.IntVar(&f.count, "count", 0, "with --live, end after so many messages; 0: go on")
+	flags.IntVar(&f.count, "count", 0, "with --live, end after this number of messages; 0: go on")
 	flags.StringVar(&f.route, "route", "", "only this route")
 	outputFlag(cmd, &f.output)
 	return cmd

@@ -52,9 +52,9 @@ func newVerify(std streams) *cobra.Command {
 		Long: `Verify reads every record of the log against its checksum, looks for missing
 sequence numbers, and checks that log and archive belong together and that the
 archive's cursor agrees with its rows. It changes nothing and may run beside
-the service. It exits 0 when all is well and 65 when something is damaged.
-archive.gaps are records that are in neither: they were never archived, or the
-archive was put back from an older copy; they are no damage.`,
+the service. It exits 0 when nothing is damaged, else 65.
+archive.gaps are records that are in neither store: they were never archived, or the
+archive was restored from an older copy. Gaps are no damage.`,
 		Example: `  mqttetl verify
   mqttetl verify -c mqttetl.yaml -o json`,
 		Args: noArgs,

@@ -16,7 +16,7 @@ type profile struct {
 }
 
 var profiles = []profile{
-	{"zigbee2mqtt", "climate, motion and contact sensors, plugs and bulbs behind Zigbee2MQTT: flat JSON with last_seen and linkquality", 1, []int{1}, zigbee},
+	{"zigbee2mqtt", "climate, motion and contact sensors, plugs and bulbs of Zigbee2MQTT: flat JSON with last_seen and linkquality", 1, []int{1}, zigbee},
 	{"tasmota", "tele/…/STATE and SENSOR: plugs, three-phase meters with arrays, temperature sensors", 1, []int{2}, tasmota},
 	{"sparkplug", "Sparkplug B edge nodes: NBIRTH and DBIRTH, then DDATA and NDATA by alias, protobuf", 1, []int{1}, sparkplug},
 	{"industrial", "PLC and OPC: gateway JSON, OPC UA PubSub JSON, bare numbers a tag, packed registers", 1, []int{1, 4, 1, 1}, industrial},

@@ -8,7 +8,7 @@ import (
 
 var rooms = []string{"kitchen", "living_room", "bedroom", "bath", "cellar", "garage", "office", "hall"}
 
-// zigbee is a device behind Zigbee2MQTT: one flat JSON object with sorted keys
+// zigbee is a device of Zigbee2MQTT: one flat JSON object with sorted keys
 // on zigbee2mqtt/<friendly name>, last_seen as ISO 8601.
 func zigbee(n int, r *rand.Rand) thing {
 	kinds := []struct {
