@@ -68,8 +68,8 @@ func newRoot(std streams) *cobra.Command {
 		Long: `mqttetl subscribes to MQTT brokers and acknowledges a message when it is on disk.
 From its log it fills an SQLite archive and a NATS JetStream stream.
 
-Every command exits 2 when its command line cannot be run; what else it exits
-with, its own help says.`,
+Every command exits with 2 if its command line is wrong. The help of a command lists
+its other exit codes.`,
 		Example: `  mqttetl demo --duration 10s
   mqttetl config example > mqttetl.yaml
   mqttetl run -c mqttetl.yaml`,
