@@ -52,10 +52,29 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		tooLarge:    counters("too_large_messages_total", "Messages beyond max_packet, or with more than 1 MiB of properties; a record without payload takes the place of each."),
 	}
 	if r != nil {
-		r.MustRegister(m.connected, m.received, m.bytes, m.pubacks, m.ackSeconds, m.redelivered, m.reconnects,
-			m.failed, m.refused, m.lowered, m.sessionLost, m.dropped, m.reused, m.badTopics, m.tooLarge)
+		for _, v := range m.all() {
+			r.MustRegister(v)
+		}
 	}
 	return m
+}
+
+// series is a metric with a value for each source.
+type series interface {
+	prometheus.Collector
+	DeletePartialMatch(prometheus.Labels) int
+}
+
+func (m *Metrics) all() []series {
+	return []series{m.connected, m.received, m.bytes, m.pubacks, m.ackSeconds, m.redelivered, m.reconnects,
+		m.failed, m.refused, m.lowered, m.sessionLost, m.dropped, m.reused, m.badTopics, m.tooLarge}
+}
+
+// Forget deletes what has been counted for a source that is no more.
+func (m *Metrics) Forget(source string) {
+	for _, v := range m.all() {
+		v.DeletePartialMatch(prometheus.Labels{"source": source})
+	}
 }
 
 func gauges(name, help string) *prometheus.GaugeVec {

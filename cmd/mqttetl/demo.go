@@ -19,6 +19,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
@@ -89,7 +90,8 @@ type demo struct {
 	others   *servers.Strangers
 	nats     *servers.NATS
 	registry *prometheus.Registry
-	pipeline *pipeline
+	logger   *slog.Logger
+	pipeline *pipeline.Pipeline
 	address  string // of http
 	stop     context.CancelFunc
 	ended    chan error // what the pipeline returned
@@ -126,7 +128,7 @@ func runDemo(ctx context.Context, f demoFlags, std streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	if err := d.await(ctx, 10*time.Second, func() bool { return len(d.pipeline.notReady()) == 0 }); err != nil {
+	if err := d.await(ctx, 10*time.Second, func() bool { return len(d.pipeline.NotReady()) == 0 }); err != nil {
 		return fmt.Errorf("the pipeline does not get ready: %w", err)
 	}
 	before, err := d.count()
@@ -177,7 +179,7 @@ func makeDemoDir(dir string) error {
 
 // startDemo starts the servers and the pipeline in dir.
 func startDemo(dir string, logger *slog.Logger) (d *demo, err error) {
-	d = &demo{ended: make(chan error, 1)}
+	d = &demo{ended: make(chan error, 1), logger: logger}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -200,12 +202,12 @@ func startDemo(dir string, logger *slog.Logger) (d *demo, err error) {
 		return d, err
 	}
 	d.address = listener.Addr().String()
-	if d.pipeline, err = open(d.cfg, started, logger, d.registry); err != nil {
+	if d.pipeline, err = openService(d.cfg, started, logger, d.registry, listener); err != nil {
 		return d, errors.Join(err, listener.Close())
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	go func() { d.ended <- d.pipeline.run(ctx, listener, d.registry) }()
+	go func() { d.ended <- d.pipeline.Run(ctx) }()
 	return d, nil
 }
 
@@ -269,14 +271,14 @@ func (d *demo) drained(published uint64) account {
 	d.others.Refuse()
 	before := ^uint64(0)
 	done := func() bool {
-		s := d.pipeline.status()
+		s := d.pipeline.Status()
 		others, _ := d.others.Sent()
 		quiet := others == before
 		before = others
 		return quiet && d.acknowledged() >= published && s.Sources[0].Received >= published+others && s.Archive.Lag == 0 && s.NATS.Lag == 0
 	}
 	if err := d.await(context.Background(), drainTime, done); err != nil {
-		d.pipeline.logger.Warn("the pipeline has not drained", "error", err)
+		d.logger.Warn("the pipeline has not drained", "error", err)
 	}
 	others, _ := d.others.Sent()
 	return account{published: published, acknowledged: d.acknowledged(), others: others}
@@ -286,7 +288,7 @@ func (d *demo) drained(published uint64) account {
 // broker.
 func (d *demo) acknowledged() uint64 {
 	_, others := d.others.Sent()
-	all := d.pipeline.sources[0].Stats().Acknowledged
+	all := d.pipeline.Status().Sources[0].Acknowledged
 	return all - min(all, others)
 }
 

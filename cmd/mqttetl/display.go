@@ -26,7 +26,7 @@ type display struct {
 // intro tells what runs and how to look at it from another terminal.
 func (v *display) intro(d *demo, dir string, f demoFlags) {
 	v.began = time.Now()
-	v.at, v.last = v.began, d.pipeline.log.Stats().Last
+	v.at, v.last = v.began, d.pipeline.Status().Log.Last
 	v.times = commitTimes(d.registry)
 	fmt.Fprintf(v.w, "%s: %d devices, %d messages a second, in %s\n", bold(v.w, "mqttetl demo"), f.devices, f.rate, dir)
 	fmt.Fprintf(v.w, "look at it:\n")
@@ -41,7 +41,7 @@ func (v *display) tick(d *demo) {
 	if !v.live {
 		return
 	}
-	now, s, times := time.Now(), d.pipeline.status(), commitTimes(d.registry)
+	now, s, times := time.Now(), d.pipeline.Status(), commitTimes(d.registry)
 	rate := float64(s.Log.Last-v.last) / now.Sub(v.at).Seconds()
 	recent := since(times, v.times)
 	line := fmt.Sprintf("%4.0f s  %6.0f msg/s  commit p50 %s p99 %s  archive %d behind  nats %d behind",

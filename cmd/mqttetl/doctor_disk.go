@@ -23,7 +23,7 @@ const lowSpace = 256 << 20
 
 // disk measures the disk of the log and looks at the room of both stores.
 func (d *doctor) disk() {
-	dir, err := existing(d.cfg.Log.Dir)
+	dir, err := disk.Existing(d.cfg.Log.Dir)
 	if err != nil {
 		d.failed("log", "directory", "create the directory, or name another one in log.dir", err)
 		return
@@ -44,27 +44,11 @@ func (d *doctor) disk() {
 	}
 	d.space("log", dir, cmp.Or(d.cfg.Log.MaxSize, wal.DefaultMaxSize(dir))-used(d.cfg.Log.Dir), "log.max_size")
 	if a := d.cfg.Archive; a != nil {
-		if dir, err := existing(filepath.Dir(a.Path)); err != nil {
+		if dir, err := disk.Existing(filepath.Dir(a.Path)); err != nil {
 			d.failed("archive", "directory", "create the directory, or name another one in archive.path", err)
 		} else {
 			d.space("archive", dir, 0, "")
 		}
-	}
-}
-
-// existing is dir or, before the first start, the nearest parent that exists.
-func existing(dir string) (string, error) {
-	for {
-		info, err := os.Stat(dir)
-		switch {
-		case err == nil && !info.IsDir():
-			return "", fmt.Errorf("%s is not a directory", dir)
-		case err == nil:
-			return dir, nil
-		case !os.IsNotExist(err) || filepath.Dir(dir) == dir:
-			return "", err
-		}
-		dir = filepath.Dir(dir)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -112,7 +113,7 @@ func (p *patientOf) connect(ctx context.Context, version byte, o client.Options)
 	if err != nil {
 		return nil, err
 	}
-	return connectSource(ctx, s, p.url, o)
+	return pipeline.ConnectSource(ctx, s, p.url, o)
 }
 
 func (p *patientOf) receive(m *client.Received) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"os"
-	"strings"
 
 	"github.com/mqttetl/mqttetl/internal/format"
 )
@@ -34,9 +33,6 @@ func file(w io.Writer) (*os.File, bool) {
 	return f, ok
 }
 
-// lineEnds makes of the characters that Visible leaves what stands in one line.
-var lineEnds = strings.NewReplacer("\n", `\x0a`, "\t", `\x09`)
-
 // visibleLine is s such that a terminal does not obey it and no line of a table
 // or of a list is broken by it.
-func visibleLine(s string) string { return lineEnds.Replace(visibleText(s)) }
+func visibleLine(s string) string { return format.Line(s) }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,6 +14,8 @@ import (
 	"github.com/mqttetl/mqttetl/forward/replay"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -48,6 +49,7 @@ func (e configError) Unwrap() error { return e.error }
 func exitCode(err error) int {
 	var usage usageError
 	var conf configError
+	var unusable pipeline.ConfigError
 	var child childError
 	var coded codedError
 	var path *fs.PathError
@@ -59,7 +61,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, dial.ErrNotTLS):
 		return exitUsage
-	case errors.As(err, &conf), errors.Is(err, archive.ErrTable):
+	case errors.As(err, &conf), errors.As(err, &unusable), errors.Is(err, archive.ErrTable):
 		return exitConfig
 	case errors.As(err, &child):
 		return child.code
@@ -104,8 +106,5 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-// oneLine keeps the parts of a joined or suggesting error on one line, and what
-// a broker, a file name or a topic put into it from a terminal that obeys it.
-func oneLine(err error) string {
-	return visibleLine(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; "))
-}
+// oneLine is an error on one line that a terminal does not obey.
+func oneLine(err error) string { return format.OneLine(err) }

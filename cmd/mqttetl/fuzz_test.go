@@ -20,7 +20,7 @@ func FuzzStatus(f *testing.F) {
 		}
 		for _, format := range outputFormats {
 			var b bytes.Buffer
-			if err := outputFormat(format).write(&b, s.report()); err != nil || b.Len() == 0 {
+			if err := outputFormat(format).write(&b, (&shown{Status: *s}).report()); err != nil || b.Len() == 0 {
 				t.Fatalf("%s: %d bytes, %v", format, b.Len(), err)
 			}
 			if format == "table" && strings.ContainsAny(b.String(), "\x1b\r\a") {

@@ -16,15 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
-
-// observed is what the outside may know of the running pipeline. All methods
-// may be called at any time, from any goroutine.
-type observed interface {
-	status() status
-	notReady() []string // why /readyz says no, for people; none when ready
-	alive() bool        // the commit loop moves, or is rightly idle
-}
 
 // listen binds the address of /metrics and the others.
 func listen(address string) (net.Listener, error) {
@@ -52,6 +45,7 @@ func listen(address string) (net.Listener, error) {
 
 // serveHTTP answers on l until ctx ends.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
+	logger.Info("listening", "address", l.Addr().String())
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -70,17 +64,17 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger
 }
 
 // endpoints is the whole of what is served.
-func endpoints(o observed, metrics prometheus.Gatherer) http.Handler {
+func endpoints(p *pipeline.Pipeline, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if !o.alive() {
-			http.Error(w, "the log has not committed for "+stuckAfter.String(), http.StatusServiceUnavailable)
+		if !p.Alive() {
+			http.Error(w, "the log has not committed for "+pipeline.StuckAfter.String(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if reasons := o.notReady(); len(reasons) > 0 {
+		if reasons := p.NotReady(); len(reasons) > 0 {
 			http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
 			return
 		}
@@ -88,7 +82,7 @@ func endpoints(o observed, metrics prometheus.Gatherer) http.Handler {
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(o.status()) // an error is the client's, which has gone
+		json.NewEncoder(w).Encode(p.Status()) // an error is the client's, which has gone
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	return mux

@@ -12,13 +12,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
 	"github.com/mqttetl/mqttetl/ingest/importer"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
 
 // importFlags say how files are read.
@@ -339,33 +339,26 @@ func (f *importFlags) run(ctx context.Context, std streams, cfg *config.Config, 
 	line := newProgressLine(std.err, f.quiet)
 	std.err = &locked{w: std.err} // the parts write to it too
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	p, err := open(&alone, time.Now(), logger, prometheus.NewRegistry())
+	p, err := pipeline.Open(&alone, pipeline.Options{Logger: logger})
 	if errors.Is(err, mqttetl.ErrLocked) {
 		return mqttetl.WithHint(err, "the log can have one writer: stop the service while importing")
 	}
 	if err != nil {
 		return err
 	}
-	defer p.log.Close()
-	reading, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	log, consumers := p.startStores(ctx, fail)
-	err = f.files(reading, std, line, p, paths)
-	err = errors.Join(err, p.archived(reading))
-	err = errors.Join(consumers.stop(), log.stop(), err)
-	if failed := context.Cause(reading); failed != nil && ctx.Err() == nil {
-		return failed // the others follow from it
-	}
-	return err
+	return p.While(ctx, func(ctx context.Context) error {
+		err := f.files(ctx, std, line, p.Log(), paths)
+		return errors.Join(err, archived(ctx, p))
+	})
 }
 
 // files imports one file after the other and prints the account.
-func (f *importFlags) files(ctx context.Context, std streams, line *progressLine, p *pipeline, paths []string) error {
+func (f *importFlags) files(ctx context.Context, std streams, line *progressLine, log importer.Log, paths []string) error {
 	if err := f.replaceRejected(paths); err != nil {
 		return err
 	}
 	began := time.Now()
-	total, err := f.each(std, paths, p.log, importer.Config{}, func(m *importer.Importer) error {
+	total, err := f.each(std, paths, log, importer.Config{}, func(m *importer.Importer) error {
 		if m.Stats().Done {
 			fmt.Fprintln(std.err, "imported before; what has been added since follows")
 		}
@@ -394,16 +387,23 @@ func (f *importFlags) files(ctx context.Context, std streams, line *progressLine
 
 // archived waits, as long as the archive gets on, until it has everything. It
 // is an error if it cannot be used, though the log keeps for it what it lacks.
-func (p *pipeline) archived(ctx context.Context) error {
-	if p.batcher == nil {
-		return nil
-	}
+func archived(ctx context.Context, p *pipeline.Pipeline) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	last, since := mqttetl.Seq(0), time.Now()
-	for p.batcher.Stats().Cursor < p.log.Stats().Last && time.Since(since) < 5*time.Second {
-		if now := p.batcher.Stats().Cursor; now != last {
-			last, since = now, time.Now()
+	for {
+		s := p.Status()
+		switch {
+		case s.Archive == nil || s.Archive.Lag == 0:
+			return nil
+		case s.Archive.Cursor != last:
+			last, since = s.Archive.Cursor, time.Now()
+		case time.Since(since) < 5*time.Second:
+		case s.Archive.Error == "":
+			return nil
+		default:
+			return codedError{mqttetl.WithHint(fmt.Errorf("%d records are in the log and not in the archive: %s", s.Archive.Lag, s.Archive.Error),
+				"the service archives them when the archive can be used again"), exitIO}
 		}
 		select {
 		case <-tick.C:
@@ -411,10 +411,4 @@ func (p *pipeline) archived(ctx context.Context) error {
 			return nil
 		}
 	}
-	s := p.batcher.Stats()
-	if s.Cursor >= p.log.Stats().Last || s.Error == "" {
-		return nil
-	}
-	return codedError{mqttetl.WithHint(fmt.Errorf("%d records are in the log and not in the archive: %s", lag(s.Cursor, p.log.Stats().Last), s.Error),
-		"the service archives them when the archive can be used again"), exitIO}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/config"
-	pipelines "github.com/mqttetl/mqttetl/internal/pipeline"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -47,7 +47,7 @@ func (f *rerunFlags) publish(cmd *cobra.Command, std streams, cfg *config.Config
 	if a.from, err = firstSince(ctx, a.reader, since); err != nil {
 		return err
 	}
-	c := natsConfig(cfg.NATS, a.reader.LogID())
+	c := pipeline.NATSConfig(cfg.NATS, a.reader.LogID())
 	if err := a.run(forward.MappedConfig{Config: c, Subjects: []string{route.Subjects()}}); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ type again struct {
 	reader  *archive.Reader
 	letters *archive.Letters
 	from    mqttetl.Seq // of the first dead letter that is meant
-	mapper  *pipelines.Mapper
+	mapper  *pipeline.Mapper
 	ordered bool // all records of the route are mapped, not only those that are meant
 
 	next mqttetl.Seq // where the next page of dead letters begins
@@ -110,7 +110,7 @@ func (a *again) run(cfg forward.MappedConfig) error {
 			return configError{err}
 		}
 		defer applier.Close()
-		a.mapper = pipelines.LetterMapper(applier)
+		a.mapper = pipeline.LetterMapper(applier)
 		a.ordered = a.set.HasBirths() && !o.Retry
 		a.next, a.read, a.page, a.list, a.confirmed, a.stay, a.why = a.from, 1, nil, nil, 0, 0, ""
 		p, err := forward.NewMapped(cfg, a, a)

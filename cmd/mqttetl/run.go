@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"time"
@@ -12,7 +11,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
-	"github.com/mqttetl/mqttetl/sink/wal"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
 
 func newRun(std streams) *cobra.Command {
@@ -51,10 +50,10 @@ configuration.`,
 
 // run is the whole program:
 //
-//	brokers ─▶ sources ─▶ log ─┬─▶ batcher ───▶ archive
-//	                           ├─▶ forwarder ─▶ stream
-//	                           └─▶ mapped ────▶ streams of the routes that publish
-//	             http, notifier: what all of them say of themselves
+//	brokers ─▶ sources ─▶ log ─┬─▶ archive
+//	                           ├─▶ nats: a stream
+//	                           └─▶ publish: streams of the routes that publish
+//	         http, notifier: what all of them say of themselves
 //
 // It returns nil when ctx ends, else the error of the part that cannot go on.
 func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
@@ -67,45 +66,29 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		}
 		defer listener.Close()
 	}
-	registry := newRegistry(started)
-	p, err := open(cfg, started, logger, registry)
+	p, err := openService(cfg, started, logger, newRegistry(started), listener)
 	if err != nil {
 		return err
 	}
-	logger.Info("started", "version", buildVersion().Version, "log", cfg.Log.Dir, "max_size", mqttetl.FormatSize(p.log.MaxSize()), "first", p.log.Stats().First, "last", p.log.Stats().Last)
-	return p.run(ctx, listener, registry)
+	at := p.Log().Stats()
+	logger.Info("started", "version", buildVersion().Version, "log", cfg.Log.Dir, "max_size", mqttetl.FormatSize(p.Log().MaxSize()), "first", at.First, "last", at.Last)
+	return p.Run(ctx)
 }
 
-// run runs all actors until one fails or ctx ends, the sources last: they are
-// the first that need the others. It closes the log.
-func (p *pipeline) run(ctx context.Context, listener net.Listener, metrics prometheus.Gatherer) error {
-	running, fail := context.WithCancelCause(ctx) // ends when the process is asked to stop, or when a part fails
-	defer fail(nil)
-	log, consumers := p.startStores(ctx, fail)
-	reporters, sources := newCrew(ctx, fail), newCrew(ctx, fail)
+// openService opens the pipeline, with what a service says of it and of itself.
+func openService(cfg *config.Config, started time.Time, logger *slog.Logger, registry *prometheus.Registry, listener net.Listener) (*pipeline.Pipeline, error) {
+	p, err := pipeline.Open(cfg, pipeline.Options{
+		Version: buildVersion().Version, Started: started, Logger: logger, Metrics: registry, StopTime: pipeline.StopTime,
+	})
+	if err != nil {
+		return nil, err
+	}
 	if listener != nil {
-		p.logger.Info("listening", "address", listener.Addr().String())
-		reporters.start(func(ctx context.Context) error { return serveHTTP(ctx, listener, endpoints(p, metrics), p.logger) })
+		p.Add(pipeline.Reporters, "http", pipeline.Func(func(ctx context.Context) error {
+			return serveHTTP(ctx, listener, endpoints(p, registry), logger)
+		}))
 	}
-	reporters.start((&memory{look: memoryLook, spare: memorySpare}).Run)
-	reporters.start((&notifier{pipeline: p, logger: p.logger}).Run)
-	if p.rebirths != nil {
-		reporters.start(p.rebirths.Run)
-	}
-	for _, s := range p.sources {
-		sources.start(s.Run)
-	}
-	<-running.Done()
-	p.ends.Store(true)
-	if errors.Is(context.Cause(running), wal.ErrGone) {
-		consumers.patience = lastReading
-	}
-	err := p.stop(reporters, sources, consumers, log)
-	if ctx.Err() == nil {
-		return context.Cause(running)
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		p.logger.Warn("a part failed while stopping", "error", err)
-	}
-	return nil
+	p.Add(pipeline.Reporters, "memory", pipeline.Func((&memory{look: memoryLook, spare: memorySpare}).Run))
+	p.Add(pipeline.Reporters, "notifier", pipeline.Func((&notifier{pipeline: p, logger: logger}).Run))
+	return p, nil
 }

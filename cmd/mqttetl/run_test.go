@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
@@ -91,10 +92,10 @@ func (s site) awaitReady(t *testing.T) {
 }
 
 // asked is the status by the command, as a document.
-func (s site) asked(t *testing.T) status {
+func (s site) asked(t *testing.T) pipeline.Status {
 	t.Helper()
 	r := call(t, "status", "-c", s.config, "-o", "json")
-	var v status
+	var v pipeline.Status
 	if err := json.Unmarshal([]byte(r.out), &v); err != nil || r.code != 0 {
 		t.Fatalf("status: exit %d, %v\n%s%s", r.code, err, r.out, r.err)
 	}
@@ -184,7 +185,7 @@ func TestRunFromBrokerToStoresAndWhatItSaysOfItself(t *testing.T) {
 
 // sameStatus compares but for the log's first record, which trimming moves.
 func sameStatus(got, want string) bool {
-	var a, b status
+	var a, b pipeline.Status
 	if json.Unmarshal([]byte(got), &a) != nil || json.Unmarshal([]byte(want), &b) != nil {
 		return false
 	}

@@ -7,24 +7,19 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
-
-// supervised is what the service manager is told about.
-type supervised interface {
-	observed
-	begun() bool // every source has been subscribed once, and both stores are open
-}
 
 // notifier reports to the service manager (sd_notify(3)): READY=1 once, a
 // STATUS text, WATCHDOG=1 while the pipeline is alive, STOPPING=1 at the end.
 type notifier struct {
-	pipeline supervised
+	pipeline *pipeline.Pipeline
 	logger   *slog.Logger
 
 	ready  bool
 	failed bool
 	text   string
-	last   status // of the round before, for the rate
+	last   pipeline.Status // of the round before, for the rate
 	at     time.Time
 }
 
@@ -66,22 +61,22 @@ func (n *notifier) Run(ctx context.Context) error {
 
 // round tells what there is to tell now.
 func (n *notifier) round(now time.Time, watchdog bool) {
-	if !n.ready && n.pipeline.begun() {
+	if !n.ready && n.pipeline.Begun() {
 		n.send(daemon.SdNotifyReady)
 		n.ready = true
 	}
-	if watchdog && n.pipeline.alive() {
+	if watchdog && n.pipeline.Alive() {
 		n.send(daemon.SdNotifyWatchdog)
 	}
 	if now.Sub(n.at) < round {
 		return
 	}
-	s := n.pipeline.status()
+	s := n.pipeline.Status()
 	rate := 0.0
 	if !n.at.IsZero() {
-		rate = float64(lag(n.last.Log.Last, s.Log.Last)) / now.Sub(n.at).Seconds()
+		rate = float64(pipeline.Lag(n.last.Log.Last, s.Log.Last)) / now.Sub(n.at).Seconds()
 	}
-	if text := s.summary(rate); text != n.text {
+	if text := summary(&s, rate); text != n.text {
 		n.send("STATUS=" + text)
 		n.text = text
 	}

@@ -4,76 +4,21 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/sink/wal"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
 
-// status is the document of GET /status and of `mqttetl status`.
-type status struct {
-	Ready         bool           `json:"ready"`          // what /readyz says
-	Version       string         `json:"version"`        // of the program that wrote the document
-	UptimeSeconds int64          `json:"uptime_seconds"` // whole seconds since the start; 0 when down
-	Sources       []sourceStatus `json:"sources"`        // in the order of the configuration
-	Log           logStatus      `json:"log"`
-	Archive       *archiveStatus `json:"archive,omitempty"` // absent: off
-	NATS          *natsStatus    `json:"nats,omitempty"`    // absent: off
-	Publish       *natsStatus    `json:"publish,omitempty"` // what routes publish; absent: none does
-
+// shown is the document of GET /status as `mqttetl status` shows it.
+type shown struct {
+	pipeline.Status
 	fromFiles string // why it was read from the files, "" if it is the service's own
 }
 
-// sourceStatus counts since the start of the process.
-type sourceStatus struct {
-	Name         string `json:"name"`
-	Connected    bool   `json:"connected"`       // to the broker, on all connections of the source
-	Received     uint64 `json:"received"`        // messages
-	Acknowledged uint64 `json:"acknowledged"`    // messages whose PUBACK or PUBREC was sent
-	Redelivered  uint64 `json:"redelivered"`     // messages that came with DUP set
-	Reconnects   uint64 `json:"reconnects"`      // connections after the first
-	QoS0         uint64 `json:"qos0,omitempty"`  // of received: of QoS 0, which has no acknowledgement
-	Error        string `json:"error,omitempty"` // why it is not connected or not subscribed
-}
-
-type logStatus struct {
-	First       mqttetl.Seq `json:"first"` // 0 while the log is empty
-	Last        mqttetl.Seq `json:"last"`
-	Bytes       int64       `json:"bytes"`
-	Paused      bool        `json:"paused"`                 // full: nothing is acknowledged until there is room
-	FileBytes   int64       `json:"file_bytes"`             // of its file, free pages included
-	PauseReason string      `json:"pause_reason,omitempty"` // why it is paused
-	HeldBy      string      `json:"held_by,omitempty"`      // which processes keep free pages from being used again
-}
-
-type archiveStatus struct {
-	Cursor mqttetl.Seq `json:"cursor"`          // the last record in the archive
-	Lag    uint64      `json:"lag"`             // records between the cursor and the end of the log
-	Error  string      `json:"error,omitempty"` // why it is not open
-
-	WALBytes int64  `json:"wal_bytes"`         // of the file of its write-ahead log
-	HeldBy   string `json:"held_by,omitempty"` // which processes may keep that from being emptied
-}
-
-type natsStatus struct {
-	Cursor    mqttetl.Seq `json:"cursor"` // the last record that the stream has confirmed
-	Lag       uint64      `json:"lag"`
-	Connected bool        `json:"connected"`       // to a server, and the stream there can be used
-	Error     string      `json:"error,omitempty"` // why records do not get there
-}
-
-// lag is the number of records behind cursor.
-func lag(cursor, last mqttetl.Seq) uint64 {
-	if cursor >= last {
-		return 0
-	}
-	return uint64(last - cursor)
-}
-
 // report shows the document to people.
-func (s *status) report() report {
-	r := report{document: s, header: []string{"part", "name", "state", "figures"}}
+func (s *shown) report() report {
+	r := report{document: &s.Status, header: []string{"part", "name", "state", "figures"}}
 	add := func(part, name, state, format string, args ...any) {
 		r.rows = append(r.rows, []string{part, name, state, fmt.Sprintf(format, args...)})
 	}
@@ -89,7 +34,7 @@ func (s *status) report() report {
 			continue
 		}
 		add("source", v.Name, choose(v.Connected, "connected", "not connected"),
-			"received %d%s, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, v.ofQoS0(), v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
+			"received %d%s, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, ofQoS0(v), v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
 	}
 	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s in a file of %s%s", s.Log.First, s.Log.Last,
 		mqttetl.FormatSize(s.Log.Bytes), mqttetl.FormatSize(s.Log.FileBytes), because(choose(s.Log.Paused, s.Log.PauseReason, s.Log.HeldBy)))
@@ -109,7 +54,7 @@ func (s *status) report() report {
 }
 
 // ofQoS0 says how many of the received messages will never be acknowledged.
-func (s *sourceStatus) ofQoS0() string {
+func ofQoS0(s pipeline.SourceStatus) string {
 	if s.QoS0 == 0 {
 		return ""
 	}
@@ -131,37 +76,8 @@ func choose(cond bool, yes, no string) string {
 	return no
 }
 
-// stuckAfter is how long the commit loop may stand still with work before it.
-// A disk can take long for a sync; a minute is beyond what one needs.
-const stuckAfter = time.Minute
-
-// pulse tells from one look at the log to the next whether its commit loop
-// moves or is rightly idle: nothing to do, or paused until there is room.
-type pulse struct {
-	mu    sync.Mutex
-	seen  progress
-	since time.Time // when seen was seen first
-}
-
-// progress is what changes with every commit.
-type progress struct {
-	last       mqttetl.Seq
-	committing time.Time
-}
-
-func (p *pulse) beats(s wal.Stats, now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	idle := s.Queued == 0 && s.CommittingSince.IsZero()
-	at := progress{s.Last, s.CommittingSince}
-	if idle || s.Paused || at != p.seen || p.since.IsZero() {
-		p.seen, p.since = at, now
-	}
-	return now.Sub(p.since) < stuckAfter
-}
-
-// summary is the status in a few words, with the rate of the last interval.
-func (s *status) summary(rate float64) string {
+// summary is a status in a few words, with the rate of the last interval.
+func summary(s *pipeline.Status, rate float64) string {
 	text := strconv.FormatFloat(rate, 'f', 0, 64) + " msg/s"
 	if s.Log.Paused {
 		text += ", paused: log is full"

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
@@ -58,12 +59,12 @@ belong together, 69 neither the service nor the log can be read.`,
 }
 
 // findStatus asks the service and, where it does not answer, the files.
-func findStatus(ctx context.Context, cfg *config.Config) (*status, error) {
+func findStatus(ctx context.Context, cfg *config.Config) (*shown, error) {
 	asked := errors.New("http is off in the configuration, the service may be running")
 	if cfg.HTTP != nil {
 		s, err := askService(ctx, cfg.HTTP.Listen)
 		if err == nil {
-			return s, nil
+			return &shown{Status: *s}, nil
 		}
 		asked = err
 	}
@@ -71,12 +72,11 @@ func findStatus(ctx context.Context, cfg *config.Config) (*status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no status: %w: the service: %w; the files: %w", mqttetl.ErrUnavailable, asked, err)
 	}
-	s.fromFiles = oneLine(asked)
-	return s, nil
+	return &shown{*s, oneLine(asked)}, nil
 }
 
 // askService gets the document from the service that listens at address.
-func askService(ctx context.Context, address string) (*status, error) {
+func askService(ctx context.Context, address string) (*pipeline.Status, error) {
 	body, err := getService(ctx, address, "/status")
 	if err != nil {
 		return nil, err
@@ -105,8 +105,8 @@ func getService(ctx context.Context, address, path string) (io.ReadCloser, error
 
 // decodeStatus reads a status document and holds it to be one: something else
 // may listen at the address.
-func decodeStatus(d *json.Decoder) (*status, error) {
-	var s status
+func decodeStatus(d *json.Decoder) (*pipeline.Status, error) {
+	var s pipeline.Status
 	if err := d.Decode(&s); err != nil {
 		return nil, fmt.Errorf("the answer is not a status: %w", err)
 	}
@@ -130,14 +130,14 @@ func reachable(address string) string {
 }
 
 // readStatus makes the document from the files, while the service is down.
-func readStatus(cfg *config.Config) (*status, error) {
+func readStatus(cfg *config.Config) (*pipeline.Status, error) {
 	info, err := wal.Inspect(cfg.Log.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &status{Version: buildVersion().Version, Sources: []sourceStatus{}}
+	s := &pipeline.Status{Version: buildVersion().Version, Sources: []pipeline.SourceStatus{}}
 	for _, source := range cfg.Sources {
-		s.Sources = append(s.Sources, sourceStatus{Name: source.Name})
+		s.Sources = append(s.Sources, pipeline.SourceStatus{Name: source.Name})
 	}
 	if a := cfg.Archive; a != nil {
 		if err := mayRead("archive", a.Path); err != nil {
@@ -150,15 +150,15 @@ func readStatus(cfg *config.Config) (*status, error) {
 		if err == nil && id != "" && id != info.ID {
 			return nil, fmt.Errorf("archive %s: %w", a.Path, mqttetl.ErrForeign)
 		}
-		s.Archive = &archiveStatus{Cursor: cursor, WALBytes: archive.WALBytes(a.Path)}
+		s.Archive = &pipeline.ArchiveStatus{Cursor: cursor, WALBytes: archive.WALBytes(a.Path)}
 	}
 	if cfg.NATS != nil {
-		s.NATS = &natsStatus{Cursor: info.Cursors[natsConsumer]}
+		s.NATS = &pipeline.NATSStatus{Cursor: info.Cursors[pipeline.NATS]}
 	}
-	if slices.Contains(consumerNames(cfg), publishConsumer) {
-		s.Publish = &natsStatus{Cursor: info.Cursors[publishConsumer]}
+	if slices.Contains(pipeline.ConsumersOf(cfg), pipeline.Publish) {
+		s.Publish = &pipeline.NATSStatus{Cursor: info.Cursors[pipeline.Publish]}
 	}
-	s.setLog(wal.Stats{First: info.First, Last: info.Last, Bytes: info.Bytes, File: info.File, HeldBy: info.HeldBy})
+	s.SetLog(wal.Stats{First: info.First, Last: info.Last, Bytes: info.Bytes, File: info.File, HeldBy: info.HeldBy})
 	return s, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
@@ -19,7 +20,7 @@ func TestStatusOfQoS0(t *testing.T) {
 	defer m.Kill()
 	s := newSite(t, m.URL, "")
 	start(t, nil, "run", "-c", s.config)
-	var got status
+	var got pipeline.Status
 	asked := func() bool {
 		r := call(t, "status", "-c", s.config, "-o", "json")
 		return json.Unmarshal([]byte(r.out), &got) == nil && len(got.Sources) == 1

@@ -13,13 +13,14 @@ import (
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
 // fill makes the log of a site with n records of 1000 bytes.
 func fill(t *testing.T, s site, n int) {
 	t.Helper()
-	l, err := wal.Open(s.logDir(), wal.Options{Consumers: []string{archiveConsumer, natsConsumer}})
+	l, err := wal.Open(s.logDir(), wal.Options{Consumers: []string{pipeline.Archive, pipeline.NATS}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,10 @@
 package disk
 
 import (
+	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,4 +28,20 @@ func bytesOf(fs *unix.Statfs_t, blocks uint64) int64 {
 		return Unlimited
 	}
 	return int64(blocks * size)
+}
+
+// Existing is dir or, before the first start, the nearest parent that exists.
+func Existing(dir string) (string, error) {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return "", fmt.Errorf("%s is not a directory", dir)
+		case err == nil:
+			return dir, nil
+		case !os.IsNotExist(err) || filepath.Dir(dir) == dir:
+			return "", err
+		}
+		dir = filepath.Dir(dir)
+	}
 }

@@ -2,6 +2,7 @@ package format
 
 import (
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -29,4 +30,17 @@ func Visible(dst, s []byte) []byte {
 		s = s[n:]
 	}
 	return dst
+}
+
+// lineEnds makes of the characters that Visible leaves what stands in one line.
+var lineEnds = strings.NewReplacer("\n", `\x0a`, "\t", `\x09`)
+
+// Line is s such that a terminal does not obey it and no line of a table or of a
+// list is broken by it.
+func Line(s string) string { return lineEnds.Replace(string(Visible(nil, []byte(s)))) }
+
+// OneLine keeps the parts of a joined or suggesting error on one line, and what
+// a broker, a file name or a topic put into it from a terminal that obeys it.
+func OneLine(err error) string {
+	return Line(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; "))
 }

@@ -24,7 +24,7 @@ var bornTopics = []mqttetl.Filter{
 
 func publishesSparkplug(r transform.Route) bool { return r.Publish != "" && r.Decode == "sparkplug_b" }
 
-// PublishedBirths are the births and deaths that the consumer publish has read
+// publishedBirths are the births and deaths that the consumer publish has read
 // before, in their order, as far as they can be found: the last message of a
 // topic in the archive's table latest, and all that the log holds beyond the
 // archive. A node whose last birth is behind the consumer's position, because it
@@ -33,7 +33,7 @@ func publishesSparkplug(r transform.Route) bool { return r.Publish != "" && r.De
 //
 // It is called before log and archive are opened for writing, which a process
 // must not do with files that it reads in another way.
-func PublishedBirths(cfg *config.Config, logger *slog.Logger) []mqttetl.Record {
+func publishedBirths(cfg *config.Config, logger *slog.Logger) []mqttetl.Record {
 	if !slices.ContainsFunc(cfg.Routes, publishesSparkplug) || cfg.NATS == nil {
 		return nil
 	}

@@ -21,22 +21,22 @@ type Mapper struct {
 	letters []mqttetl.DeadLetter
 	unborn  func([]transform.Unborn) // nil: nobody is told
 
-	metrics *MapperMetrics
+	metrics *mapperMetrics
 	logger  *slog.Logger      // nil: nothing is said or counted
 	counted []transform.Stats // those that are in the counters
 	marred  uint64
 	said    map[string]bool
 }
 
-// MapperMetrics are the counters of what the routes that publish have left out or replaced.
-type MapperMetrics struct{ mended, unset *prometheus.CounterVec } // by route
+// mapperMetrics are the counters of what the routes that publish have left out or replaced.
+type mapperMetrics struct{ mended, unset *prometheus.CounterVec } // by route
 
-// NewMapperMetrics makes the metrics and registers them, unless reg is nil.
-func NewMapperMetrics(reg prometheus.Registerer) *MapperMetrics {
+// newMapperMetrics makes the metrics and registers them, unless reg is nil.
+func newMapperMetrics(reg prometheus.Registerer) *mapperMetrics {
 	by := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"route"})
 	}
-	m := &MapperMetrics{
+	m := &mapperMetrics{
 		mended: by("mqttetl_publish_mended_total", "Messages of which a route publishes something although something in them was wrong. Some count again after an error of the server."),
 		unset:  by("mqttetl_publish_unset_times_total", "Messages whose time was that of a clock which is not set, so that what is published has the receipt. Some count again after an error of the server."),
 	}
@@ -46,9 +46,9 @@ func NewMapperMetrics(reg prometheus.Registerer) *MapperMetrics {
 	return m
 }
 
-// Tell makes the mapper say and count what the archive's routes do, for what is
+// tell makes the mapper say and count what the archive's routes do, for what is
 // published, and show unborn the nodes whose birth is missing.
-func (m *Mapper) Tell(metrics *MapperMetrics, logger *slog.Logger, unborn func([]transform.Unborn)) {
+func (m *Mapper) tell(metrics *mapperMetrics, logger *slog.Logger, unborn func([]transform.Unborn)) {
 	m.metrics, m.logger, m.unborn, m.said = metrics, logger, unborn, map[string]bool{}
 }
 

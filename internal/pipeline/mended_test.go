@@ -25,7 +25,7 @@ func TestMapperSaysWhatItMends(t *testing.T) {
 	}
 	var log bytes.Buffer
 	reg := prometheus.NewRegistry()
-	m.Tell(NewMapperMetrics(reg), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	m.tell(newMapperMetrics(reg), slog.New(slog.NewTextHandler(&log, nil)), nil)
 	for i, payload := range []string{`{"t":nan}`, `{"t":2}`, `{"t":3,"at":1}`, `{"t":nan`, `{"t":NaN,"at":2.3}`} {
 		rec := mqttetl.Record{Seq: mqttetl.Seq(i + 1), Time: 1, Message: mqttetl.Message{Topic: []byte("t"), Payload: []byte(payload)}}
 		m.Map(&rec)

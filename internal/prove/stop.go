@@ -24,8 +24,8 @@ func stopCampaign() *Campaign {
 		Short: 4, Long: 30,
 		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, stopTrial) },
 		Controls: []Control{
-			{Name: "the log stopped before the sources", Replace: map[string][2]string{"cmd/mqttetl/run.go": {
-				"p.stop(reporters, sources, consumers, log)", "p.stop(reporters, log, sources, consumers)",
+			{Name: "the log stopped before the sources", Replace: map[string][2]string{"internal/pipeline/run.go": {
+				"for layer := layers - 1; layer >= 0; layer-- {", "for _, layer := range []Layer{Reporters, Log, Sources, Consumers} {",
 			}}, Setting: only("mqtt"), Trials: 10},
 			{Name: "connections closed without waiting for the commit", Replace: map[string][2]string{"ingest/quiesce.go": {
 				"committed && !c.link.window.empty()", "false",

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -38,28 +38,34 @@ type rebirths struct {
 
 	mu   sync.Mutex
 	next map[rebirthKey]time.Time // before which a node is not asked again
+	full time.Time                // until when all of next are to be remembered
 }
 
 type rebirthKey struct{ source, group, node string }
 
+// newAsked counts the nodes that were asked, by source.
+func newAsked(reg prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mqttetl_sparkplug_rebirths_requested_total", Help: "Edge nodes that were asked for their birth.",
+	}, []string{"source"})
+	reg.MustRegister(c)
+	return c
+}
+
 // newRebirths returns nil where no route asks.
-func newRebirths(cfg *config.Config, logger *slog.Logger, reg prometheus.Registerer) *rebirths {
+func newRebirths(cfg *config.Config, logger *slog.Logger, asked *prometheus.CounterVec) *rebirths {
 	if !slices.ContainsFunc(cfg.Routes, func(r transform.Route) bool { return r.Rebirth > 0 }) {
 		return nil
 	}
 	r := &rebirths{
 		sources: map[string]*config.Source{}, logger: logger, queue: make(chan transform.Unborn, rebirthQueue),
-		next: map[rebirthKey]time.Time{}, now: time.Now,
-		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mqttetl_sparkplug_rebirths_requested_total", Help: "Edge nodes that were asked for their birth.",
-		}, []string{"source"}),
+		next: map[rebirthKey]time.Time{}, now: time.Now, asked: asked,
 	}
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		r.sources[s.Name] = s
 		r.asked.WithLabelValues(s.Name)
 	}
-	reg.MustRegister(r.asked)
 	return r
 }
 
@@ -90,9 +96,15 @@ func (r *rebirths) room(now time.Time) bool {
 	if len(r.next) < rebirthNodes {
 		return true
 	}
+	if now.Before(r.full) {
+		return false
+	}
+	r.full = now.Add(rebirthRetry)
 	for key, next := range r.next {
 		if !now.Before(next) {
 			delete(r.next, key)
+		} else if next.Before(r.full) {
+			r.full = next
 		}
 	}
 	return len(r.next) < rebirthNodes
@@ -146,6 +158,7 @@ func (r *rebirths) publish(ctx context.Context, all map[string][]transform.Unbor
 func (r *rebirths) later(nodes []transform.Unborn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.full = time.Time{}
 	for _, u := range nodes {
 		r.next[rebirthKey{u.Source, u.Group, u.Node}] = r.now().Add(min(u.Every, rebirthRetry))
 	}
@@ -163,7 +176,7 @@ func (r *rebirths) publishTo(ctx context.Context, s *config.Source, nodes []tran
 	if err != nil {
 		return err
 	}
-	c, err := connectSource(ctx, s, u, client.Options{Version: version, ClientID: s.ClientID + "-rebirth", CleanStart: true})
+	c, err := ConnectSource(ctx, s, u, client.Options{Version: version, ClientID: s.ClientID + "-rebirth", CleanStart: true})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,187 @@
+package pipeline
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch"
+	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/ingest"
+	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/sink/wal"
+)
+
+// The consumers of the log, by which its files, the metrics and /readyz know them.
+const (
+	Archive = "archive"
+	NATS    = "nats"
+	Publish = "publish"
+)
+
+// logPart is the log itself: not being able to grow is a pause, and no fault.
+type logPart struct{ *wal.Log }
+
+func (logPart) Ready() string      { return "" }
+func (l logPart) report(s *Status) { s.SetLog(l.Stats()) }
+
+// archivePart fills the archive.
+type archivePart struct{ *batch.Batcher }
+
+// logEnds is what the batcher needs of the log: its own place in it, and the
+// dead letters that wait there for the archive.
+type logEnds struct {
+	*wal.Consumer
+	*wal.Log
+}
+
+func (p *Pipeline) newArchive(cfg *config.Config, asker *rebirths) (Part, error) {
+	routes, err := transform.Compile(tables(cfg.Routes))
+	if err != nil {
+		return nil, err
+	}
+	a := cfg.Archive
+	return archivePart{batch.New(batch.Config{
+		Path: a.Path, LogID: p.log.ID(), Count: a.Batch.Count, Period: a.Batch.Period,
+		Routes: routes, Readings: a.Readings, ReadingsText: a.ReadingsText, Latest: a.Latest, Unborn: asker.ask,
+		Logger: p.o.Logger.With("part", "archive"), Metrics: p.metrics.archive,
+	}, logEnds{p.log.Consumer(Archive), p.log})}, nil
+}
+
+func (a archivePart) Ready() string {
+	if v := a.Stats(); !v.Open {
+		return because("not open", v.Error)
+	}
+	return ""
+}
+
+func (a archivePart) begun() bool { return a.Stats().Open }
+
+func (a archivePart) report(s *Status) {
+	v := a.Stats()
+	s.Archive = &ArchiveStatus{Cursor: v.Cursor, Error: v.Error, WALBytes: v.WAL, HeldBy: v.WALHeld}
+}
+
+// natsPart forwards the records.
+type natsPart struct{ *forward.Forwarder }
+
+func (p *Pipeline) newForward(n *config.NATS) (Part, error) {
+	c := NATSConfig(n, p.log.ID())
+	c.Key, c.Logger, c.Metrics = p.log.Key(), p.o.Logger.With("part", "nats"), p.metrics.nats
+	f, err := forward.New(c, p.log.Consumer(NATS))
+	if err != nil {
+		return nil, err
+	}
+	return natsPart{f}, nil
+}
+
+func (n natsPart) Ready() string    { return connected(n.Stats()) }
+func (n natsPart) report(s *Status) { s.NATS = natsStatus(n.Stats()) }
+
+// publishPart publishes what the routes map.
+type publishPart struct {
+	*forward.Mapped
+	mapper *Mapper
+}
+
+func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, births []mqttetl.Record, asker *rebirths) (Part, error) {
+	set, err := transform.Compile(routes)
+	if err != nil {
+		return nil, err
+	}
+	m, err := NewMapper(set, births)
+	if err != nil {
+		return nil, err
+	}
+	c := NATSConfig(cfg.NATS, p.log.ID())
+	c.Logger = p.o.Logger.With("part", "publish")
+	m.tell(p.metrics.mapper, c.Logger, asker.ask)
+	var subjects []string
+	for i := range routes {
+		subjects = append(subjects, routes[i].Subjects())
+	}
+	published, err := forward.NewMapped(forward.MappedConfig{Config: c, Subjects: subjects, Metrics: p.metrics.publish, NoLetters: cfg.Archive == nil},
+		p.log.Consumer(Publish), m)
+	if err != nil {
+		return nil, err
+	}
+	return publishPart{published, m}, nil
+}
+
+func (m publishPart) Run(ctx context.Context) error {
+	defer m.mapper.Close()
+	return m.Mapped.Run(ctx)
+}
+
+func (m publishPart) Ready() string    { return connected(m.Stats()) }
+func (m publishPart) report(s *Status) { s.Publish = natsStatus(m.Stats()) }
+
+// sourcePart receives from a broker.
+type sourcePart struct {
+	*ingest.Source
+	subscribed atomic.Bool // once
+	metrics    *ingest.Metrics
+}
+
+func (p *Pipeline) newSource(s config.Source) (Part, error) {
+	source, err := ingest.New(ingestConfig(s, p.o.Logger.With("part", "ingest"), p.metrics.sources), p.log)
+	if err != nil {
+		return nil, err
+	}
+	return &sourcePart{Source: source, metrics: p.metrics.sources}, nil
+}
+
+func (s *sourcePart) Ready() string {
+	switch v := s.Stats(); {
+	case v.Subscribed:
+		return ""
+	case v.Connected:
+		return because("not subscribed", v.Error)
+	default:
+		return because("not connected", v.Error)
+	}
+}
+
+func (s *sourcePart) begun() bool {
+	if s.Stats().Subscribed {
+		s.subscribed.Store(true)
+	}
+	return s.subscribed.Load()
+}
+
+func (s *sourcePart) report(to *Status) {
+	v := s.Stats()
+	to.Sources = append(to.Sources, SourceStatus{v.Name, v.Connected, v.Received, v.Acknowledged, v.Redelivered, v.Reconnects, v.QoS0, v.Error})
+}
+
+func (s *sourcePart) forget() { s.metrics.Forget(s.Stats().Name) }
+
+// connected is why a consumer cannot use NATS, "" if it can.
+func connected(v forward.Stats) string {
+	if v.Connected {
+		return ""
+	}
+	return because("not connected", text(v.LastError))
+}
+
+func natsStatus(v forward.Stats) *NATSStatus {
+	return &NATSStatus{Cursor: v.Cursor, Connected: v.Connected, Error: text(v.LastError)}
+}
+
+// because is what is wrong and, where it is known, why.
+func because(what, why string) string {
+	if why == "" {
+		return what
+	}
+	return what + ": " + why
+}
+
+// text is an error on one line, "" for none.
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return format.OneLine(err)
+}
