@@ -134,3 +134,28 @@ func inShell(dir, line string) *osexec.Cmd {
 	cmd.Dir = dir
 	return cmd
 }
+
+// Every metric that a document names is one of the program.
+func TestDocumentsNameMetricsThatThereAre(t *testing.T) {
+	var code strings.Builder
+	err := filepath.WalkDir("../..", func(path string, e os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			var b []byte
+			b, err = os.ReadFile(path)
+			code.Write(b)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`mqttetl_([a-z_]+[a-z])\b`).FindAllStringSubmatch(everyDocument(t), -1)
+	if len(names) < 20 {
+		t.Fatalf("only %d metrics were found", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(code.String(), name[1]+`"`) {
+			t.Errorf("a document names %s, which no part of the program has", name[0])
+		}
+	}
+}
