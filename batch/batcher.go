@@ -350,7 +350,7 @@ func (b *Batcher) sayAside(letters []mqttetl.DeadLetter) {
 	if b.aside.Count() == 0 {
 		return
 	}
-	b.Logger.Warn("values that a row of the archive cannot hold were set aside; mqttetl dead-letters lists them, table raw holds them",
+	b.Logger.Warn("values that a row of the archive cannot hold were set aside; mqttetl dead-letters lists them, table mqttetl_raw holds them",
 		"seq", letters[0].Seq, "reason", letters[0].Reason, "records", len(letters))
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // What a row cannot hold must not hold up the rows after it. The record is a
-// row all the same, without that value; the value stands in table raw, byte for
-// byte as it came, and a dead letter says so.
+// row all the same, without that value; the value stands in table mqttetl_raw,
+// byte for byte as it came, and a dead letter says so. A Reader puts it back.
 
 // Stage is the name of the archive in dead letters.
 const Stage = "archive"
@@ -20,13 +20,14 @@ const (
 	// rowProperties bounds the properties that a row holds, in bytes as on the
 	// wire. As JSON they grow up to sevenfold: \u0001 for a byte, and the names.
 	rowProperties = 2 << 20
-	// rawPart is the size of the rows of table raw.
+	// rawPart is the size of the rows of table mqttetl_raw.
 	rawPart = 256 << 10
 )
 
+// rawSchema: the name begins with mqttetl_, as that of no table of a route does.
 const rawSchema = `
 -- Values that were too large for their row, as they came: payload, or properties as on the wire (MQTT 5 §3.3.2.3).
-CREATE TABLE raw(
+CREATE TABLE mqttetl_raw(
   seq INTEGER NOT NULL,                            -- of the message
   name TEXT NOT NULL,                              -- payload or properties
   part INTEGER NOT NULL,                           -- 0, 1, …: the value is all parts, one after the other
@@ -88,7 +89,7 @@ func (a *Archive) asideProperties(records []mqttetl.Record) error {
 	return nil
 }
 
-// setAside writes the values into table raw, and a dead letter.
+// setAside writes the values into table mqttetl_raw, and a dead letter.
 func (a *Archive) setAside(r *mqttetl.Record, why string, values map[string][]byte) error {
 	for name, value := range values {
 		for part := int64(0); len(value) > 0; part++ {
@@ -100,7 +101,7 @@ func (a *Archive) setAside(r *mqttetl.Record, why string, values map[string][]by
 			a.txBytes += int64(n) + rowOverhead
 		}
 	}
-	l := mqttetl.DeadLetter{Seq: r.Seq, Stage: Stage, Reason: why + "; table raw holds them as they came", Time: time.Now().UnixNano()}
+	l := mqttetl.DeadLetter{Seq: r.Seq, Stage: Stage, Reason: why + "; table mqttetl_raw holds them as they came", Time: time.Now().UnixNano()}
 	a.aside.letters = append(a.aside.letters, l)
 	return run(a.stmt.addDeadLetter, int64(l.Seq), l.Stage, l.Reason, l.Time)
 }
@@ -114,4 +115,49 @@ func (a *Archive) Aside() []mqttetl.DeadLetter {
 	letters := a.aside.letters
 	a.aside.letters = nil
 	return letters
+}
+
+// nextAside finds the next record from seq on that has values in table mqttetl_raw.
+func (s *scan) nextAside(seq int64) error {
+	return s.r.conn.QueryRowContext(background, `SELECT coalesce(min(seq), 0x7fffffffffffffff) FROM mqttetl_raw WHERE seq >= ?`, seq).Scan(&s.aside)
+}
+
+// putBack gives the record the values that its row could not hold.
+func (s *scan) putBack(rec *mqttetl.Record) error {
+	seq := int64(rec.Seq)
+	if s.aside < seq {
+		if err := s.nextAside(seq); err != nil {
+			return err
+		}
+	}
+	if s.aside != seq {
+		return nil
+	}
+	rows, err := s.r.conn.QueryContext(background, `SELECT name, part, bytes FROM mqttetl_raw WHERE seq = ? ORDER BY name, part`, seq)
+	if err != nil {
+		return err
+	}
+	values, parts := map[string][]byte{}, map[string]int64{}
+	err = eachRow(rows, func() error {
+		var name string
+		var part int64
+		var bytes sql.RawBytes
+		if err := rows.Scan(&name, &part, &bytes); err != nil {
+			return err
+		}
+		if part != parts[name] {
+			return errPage("part %d of its %s is missing in table mqttetl_raw", parts[name], name)
+		}
+		parts[name]++
+		values[name] = append(values[name], bytes...)
+		s.read += len(bytes)
+		return nil
+	})
+	if value, ok := values["payload"]; ok {
+		rec.Payload = value
+	}
+	if value, ok := values["properties"]; ok {
+		rec.Properties = value
+	}
+	return err
 }

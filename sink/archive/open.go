@@ -269,7 +269,7 @@ func (a *Archive) prepare() error {
 		{&a.stmt.setCursor, `UPDATE meta SET cursor = ?`},
 		{&a.stmt.addGap, `INSERT INTO gaps(first, last, time) VALUES(?, ?, ?)`},
 		{&a.stmt.addDeadLetter, `INSERT INTO dead_letters(seq, stage, reason, time) VALUES(?, ?, ?, ?) ON CONFLICT DO NOTHING`},
-		{&a.aside.add, `INSERT INTO raw(seq, name, part, bytes) VALUES(?, ?, ?, ?)`},
+		{&a.aside.add, `INSERT INTO mqttetl_raw(seq, name, part, bytes) VALUES(?, ?, ?, ?)`},
 	} {
 		stmt, err := a.prepareOne(s.sql)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"modernc.org/sqlite"
@@ -267,6 +268,8 @@ type scan struct {
 	read     int         // bytes
 	full     bool
 	recs     []mqttetl.Record
+
+	aside int64 // the next record that has values in table mqttetl_raw
 }
 
 // run may be called again, and then begins again.
@@ -274,9 +277,16 @@ func (s *scan) run() error {
 	s.next, s.recs, s.read, s.full = s.from, s.r.room.begin(), 0, false
 	s.r.tree = pages{space: s.r.room.run}
 	var root uint32
-	var cursor int64 // no row is behind it
-	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage, (SELECT cursor FROM meta) FROM sqlite_schema WHERE name = 'messages'`).Scan(&root, &cursor); err != nil {
+	var cursor int64 // no row is after it
+	var raw bool
+	if err := s.r.conn.QueryRowContext(background, `SELECT rootpage, (SELECT cursor FROM meta), EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'mqttetl_raw')
+		FROM sqlite_schema WHERE name = 'messages'`).Scan(&root, &cursor, &raw); err != nil {
 		return err
+	}
+	if s.aside = math.MaxInt64; raw {
+		if err := s.nextAside(int64(s.from)); err != nil {
+			return err
+		}
 	}
 	s.r.direct = s.r.unlogged()
 	if err := s.visit(root, 0, 0, cursor); err != nil {
@@ -355,7 +365,7 @@ func (s *scan) leaf(p page, low, high int64) error {
 	return nil
 }
 
-// take adds the row to the records if it is meant.
+// take adds the row to the records if it is selected.
 func (s *scan) take(row leafCell) error {
 	whole := row.local
 	if row.overflow != 0 {
@@ -394,5 +404,8 @@ func (s *scan) take(row leafCell) error {
 	}
 	s.recs = append(s.recs, mqttetl.Record{Seq: mqttetl.Seq(row.seq), Time: c.time, Source: source.text,
 		Message: mqttetl.Message{Topic: topic.bytes, Payload: c.payload, Properties: properties, Flags: mqttetl.Flags(c.flags)}})
-	return nil
+	if row.seq < s.aside {
+		return nil
+	}
+	return s.putBack(&s.recs[len(s.recs)-1])
 }

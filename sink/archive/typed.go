@@ -114,7 +114,7 @@ func (a *Archive) missing() (list []addition, err error) {
 	for _, part := range []struct {
 		on            bool
 		table, schema string
-	}{{true, "raw", rawSchema}, {a.options.Readings, "readings", readingsSchema}, {a.options.Latest, "latest", latestSchema}, {a.options.Births, "births", birthsSchema}} {
+	}{{true, "mqttetl_raw", rawSchema}, {a.options.Readings, "readings", readingsSchema}, {a.options.Latest, "latest", latestSchema}, {a.options.Births, "births", birthsSchema}} {
 		if !part.on {
 			continue
 		}

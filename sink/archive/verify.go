@@ -41,8 +41,8 @@ const maxProblems = 100
 // Verify checks the archive's bookkeeping: that every record up to the cursor
 // is a row or lies in a noted gap, and none is beyond it. That costs a few
 // look-ups, whatever the size: it looks at the ends of each range. With full it
-// reads everything: each record is there, each row's topic and source, and the
-// pages (SQLite's quick_check). It sees one snapshot, also while the service
+// reads everything: each record is there, each row's topic and source, each value
+// that stands beside its row, and the pages (SQLite's quick_check). It sees one snapshot, also while the service
 // runs; meanwhile the write-ahead log cannot be emptied.
 //
 // Damage is in the report; an error says why the archive could not be read:
@@ -85,7 +85,7 @@ func (v *verification) run(full bool) error {
 		checks = append(checks, []struct {
 			table string
 			check func() error
-		}{{"messages", v.holes}, {"messages", v.references}, {"sqlite_schema", v.pages}}...)
+		}{{"messages", v.holes}, {"messages", v.references}, {"mqttetl_raw", v.aside}, {"sqlite_schema", v.pages}}...)
 	}
 	for _, c := range checks {
 		if err := v.damage(c.table, c.check()); err != nil {
@@ -260,6 +260,28 @@ func (v *verification) references() error {
 		var seq mqttetl.Seq
 		err := rows.Scan(&table, &seq, &parent)
 		v.problem(table, seq, "its row in "+parent+" is missing")
+		return err
+	})
+}
+
+// aside reports values that were too large for their row and are not there as a whole.
+func (v *verification) aside() error {
+	have, err := tableColumns(v.c, "mqttetl_raw")
+	if err != nil || have == nil { // an archive of an earlier version
+		return err
+	}
+	rows, err := v.c.QueryContext(v.ctx, `SELECT seq, name, CASE WHEN NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = r.seq) THEN 'its row is missing' ELSE 'parts are missing' END AS why
+		FROM mqttetl_raw r GROUP BY seq, name HAVING why = 'its row is missing' OR min(part) <> 0 OR max(part) <> count(*) - 1
+		UNION ALL SELECT seq, 'value', 'missing, although a dead letter says that it is there' FROM dead_letters
+		WHERE stage = ? AND seq NOT IN (SELECT seq FROM mqttetl_raw) LIMIT ?`, Stage, maxProblems)
+	if err != nil {
+		return err
+	}
+	return eachRow(rows, func() error {
+		var seq mqttetl.Seq
+		var name, why string
+		err := rows.Scan(&seq, &name, &why)
+		v.problem("mqttetl_raw", seq, name+": "+why)
 		return err
 	})
 }
