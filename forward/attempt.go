@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -65,7 +67,7 @@ type attempt struct {
 	held    *held          // what the stream holds beyond where the attempt begins
 	sent    mqttetl.Seq    // the last record that it has sent
 	proven  uint64         // number of our last message in the stream when it begins
-	claims  claims         // what may be records behind that
+	claims  claims         // later messages that may be records
 	dispute dispute
 	passed  mqttetl.Seq // what had been settled before, at any time
 	said    bool        // that some of it is published again
@@ -135,7 +137,7 @@ func trickles(records []mqttetl.Record) bool {
 }
 
 // sendOne sends a record, or makes it a dead letter once all before it is
-// confirmed: a dead letter is kept together with a position behind it.
+// confirmed: a dead letter is kept together with a position after it.
 func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool) error {
 	if a.held.holds(rec.Seq) {
 		return a.skip(ctx, rec.Seq)
@@ -159,7 +161,7 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	}
 	if rec.Seq <= a.passed && !a.said {
 		a.said = true
-		a.f.log.Warn("the stream has lost messages that were confirmed: publishing them again",
+		a.f.trouble.say(slog.LevelWarn, "the stream has lost messages that were confirmed: publishing them again",
 			"from", rec.Seq, "to", a.passed, "stream", a.f.cfg.Stream)
 	}
 	if err := a.win.reserve(ctx, m.size()); err != nil {

@@ -19,9 +19,9 @@ type duplicate struct{ of uint64 }
 func (d duplicate) Error() string { return fmt.Sprintf("%v, number %d", errDuplicate, d.of) }
 func (d duplicate) Unwrap() error { return errDuplicate }
 
-// A dispute is about a record whose id the server knows from another message: our
-// own, which has landed behind our back, or one by which somebody wants to have
-// the record dropped.
+// A dispute is about a record whose id the server knows from another message. That is
+// our own, of which no acknowledgement came, or one by which somebody wants to
+// have the record dropped.
 type dispute struct {
 	seq   mqttetl.Seq
 	of    uint64 // that message's number
@@ -34,8 +34,8 @@ type dispute struct {
 var errTaken = errors.New("another writer has used its message ids, they are free when the stream's duplicate window is over")
 
 // contest begins a dispute, or goes on with it. The next attempt reads the other
-// message: with the record's content it is the record. Else the record gets an id
-// that is another text with the same number, one with a zero before it.
+// message. If that has the record's content it is the record. If not, the record gets an
+// id that is another text with the same number: one with a zero before it.
 func (f *Forwarder) contest(seq mqttetl.Seq, of uint64) error {
 	if f.dispute.seq != seq {
 		f.dispute = dispute{seq: seq}
@@ -48,8 +48,8 @@ func (f *Forwarder) contest(seq mqttetl.Seq, of uint64) error {
 	return errAgain
 }
 
-// unsure are the records that attempts have sent and that may have been stored, though
-// nobody knows: up to upTo, at places above that number.
+// unsure are the records that attempts have sent and nothing has confirmed: up to upTo,
+// stored, if they are, at places above that number.
 type unsure struct {
 	upTo  mqttetl.Seq
 	above uint64
@@ -75,8 +75,8 @@ func (f *Forwarder) hear(ctx context.Context, c *conn) (d dispute, err error) {
 }
 
 // examine looks whether the record, of which m is made, is in the stream already
-// although nothing but the content proves it. It is settled then, and done. While an
-// attempt has sent nothing yet, that keeps the order.
+// although nothing but its content proves it. If it is, done is true and the cursor is
+// past it. It is called before the attempt has sent anything, which keeps the order.
 func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *wireMessage) (done bool, err error) {
 	sums, d := a.claims[rec.Seq], &a.dispute
 	contested := d.seq == rec.Seq
@@ -88,7 +88,7 @@ func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *wireMessa
 		return true, a.skip(ctx, rec.Seq)
 	case len(sums) > 0, contested && d.found.there:
 		a.f.stateForged(rec.Seq)
-	case contested && (rec.Seq <= a.passed || d.sent): // it has been deleted since, or consumed
+	case contested && (rec.Seq <= a.passed || d.sent): // the message was ours, and has been deleted or consumed since
 		a.f.pass(rec.Seq)
 		return true, nil
 	}
@@ -98,7 +98,7 @@ func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *wireMessa
 	return false, nil
 }
 
-// stateForged says that ids of ours are used by another writer, when that is news.
+// stateForged says once that another writer uses ids of ours.
 func (f *Forwarder) stateForged(seq mqttetl.Seq) {
 	f.metrics.forged.Inc()
 	if f.forged {

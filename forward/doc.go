@@ -39,47 +39,47 @@
 //     at this moment fits. The duplicate window catches it, unless it is over.
 //
 // By name one acknowledgement speaks for all messages before it, as long as nobody
-// else writes. So only every 64th message asks for one, and the first and last
-// of those that come together. That saves about 40 % of the CPU of client and server,
-// which is why the way by name is kept.
+// else writes. So only every 64th message asks for one, and of messages that come
+// together the first and the last. That saves about 40 % of the CPU of client and
+// server, which is why the way by name is kept.
 //
 // # Other writers
 //
-// Whoever may publish to the stream's subjects can put messages among ours, also such as
-// have the id of a record, copied or made up. So no id is believed, neither what it
-// says nor that it is there. Each message has a tag (Mqtt-Tag), made with a key that
-// stands in the log only: of the record's number, and of the number in the stream at which the
-// message is to be, which is known in advance, since it is stored at its place or not at
-// all. A tag cannot be made without the key, and a copy of a message stands at
-// another place. What others can do, and what comes of it:
+// Whoever may publish to the stream's subjects can put messages among ours. Such a
+// message may have the id of a record, copied or made up, so an id proves nothing. Each
+// of our messages has a tag (Mqtt-Tag). It is made with a key that only the log holds, from
+// the record's number and the message's number in the stream. The latter is known
+// in advance, since a message is stored at its place or not at all. Nobody can make a
+// tag without the key, and a copy of a message stands at another place. What others
+// can do, and what comes of it:
 //
-//   - The position. It is the newest message whose tag is right for its place; that it
-//     is there proves that all before it are. Messages behind it that have the id of
-//     a record count for nothing, unless they have its content, too, and
-//     come in turn: earlier builds made no tags, and were perhaps killed before the position
-//     was stored in the log. If nothing is proven (the stream is empty or another one, or there
-//     are more than 65,536 messages of others at its end), forwarding goes on after the
-//     position in the log.
-//   - The id of a record that is not published yet. The server then calls the record a
-//     duplicate. The message that it means is read: if it is not the record, the record
-//     gets an id with a zero before its number, which is the same number and another
-//     text. After eight such ids it waits until the duplicate window is over. A message that is
-//     gone from the stream is taken for the record if we may have sent that to its place.
-//     By name, a message with the record's id that stands directly before the record, between it
-//     and the one before, would not be noticed if the record did not ask for an
-//     acknowledgement: so all do once a message of another writer has been seen.
-//   - A copy of the last message, when the window is over: it has the id that the
-//     next one must follow by name. The acknowledgement has another number than
+//   - They can lie about the position. It is that of the newest message whose tag is right
+//     for its place; since it is there, all before it are. A later message with the id
+//     of a record counts for nothing, unless it has the record's content as well and
+//     comes in turn: earlier builds made no tags, and may have been killed before they stored
+//     the position in the log. If nothing is proven (the stream is empty or another one, or
+//     its last 65,536 messages are of others), forwarding goes on after the position in the log.
+//   - They can use the id of a record that is not published yet. The server then calls the
+//     record a duplicate. The forwarder reads the message that has the id. If it is
+//     not the record, the record gets another id with the same number: one with a zero before
+//     it. After eight such ids the record waits until the duplicate window is over. If the
+//     message has been deleted, and we may have sent the record to its place, it is taken for the record.
+//     By name, a message with the record's id directly before the record would
+//     go unnoticed if the record asked for no acknowledgement. So every record asks for one
+//     once a message of another writer has been seen.
+//   - They can copy the last message when the window is over. The copy has the id that the
+//     next message must follow by name. The acknowledgement then has another number than
 //     the one that is due, which ends the attempt.
-//   - A stream that is ahead of the log by a valid tag: the log was put back to an older copy.
-//     The forwarder waits and says so; other records must not get the same ids.
 //
-// What others still can do: by name, have one record left out, if the first message that they
-// ever publish to the stream arrives between two that we have sent together, and
-// has the id of the second; cost attempts, by which forwarding becomes slow; fill the
-// stream; and, where they may publish to our inbox or to the server's API, forge
-// answers. Permissions are the remedy: let them publish to nothing below the
-// prefix, and not to _INBOX.> or $JS.API.>.
+// A stream that is ahead of the log by a valid tag is no lie: the log was put back to an
+// older copy. The forwarder waits and says so; other records must not get the same ids.
+//
+// Others can still do harm. By name, they can have one record left out: the first message that
+// they ever publish to the stream must arrive between two that we have sent together, and
+// have the id of the second. They can make forwarding slow, because each attempt that
+// they end costs time. They can fill the stream. If they may publish to our inbox or to the
+// server's API, they can forge answers. Permissions are the remedy: let them publish to
+// nothing below the prefix, and not to _INBOX.> or $JS.API.>.
 //
 // By name, a message of another writer costs an attempt and does no other harm.
 //
@@ -99,7 +99,7 @@
 // # Attempts
 //
 // Records go out in attempts. An attempt asks where the stream ends, turns the
-// log to the record behind that, and sends one message alone; its answer shows
+// log to the record after that, and sends one message alone; its answer shows
 // that the stream still ends there, and whether something is the matter with this
 // very record. Then it sends as fast as the window allows. The first error of any
 // kind ends it (go-back-N); what was in flight and has landed is found by the
@@ -133,8 +133,8 @@
 //
 // A single server acknowledges before it syncs its files (sync_interval, 2
 // minutes by default): it may lose in a power cut what it confirmed. When it
-// comes back behind the cursor, what the log still holds is published again and
-// a warning tells the numbers.
+// comes back with less than the cursor says, what the log still holds is published
+// again and a warning names the numbers.
 //
 // A replica can be stuck while the others go on and the stream looks well: earlier builds
 // did that to replicas that caught up, see above. The log names it, with what is to

@@ -92,7 +92,7 @@ type link struct {
 	late   mqttetl.Seq // the last record that the stream holds, if it is a later one; else 0
 }
 
-// encode returns rec as a message that the stream takes only behind before.
+// encode returns rec as a message that the stream takes only after before.
 func (c *encoder) encode(rec *mqttetl.Record, before link) *wireMessage {
 	short := c.begin(rec)
 	if before.record != 0 {
@@ -179,7 +179,7 @@ func (c *encoder) appendTime(ns int64) {
 	c.header = append(b, 'Z')
 }
 
-// thousand are the numbers from 000 to 999, one behind the other.
+// thousand are the numbers from 000 to 999, one after the other.
 var thousand = func() string {
 	var b []byte
 	for i := range 1000 {

@@ -66,7 +66,7 @@ func MappedStream(stream string) string { return stream + "_MAPPED" }
 // is acknowledged. After a crash or an error what was in flight is published
 // again with the same Nats-Msg-Id, <log id>-<seq>-<route>-<n>, by which the server
 // drops it within the stream's duplicate window: at least once, then. An object
-// that no stream takes holds up those behind it for a while only, see refusals.
+// that no stream takes holds up those after it for a while only, see refusals.
 type Mapped struct {
 	cfg     MappedConfig
 	records Log
@@ -196,7 +196,7 @@ func (p *Mapped) session(ctx context.Context) error {
 	}
 }
 
-// seek has the log continue behind what is settled.
+// seek has the log continue after what is settled.
 func (p *Mapped) seek() error {
 	p.mu.Lock()
 	after := p.cursor
@@ -230,7 +230,7 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if b.due() || len(b.sent) > 0 && p.refused.waiting() { // what is sent behind one that is refused is sent again
+		if b.due() || len(b.sent) > 0 && p.refused.waiting() { // what is sent after one that is refused is sent again
 			if err := p.settle(ctx, b, records[i].Seq); err != nil {
 				return err
 			}
@@ -285,7 +285,7 @@ func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	b.letters, b.unmade = append(b.letters, b.unmade...), b.unmade[:0]
 	slices.SortStableFunc(b.letters, func(a, b mqttetl.DeadLetter) int { return cmp.Compare(a.Seq, b.Seq) })
 	for _, l := range b.letters {
-		p.commit(l.Seq - 1) // a dead letter is kept together with a position behind it
+		p.commit(l.Seq - 1) // a dead letter is kept together with a position after it
 		p.records.DeadLetter(l)
 		p.cfg.Metrics.deadLetters.Inc()
 	}

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -24,6 +25,7 @@ func newBackoff() backoff.Backoff { return backoff.Backoff{First: retryFirst, Mo
 type trouble struct {
 	log *slog.Logger
 	news.Trouble
+	often news.Kinds
 }
 
 // state says err if it is worth a line.
@@ -37,6 +39,19 @@ func (t *trouble) state(err error) {
 		args = append(args, "hint", hint)
 	}
 	t.log.Warn("not forwarding to NATS, trying again", args...)
+}
+
+// say logs what may come again with each record or attempt: once in news.Every, with how
+// often it came since.
+func (t *trouble) say(level slog.Level, text string, args ...any) {
+	n := t.often.Count(text)
+	if n == 0 {
+		return
+	}
+	if n > 1 {
+		args = append(args, "times", n)
+	}
+	t.log.Log(context.Background(), level, text, args...)
 }
 
 // over ends the trouble.

@@ -32,7 +32,7 @@ type window struct {
 	mu       sync.Mutex
 	marks    []mark // oldest first
 	done     int    // of marks, no longer outstanding
-	open     mark   // what has been sent behind the last mark
+	open     mark   // what has been sent after the last mark
 	messages int    // outstanding, in marks and open
 	bytes    int
 	moved    time.Time     // when the last acknowledgement came
@@ -88,7 +88,7 @@ func (w *window) add(stream uint64, record mqttetl.Seq, size int, marked bool) {
 	}
 }
 
-// unmarked is how much has been sent behind the last mark.
+// unmarked is how much has been sent after the last mark.
 func (w *window) unmarked() (messages, bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

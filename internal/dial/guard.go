@@ -25,14 +25,14 @@ const (
 var (
 	errLine  = fmt.Errorf("a control line of more than %d bytes", maxLine)
 	errPings = fmt.Errorf("more than %d PINGs in a second", maxPings)
-	errForm  = errors.New("what is no message of NATS")
+	errForm  = errors.New("something that is not NATS")
 )
 
-// guard is a stream from a NATS server that ends where it leaves the protocol or
-// its bounds. What it has let through, nats.go can keep in memory.
+// guard is a stream from a NATS server. It ends with an error where the server leaves
+// the protocol or its bounds, so nats.go can keep in memory whatever it reads.
 type guard struct {
 	net.Conn
-	first []byte // what was read before, and comes first
+	first []byte // read before, returned first
 	line  []byte // a control line that has begun
 	rest  int    // of a message that has begun, CR LF included
 	most  int    // bytes of a message
@@ -43,8 +43,8 @@ type guard struct {
 
 func newGuard(c net.Conn) *guard { return &guard{Conn: c, most: mostOf(defaultPayload)} }
 
-// mostOf is the size of the largest message where the server has this limit: an answer
-// of JetStream holds a stored message, with its header, in base64.
+// mostOf is the size of the largest message of a server with this max_payload. It is more
+// than that: an answer of JetStream holds a stored message, with its header, in base64.
 func mostOf(payload int) int { return min(payload, maxPayload)/3*4 + 1<<20 }
 
 // Read implements net.Conn.
@@ -167,7 +167,7 @@ func (g *guard) info(line []byte) error {
 	return nil
 }
 
-// ping bounds what nats.go owes to a server that does not read its answers.
+// ping bounds the answers that nats.go keeps for a server that does not read them.
 func (g *guard) ping(line []byte) error {
 	if string(line) != "PING" {
 		return nil

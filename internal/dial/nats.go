@@ -19,9 +19,9 @@ import (
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
-// NATS dials servers of NATS for nats.go, which is shown a plain stream whatever lies
-// below, and of that only what is within bounds: nats.go itself allocates what a
-// message's size claims, and keeps lines as long as they are. It is used for one
+// NATS dials servers of NATS for nats.go. Whether TLS or WebSocket is below, nats.go reads
+// a plain stream, and only what is within bounds: nats.go itself allocates what a
+// message's size claims, and keeps a line however long it is. A NATS is used for one
 // connection at a time.
 type NATS struct {
 	TLS     TLS
@@ -40,8 +40,8 @@ type NATS struct {
 // natsPorts are the schemes and their default ports.
 var natsPorts = map[string]string{"nats": "4222", "tls": "4222", "ws": "80", "wss": "443"}
 
-// Connect is nats.Connect to one of the servers of a comma list, and to no other:
-// where a server says that there are more, they do not get our login. ctx ends dialling.
+// Connect is nats.Connect to one of the servers of a comma list, and to no other: if
+// a server names further ones, these do not get our login. ctx ends dialling.
 func (d *NATS) Connect(ctx context.Context, list string, options ...nats.Option) (*nats.Conn, error) {
 	d.ctx, d.servers = ctx, map[string]*url.URL{}
 	var plain []string
@@ -71,7 +71,7 @@ func (d *NATS) Connect(ctx context.Context, list string, options ...nats.Option)
 	return nc, err
 }
 
-// hold keeps the TCP connection for drop.
+// hold keeps the TCP connection, so that drop can close it.
 func (d *NATS) hold(c net.Conn) net.Conn {
 	d.mu.Lock()
 	d.tcp = c
@@ -82,7 +82,7 @@ func (d *NATS) hold(c net.Conn) net.Conn {
 	return c
 }
 
-// drop ends what waits for the server.
+// drop closes the TCP connection, which ends whoever waits for the server.
 func (d *NATS) drop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,7 +108,7 @@ func (d *NATS) SkipTLSHandshake() bool { return true }
 func (d *NATS) Dial(_, address string) (net.Conn, error) {
 	u, ok := d.servers[address]
 	if !ok {
-		return nil, fmt.Errorf("server %s is none of those that were given", address)
+		return nil, fmt.Errorf("server %s is not one of the URL", address)
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, cmp.Or(d.Timeout, Timeout))
 	defer cancel()
@@ -136,7 +136,7 @@ func (d *NATS) open(ctx context.Context, u *url.URL) (net.Conn, error) {
 		return nil, natsHint(err, "start nats-server, or name its host and port: 4222 is the usual one")
 	}
 	deadline, _ := ctx.Deadline()
-	_ = c.SetDeadline(deadline) // a connection that has none does not answer either
+	_ = c.SetDeadline(deadline) // for a server that accepts and does not answer
 	defer func() { _ = c.SetDeadline(time.Time{}) }()
 	g, err := d.greet(ctx, c, u)
 	if err != nil {
@@ -146,8 +146,8 @@ func (d *NATS) open(ctx context.Context, u *url.URL) (net.Conn, error) {
 	return g, nil
 }
 
-// natsHint says what to do about a server that cannot be reached, unless the error
-// is about something else that Dial knows a remedy for.
+// natsHint adds a hint to the error of a server that cannot be reached. Other errors
+// have a hint of their own.
 func natsHint(err error, hint string) error {
 	if errors.Is(err, mqttetl.ErrUnavailable) {
 		return mqttetl.WithHint(err, hint)

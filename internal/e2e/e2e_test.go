@@ -57,6 +57,12 @@ type world struct {
 
 func newWorld(t testing.TB, bin string, s Settings) *world {
 	t.Helper()
+	return newWorldOn(t, bin, "", s)
+}
+
+// newWorldOn adds natsConf to the configuration of nats-server.
+func newWorldOn(t testing.TB, bin, natsConf string, s Settings) *world {
+	t.Helper()
 	w := &world{t: t}
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeout(context.Background(), patience)
@@ -66,7 +72,7 @@ func newWorld(t testing.TB, bin string, s Settings) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.broker.Kill() })
-	if w.nats, err = servers.StartNATSProcess(t.TempDir(), ""); err != nil {
+	if w.nats, err = servers.StartNATSProcess(t.TempDir(), natsConf); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.nats.Kill() })

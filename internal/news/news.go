@@ -113,3 +113,24 @@ func (s *Seldom) Count() (n int) {
 	n, s.n, s.at = s.n, 0, time.Now()
 	return n
 }
+
+// Kinds is a Seldom for each of the texts that the program has for what may come often.
+type Kinds struct {
+	mu sync.Mutex
+	of map[string]*Seldom
+}
+
+// Count counts one more of text, as Seldom does.
+func (k *Kinds) Count(text string) (n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.of == nil {
+		k.of = map[string]*Seldom{}
+	}
+	s := k.of[text]
+	if s == nil {
+		s = new(Seldom)
+		k.of[text] = s
+	}
+	return s.Count()
+}

@@ -65,8 +65,8 @@ var cursorOutside = map[string][2]string{"sink/archive/archive.go": {
 
 // movedWhenSent is a forwarder that takes what it has sent for stored.
 var movedWhenSent = map[string][2]string{
-	"forward/attempt.go":   {"if !alone {", "a.f.settle(rec.Seq)\n\tif !alone {"},
-	"forward/forwarder.go": {"next, err := f.records.Seek(after)", "after = max(after, before)\n\tnext, err := f.records.Seek(after)"},
+	"forward/attempt.go": {"if !alone {", "a.f.settle(rec.Seq)\n\tif !alone {"},
+	"forward/begin.go":   {"next, err := f.records.Seek(after)", "after = max(after, before)\n\tnext, err := f.records.Seek(after)"},
 }
 
 // eachTrial makes the trials one after the other, each in a directory of its own.

@@ -95,10 +95,10 @@ func scanned(t *testing.T, path string, want []mqttetl.Record) {
 // handed out as if nothing were missing.
 func TestAsideIsVerified(t *testing.T) {
 	for change, want := range map[string]string{
-		"DELETE FROM mqttetl_raw WHERE part = 1":           "table mqttetl_raw, record 5: properties: parts are missing",
-		"DELETE FROM mqttetl_raw":                          "table mqttetl_raw, record 5: value: missing, although a dead letter says that it is there",
-		"UPDATE mqttetl_raw SET seq = 77 WHERE seq = 6":    "table mqttetl_raw, record 6: value: missing, although a dead letter says that it is there\ntable mqttetl_raw, record 77: properties: its row is missing",
-		"DROP TABLE mqttetl_raw":                           "",
+		"DELETE FROM mqttetl_raw WHERE part = 1":        "table mqttetl_raw, record 5: properties: parts are missing",
+		"DELETE FROM mqttetl_raw":                       "table mqttetl_raw, record 5: value: missing, although a dead letter says that it is there",
+		"UPDATE mqttetl_raw SET seq = 77 WHERE seq = 6": "table mqttetl_raw, record 6: value: missing, although a dead letter says that it is there\ntable mqttetl_raw, record 77: properties: its row is missing",
+		"DROP TABLE mqttetl_raw":                        "",
 	} {
 		path := filepath.Join(t.TempDir(), "a.db")
 		a := mustOpen(t, path)
