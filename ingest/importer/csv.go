@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
 )
 
 // OptionError is what a command line asks for and cannot be.
@@ -79,8 +78,11 @@ func (r *reader) newTable(header []byte, sep byte) (*table, error) {
 	return r.tableOf(names, header, sep)
 }
 
+// exportHeader is the header of what mqttetl export writes.
+const exportHeader = "seq,time,topic,source,qos,retain,dup,payload,payload_base64,properties"
+
 func (r *reader) tableOf(names [][]byte, header []byte, sep byte) (t *table, err error) {
-	t = &table{reader: r, names: names, columns: make([]column, len(names)), sep: sep, exported: string(header)+"\n" == format.CSVHeader}
+	t = &table{reader: r, names: names, columns: make([]column, len(names)), sep: sep, exported: string(header) == exportHeader}
 	t.padded = slices.ContainsFunc(names, func(n []byte) bool { return len(bytes.Trim(n, " ")) < len(n) })
 	has := map[string]bool{"topic": len(r.topic) > 0}
 	for _, field := range fields {

@@ -1,0 +1,119 @@
+package mqttetl_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows is which packages of ours a package may import, as DESIGN.md draws it
+// (section 3). All but the root may import the root and what is in tools; a
+// slash at the end names a folder, and its own packages may import each other.
+var arrows = map[string]string{
+	"": "", // the words that all share
+
+	// Movers never import each other; batch alone knows a store.
+	"ingest/":         "",
+	"batch/decode":    "",
+	"batch/transform": "batch/decode",
+	"batch":           "batch/transform sink/archive",
+	"forward/":        "",
+
+	// Stores know no mover.
+	"sink/wal":     "",
+	"sink/archive": "",
+	"sink/history": "sink/wal sink/archive",
+
+	// Here they meet.
+	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
+	"cmd/mqttetl": "internal/pipeline internal/config ingest/importer forward forward/format forward/replay batch/transform " +
+		"sink/archive sink/history sink/wal internal/simulate bench/compare bench/report deploy internal/servers",
+
+	"internal/config":   "batch/transform",
+	"internal/simulate": "internal/config forward",
+	"deploy":            "",
+
+	// What measures and tests.
+	"internal/servers/": "",
+	"internal/brokers":  "",
+	"internal/e2e":      "",
+	"internal/prove/":   "internal/e2e internal/servers batch batch/transform forward sink/archive sink/wal",
+	"bench/":            "internal/servers batch batch/transform sink/archive sink/wal",
+}
+
+// tools import the root and each other, and anybody may import them.
+const tools = "internal/backoff internal/client internal/dial internal/disk internal/format internal/news internal/processes " +
+	"internal/reason internal/secret internal/self internal/wire"
+
+// TestArrows: packages import what they may, and the table names nothing that is not so.
+func TestArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const module = "github.com/mqttetl/mqttetl"
+	ours := func(path string) (string, bool) {
+		rest, ok := strings.CutPrefix(path, module)
+		return strings.TrimPrefix(rest, "/"), ok
+	}
+	used := map[string]bool{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := ours(p.ImportPath)
+		room := roomOf(name)
+		if room == "?" {
+			t.Errorf("%s has no place in the table", name)
+			continue
+		}
+		used[room] = true
+		for _, path := range p.Imports {
+			to, ok := ours(path)
+			if !ok || name != "" && to == "" || room != "" && slices.Contains(strings.Fields(tools), to) || room != "" && roomOf(to) == room {
+				continue
+			}
+			if !slices.Contains(strings.Fields(arrows[room]), to) {
+				t.Errorf("%s may not import %s", name, to)
+			}
+			used[room+" "+to] = true
+		}
+	}
+	for room, list := range arrows {
+		if !used[room] {
+			t.Errorf("the table names %s, which is not there", room)
+		}
+		for _, to := range strings.Fields(list) {
+			if !used[room+" "+to] {
+				t.Errorf("the table lets %s import %s, which it does not", room, to)
+			}
+		}
+	}
+}
+
+// roomOf is the row of a package: its own, "tools", or the longest folder that it is in. "?" is none.
+func roomOf(name string) string {
+	if _, ok := arrows[name]; ok {
+		return name
+	}
+	if slices.Contains(strings.Fields(tools), name) {
+		return "tools"
+	}
+	best := "?"
+	for room := range arrows {
+		if strings.HasSuffix(room, "/") && strings.HasPrefix(name+"/", room) && (best == "?" || len(room) > len(best)) {
+			best = room
+		}
+	}
+	return best
+}
