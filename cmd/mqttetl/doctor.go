@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"time"
+	"io"
 
+	"github.com/mqttetl/mqttetl/internal/doctor"
 	"github.com/spf13/cobra"
-
-	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/config"
 )
 
 func newDoctor(std streams) *cobra.Command {
@@ -43,16 +39,19 @@ configuration.`,
 			if err != nil {
 				return err
 			}
-			d := &doctor{cfg: cfg, probe: probe}
-			d.examine(cmd.Context(), path)
-			if err := format.write(std.out, d.report()); err != nil {
+			o := doctor.Options{Path: path, Probe: probe}
+			if cfg.HTTP != nil {
+				o.Metrics = func(ctx context.Context) (io.ReadCloser, error) { return getService(ctx, cfg.HTTP.Listen, "/metrics") }
+			}
+			found := doctor.Examine(cmd.Context(), cfg, o)
+			if err := format.write(std.out, doctorReport(found)); err != nil {
 				return err
 			}
 			if err := cmd.Context().Err(); err != nil {
 				return err // what was found so far has been said
 			}
-			if n := d.count(levelFail); n > 0 {
-				return fmt.Errorf("%d of %d checks failed", n, len(d.findings))
+			if n := doctor.Count(found, doctor.Fail); n > 0 {
+				return fmt.Errorf("%d of %d checks failed", n, len(found))
 			}
 			return nil
 		},
@@ -63,82 +62,16 @@ configuration.`,
 	return cmd
 }
 
-// How bad a finding is.
-const (
-	levelOK   = "ok"
-	levelWarn = "warn"
-	levelFail = "fail"
-)
-
-// A finding is the result of one check.
-type finding struct {
-	Part   string `json:"part"` // "source <name>", "disk", "nats", …
-	Check  string `json:"check"`
-	Level  string `json:"level"`
-	Text   string `json:"text"`
-	Advice string `json:"advice,omitempty"`
-}
-
-// doctor collects findings.
-type doctor struct {
-	cfg      *config.Config
-	probe    bool // may publish
-	findings []finding
-	commit   time.Duration // median commit of the log's disk; 0: not measured
-}
-
-func (d *doctor) add(part, check, level, advice, format string, args ...any) {
-	d.findings = append(d.findings, finding{part, check, level, fmt.Sprintf(format, args...), advice})
-}
-
-// failed adds an error, with its own hint if it has one. An interruption is none.
-func (d *doctor) failed(part, check, advice string, err error) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
-	switch hint := mqttetl.Hint(err); {
-	case hint != "":
-		advice = hint
-	case errors.Is(err, fs.ErrPermission):
-		advice = "run doctor as the user of the service; if it is, give this user the permission"
-	case errors.Is(err, fs.ErrNotExist) && advice == "":
-		advice = "create it, or name another one in the configuration"
-	}
-	d.add(part, check, levelFail, advice, "%s", oneLine(err))
-}
-
-func (d *doctor) count(level string) (n int) {
-	for _, f := range d.findings {
-		if f.Level == level {
-			n++
-		}
-	}
-	return n
-}
-
-// examine makes all checks, the disk first: the ceiling needs its commit time.
-func (d *doctor) examine(ctx context.Context, path string) {
-	d.disk()
-	d.clock()
-	for i := range d.cfg.Sources {
-		if ctx.Err() == nil {
-			d.source(ctx, &d.cfg.Sources[i])
-		}
-	}
-	if d.cfg.NATS != nil && ctx.Err() == nil {
-		d.nats(ctx, d.cfg.NATS)
-	}
-	d.secrets(path)
-}
-
-func (d *doctor) report() report {
+// doctorReport shows what the doctor has found.
+func doctorReport(all []doctor.Finding) report {
+	failures := doctor.Count(all, doctor.Fail)
 	r := report{
 		document: map[string]any{
-			"ok": d.count(levelFail) == 0, "warnings": d.count(levelWarn), "failures": d.count(levelFail), "checks": d.findings,
+			"ok": failures == 0, "warnings": doctor.Count(all, doctor.Warn), "failures": failures, "checks": all,
 		},
 		header: []string{"level", "part", "check", "result", "what to do"},
 	}
-	for _, f := range d.findings {
+	for _, f := range all {
 		r.rows = append(r.rows, []string{f.Level, f.Part, f.Check, f.Text, f.Advice})
 	}
 	return r

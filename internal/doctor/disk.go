@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"cmp"
@@ -32,15 +32,15 @@ func (d *doctor) disk() {
 		d.failed("log", "commit time", "", err)
 	} else {
 		d.commit = median
-		level, advice := levelOK, ""
+		level, advice := OK, ""
 		if median > 20*time.Millisecond {
-			level, advice = levelWarn, "put the log on a drive with a quick flush, such as an SSD with power-loss protection"
+			level, advice = Warn, "put the log on a drive with a quick flush, such as an SSD with power-loss protection"
 		}
 		d.add("log", "commit time", level, advice, "median %s, worst of %d %s, in %s",
 			median.Round(10*time.Microsecond), commitRounds, worst.Round(10*time.Microsecond), dir)
 	}
 	if info, err := wal.Inspect(d.cfg.Log.Dir); err == nil && info.HeldBy != "" {
-		d.add("log", "readers", levelWarn, "let it go on (kill -CONT), or end it", "%s", info.HeldBy)
+		d.add("log", "readers", Warn, "let it go on (kill -CONT), or end it", "%s", info.HeldBy)
 	}
 	d.space("log", dir, cmp.Or(d.cfg.Log.MaxSize, wal.DefaultMaxSize(dir))-used(d.cfg.Log.Dir), "log.max_size")
 	if a := d.cfg.Archive; a != nil {
@@ -77,11 +77,11 @@ func (d *doctor) space(part, dir string, growth int64, setting string) {
 	free := disk.Free(&st)
 	switch {
 	case free < lowSpace:
-		d.add(part, "free space", levelFail, "make room: without it, acknowledging stops", "%s in %s", mqttetl.FormatSize(free), dir)
+		d.add(part, "free space", Fail, "make room: without it, acknowledging stops", "%s in %s", mqttetl.FormatSize(free), dir)
 	case free < growth:
-		d.add(part, "free space", levelWarn, "make room, or lower "+setting, "%s in %s; %s lets the log grow by %s", mqttetl.FormatSize(free), dir, setting, mqttetl.FormatSize(growth))
+		d.add(part, "free space", Warn, "make room, or lower "+setting, "%s in %s; %s lets the log grow by %s", mqttetl.FormatSize(free), dir, setting, mqttetl.FormatSize(growth))
 	default:
-		d.add(part, "free space", levelOK, "", "%s in %s", mqttetl.FormatSize(free), dir)
+		d.add(part, "free space", OK, "", "%s in %s", mqttetl.FormatSize(free), dir)
 	}
 }
 
@@ -125,15 +125,15 @@ func (d *doctor) clock() {
 	state, err := unix.Adjtimex(&t)
 	switch {
 	case err != nil:
-		d.add("machine", "clock", levelWarn, "", "the kernel does not tell: %v", err)
+		d.add("machine", "clock", Warn, "", "the kernel does not tell: %v", err)
 	case state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0:
-		d.add("machine", "clock", levelWarn, "run chrony or systemd-timesyncd: records carry this machine's time", "not synchronised")
+		d.add("machine", "clock", Warn, "run chrony or systemd-timesyncd: records carry this machine's time", "not synchronised")
 	default:
 		unit := time.Microsecond
 		if t.Status&unix.STA_NANO != 0 {
 			unit = time.Nanosecond
 		}
-		d.add("machine", "clock", levelOK, "", "synchronised, off by about %s", time.Duration(t.Offset)*unit)
+		d.add("machine", "clock", OK, "", "synchronised, off by about %s", time.Duration(t.Offset)*unit)
 	}
 }
 
@@ -148,15 +148,15 @@ func (d *doctor) secrets(path string) {
 		case err != nil:
 			d.failed(part, "secret", "", err)
 		case info.Mode().Perm()&0o077 != 0:
-			d.add(part, "secret", levelWarn, "chmod 600 "+file, "%s is open to others (%s)", file, info.Mode().Perm())
+			d.add(part, "secret", Warn, "chmod 600 "+file, "%s is open to others (%s)", file, info.Mode().Perm())
 		default:
-			d.add(part, "secret", levelOK, "", "%s is private", file)
+			d.add(part, "secret", OK, "", "%s is private", file)
 		}
 	}
 	text, _ := os.ReadFile(path) // it has just been read
 	inline := false
 	for _, s := range d.cfg.Sources {
-		part := sourcePart(&s)
+		part := partOf(&s)
 		private(part, s.PasswordFile)
 		private(part, s.TLS.Key)
 		inline = inline || s.Password != "" && strings.Contains(string(text), s.Password)
@@ -170,4 +170,4 @@ func (d *doctor) secrets(path string) {
 	}
 }
 
-func sourcePart(s *config.Source) string { return "source " + s.Name }
+func partOf(s *config.Source) string { return "source " + s.Name }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/format"
 )
 
 // probed is how many messages the rate is measured with.
@@ -16,7 +17,7 @@ const probed = 5000
 
 // window measures how many messages the broker sends without an acknowledgement,
 // and says whether it could.
-func (p *patientOf) window(ctx context.Context) bool {
+func (p *patient) window(ctx context.Context) bool {
 	const check = "window"
 	asked := p.source.ReceiveMaximum
 	filter := client.Filter{Topic: p.topic, QoS: 1}
@@ -32,24 +33,24 @@ func (p *patientOf) window(ctx context.Context) bool {
 		p.unmeasured(ctx, check, err)
 		return false
 	}
-	level, advice := levelOK, ""
+	level, advice := OK, ""
 	if got < asked {
-		level, advice = levelWarn, "raise the broker's limit of messages in flight (Mosquitto: max_inflight_messages)"
+		level, advice = Warn, "raise the broker's limit of messages in flight (Mosquitto: max_inflight_messages)"
 	}
 	p.add(p.part, check, level, advice, "the broker sends %d messages without an acknowledgement; receive_maximum is %d", got, asked)
 	return true
 }
 
 // unmeasured says that a probe has come to nothing.
-func (p *patientOf) unmeasured(ctx context.Context, check string, err error) {
+func (p *patient) unmeasured(ctx context.Context, check string, err error) {
 	if ctx.Err() == nil {
-		p.add(p.part, check, levelWarn, "allow mqttetl/doctor/# to be published and subscribed",
-			"not measured: %s", oneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
+		p.add(p.part, check, Warn, "allow mqttetl/doctor/# to be published and subscribed",
+			"not measured: %s", format.OneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
 	}
 }
 
 // fill publishes n messages to ourselves and waits until no more arrive.
-func (p *patientOf) fill(ctx context.Context, n int) error {
+func (p *patient) fill(ctx context.Context, n int) error {
 	p.last.Store(time.Now().UnixNano())
 	if err := p.publish(ctx, p.topic, n, make(chan struct{}, n)); err != nil {
 		return err
@@ -64,7 +65,7 @@ func (p *patientOf) fill(ctx context.Context, n int) error {
 
 // publish publishes n messages over a connection of their own: the other may be
 // full of what it does not acknowledge. Each of them takes a place in room.
-func (p *patientOf) publish(ctx context.Context, topic string, n int, room chan struct{}) error {
+func (p *patient) publish(ctx context.Context, topic string, n int, room chan struct{}) error {
 	c, err := p.connect(ctx, p.conn.Version(), client.Options{})
 	if err != nil {
 		return err
@@ -100,8 +101,8 @@ func admit(ctx context.Context, c *client.Client, room chan struct{}) error {
 		return context.Cause(ctx)
 	case <-c.Done():
 		return c.Err()
-	case <-time.After(doctorTime):
-		return fmt.Errorf("of %d messages none has come back for %s", len(room), doctorTime)
+	case <-time.After(patience):
+		return fmt.Errorf("of %d messages none has come back for %s", len(room), patience)
 	}
 }
 
@@ -111,7 +112,7 @@ const underWay = 500
 
 // ceiling measures how many messages a second go through the broker to one
 // connection that acknowledges after the time of a commit, as the service does.
-func (p *patientOf) ceiling(ctx context.Context) {
+func (p *patient) ceiling(ctx context.Context) {
 	const check = "ceiling"
 	topic := p.topic + "/rate"
 	var got atomic.Int64
@@ -148,7 +149,7 @@ func (p *patientOf) ceiling(ctx context.Context) {
 		case <-all:
 		case <-ctx.Done():
 		case <-c.Done():
-		case <-time.After(doctorTime):
+		case <-time.After(patience):
 		}
 	}
 	n, took := got.Load(), time.Since(began)
@@ -156,10 +157,10 @@ func (p *patientOf) ceiling(ctx context.Context) {
 	case err != nil || n == 0 || ctx.Err() != nil:
 		p.unmeasured(ctx, check, err)
 	case n < probed:
-		p.add(p.part, check, levelWarn, hintDrops, "%d of %d messages came back in %s: the broker dropped the rest, or is very slow",
+		p.add(p.part, check, Warn, hintDrops, "%d of %d messages came back in %s: the broker dropped the rest, or is very slow",
 			n, probed, took.Round(time.Millisecond))
 	default:
-		p.add(p.part, check, levelOK, "", "measured %.0f messages/s: %d small ones with QoS 1 in %s, to one connection that acknowledges after a commit of %s",
-			rate(uint64(n), took), n, took.Round(time.Millisecond), p.commit.Round(10*time.Microsecond))
+		p.add(p.part, check, OK, "", "measured %.0f messages/s: %d small ones with QoS 1 in %s, to one connection that acknowledges after a commit of %s",
+			float64(n)/took.Seconds(), n, took.Round(time.Millisecond), p.commit.Round(10*time.Microsecond))
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bufio"
@@ -21,12 +21,12 @@ import (
 
 // Patience of the checks.
 const (
-	doctorTime = 15 * time.Second
-	quietTime  = 500 * time.Millisecond // nothing more arrives after so long
+	patience  = 15 * time.Second
+	quietTime = 500 * time.Millisecond // nothing more arrives after so long
 )
 
-// patientOf examines one source.
-type patientOf struct {
+// patient examines one source.
+type patient struct {
 	*doctor
 	part   string
 	source *config.Source
@@ -40,11 +40,11 @@ type patientOf struct {
 
 // source makes the checks of one source, as far as each lets the next be made.
 func (d *doctor) source(ctx context.Context, s *config.Source) {
-	p := &patientOf{
-		doctor: d, part: sourcePart(s), source: s,
+	p := &patient{
+		doctor: d, part: partOf(s), source: s,
 		topic: "mqttetl/doctor/" + rand.Text()[:12], drops: make(chan string, 1),
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*doctorTime)
+	ctx, cancel := context.WithTimeout(ctx, 4*patience)
 	defer cancel()
 	if !p.login(ctx) {
 		return
@@ -52,8 +52,8 @@ func (d *doctor) source(ctx context.Context, s *config.Source) {
 	defer p.leave(ctx, p.conn)
 	p.subscriptions(ctx)
 	p.dropped(ctx)
-	if !p.probe {
-		p.add(p.part, "window", levelOK, "doctor --probe measures it: it publishes to mqttetl/doctor/…", "not measured")
+	if !p.Probe {
+		p.add(p.part, "window", OK, "doctor --probe measures it: it publishes to mqttetl/doctor/…", "not measured")
 		return
 	}
 	if p.window(ctx) {
@@ -62,7 +62,7 @@ func (d *doctor) source(ctx context.Context, s *config.Source) {
 }
 
 // leave says goodbye, unless somebody is waiting for the end.
-func (p *patientOf) leave(ctx context.Context, c *client.Client) {
+func (p *patient) leave(ctx context.Context, c *client.Client) {
 	if ctx.Err() != nil {
 		c.Close()
 		return
@@ -71,7 +71,7 @@ func (p *patientOf) leave(ctx context.Context, c *client.Client) {
 }
 
 // login connects with the version that the source would use.
-func (p *patientOf) login(ctx context.Context) bool {
+func (p *patient) login(ctx context.Context) bool {
 	u, err := dial.URL(p.source.URL)
 	if err != nil {
 		p.failed(p.part, "reachable", "", err)
@@ -84,20 +84,20 @@ func (p *patientOf) login(ctx context.Context) bool {
 	var r *client.Refusal
 	switch {
 	case errors.As(err, &r):
-		p.add(p.part, "reachable", levelOK, "", "%s", u.Host)
+		p.add(p.part, "reachable", OK, "", "%s", u.Host)
 		p.failed(p.part, "login", "", err)
 	case errors.As(err, new(*fs.PathError)):
 		p.failed(p.part, "login", "", err) // a file of ours
 	case err != nil:
 		p.failed(p.part, "reachable", "start the broker, check host, port and firewall", err)
 	default:
-		p.add(p.part, "reachable", levelOK, "", "%s, connected in %s", u.Host, time.Since(began).Round(100*time.Microsecond))
-		p.add(p.part, "login", levelOK, "", "accepted, %s", p.version())
+		p.add(p.part, "reachable", OK, "", "%s, connected in %s", u.Host, time.Since(began).Round(100*time.Microsecond))
+		p.add(p.part, "login", OK, "", "accepted, %s", p.version())
 	}
 	return err == nil
 }
 
-func (p *patientOf) version() string {
+func (p *patient) version() string {
 	if p.conn.Version() == client.Version5 {
 		return "MQTT 5"
 	}
@@ -105,7 +105,7 @@ func (p *patientOf) version() string {
 }
 
 // connect logs in as the source would, but for the client id; o says what else.
-func (p *patientOf) connect(ctx context.Context, version byte, o client.Options) (*client.Client, error) {
+func (p *patient) connect(ctx context.Context, version byte, o client.Options) (*client.Client, error) {
 	s := p.source
 	o.Version, o.ClientID, o.CleanStart = version, s.ClientID+"-doctor-"+rand.Text()[:8], true
 	o.KeepAlive = uint16(s.KeepAlive / time.Second)
@@ -116,7 +116,7 @@ func (p *patientOf) connect(ctx context.Context, version byte, o client.Options)
 	return pipeline.ConnectSource(ctx, s, p.url, o)
 }
 
-func (p *patientOf) receive(m *client.Received) error {
+func (p *patient) receive(m *client.Received) error {
 	switch string(m.Topic) {
 	case p.topic:
 		p.held.Add(1)
@@ -132,7 +132,7 @@ func (p *patientOf) receive(m *client.Received) error {
 
 // subscriptions asks for the filters on a connection of its own, so that their
 // messages do not take part in what follows.
-func (p *patientOf) subscriptions(ctx context.Context) {
+func (p *patient) subscriptions(ctx context.Context) {
 	c, err := p.connect(ctx, p.conn.Version(), client.Options{Receive: p.receive, Hold: true})
 	if err != nil {
 		p.failed(p.part, "subscription", "", err)
@@ -152,10 +152,10 @@ func (p *patientOf) subscriptions(ctx context.Context) {
 		case err != nil:
 			p.failed(p.part, "subscription", "allow the filter in the broker's access rules", err)
 		case answers[0].Code < byte(p.source.QoS):
-			p.add(p.part, "subscription", levelWarn, "QoS 0 is lost when anything fails; let the broker grant more",
+			p.add(p.part, "subscription", Warn, "QoS 0 is lost when anything fails; let the broker grant more",
 				"filter %s: QoS %d granted, %d asked", f, answers[0].Code, p.source.QoS)
 		default:
-			p.add(p.part, "subscription", levelOK, "", "filter %s: QoS %d granted", f, answers[0].Code)
+			p.add(p.part, "subscription", OK, "", "filter %s: QoS %d granted", f, answers[0].Code)
 		}
 	}
 }
@@ -165,7 +165,7 @@ const droppedTopic = "$SYS/broker/publish/messages/dropped"
 
 // dropped says how many messages the broker has dropped: what the running service
 // has been told, or else what the broker answers now.
-func (p *patientOf) dropped(ctx context.Context) {
+func (p *patient) dropped(ctx context.Context) {
 	const check = "broker drops"
 	n, by := p.toldService(ctx), "the running service was told"
 	if n == "" || n == "0" {
@@ -173,18 +173,18 @@ func (p *patientOf) dropped(ctx context.Context) {
 	}
 	switch n {
 	case "":
-		p.add(p.part, check, levelOK, "", "the broker does not tell")
+		p.add(p.part, check, OK, "", "the broker does not tell")
 	case "0":
-		p.add(p.part, check, levelOK, "", "none since the broker started")
+		p.add(p.part, check, OK, "", "none since the broker started")
 	default:
-		p.add(p.part, check, levelWarn, hintDrops, "%s messages since the broker started, %s", n, by)
+		p.add(p.part, check, Warn, hintDrops, "%s messages since the broker started, %s", n, by)
 	}
 }
 
 const hintDrops = "let the broker queue more (Mosquitto: max_queued_messages 0 and max_queued_bytes)"
 
 // toldNow asks the broker; "" if it does not tell.
-func (p *patientOf) toldNow(ctx context.Context) string {
+func (p *patient) toldNow(ctx context.Context) string {
 	answers, err := p.conn.Subscribe(ctx, []client.Filter{{Topic: droppedTopic}}, nil)
 	if err != nil || answers[0].Code >= 0x80 {
 		return ""
@@ -199,11 +199,11 @@ func (p *patientOf) toldNow(ctx context.Context) string {
 }
 
 // toldService asks the service for its metric; "" if none answers.
-func (p *patientOf) toldService(ctx context.Context) string {
-	if p.cfg.HTTP == nil {
+func (p *patient) toldService(ctx context.Context) string {
+	if p.Metrics == nil {
 		return ""
 	}
-	answer, err := getService(ctx, p.cfg.HTTP.Listen, "/metrics")
+	answer, err := p.Metrics(ctx)
 	if err != nil {
 		return ""
 	}
