@@ -109,7 +109,7 @@ fuzz:
 
 # Commands and the Debian packages that hold them.
 NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server \
-	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler jq:jq
+	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler jq:jq curl:curl
 
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \

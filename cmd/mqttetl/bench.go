@@ -51,8 +51,9 @@ and what was lost, duplicated or reordered. What an acknowledgement is worth is
 part of a case's name.
 
 It starts a Mosquitto and a nats-server if they are installed, else the ones that are
-built in, and stops them afterwards. Or it uses --mqtt and --nats, where it publishes
-below mqttetl-bench/ only, and creates and deletes its own stream.
+built in; it stops them and deletes their files afterwards. Or it uses --mqtt and
+--nats, where it publishes below mqttetl-bench/ only, and creates and deletes its own
+stream.
 Lists such as --size 128,1024 make a case of every combination. Open loop
 (--throughput) and the instrument's own cases have half of --duration.
 

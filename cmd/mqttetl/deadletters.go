@@ -39,7 +39,7 @@ message. The stage is transform:ROUTE, publish:ROUTE, forward or archive. --sinc
 After correcting a route, try it again with mqttetl transform rerun; for what could
 not be published use transform rerun --publish. The message itself is in the archive.
 
-Exit codes: 0 listed, also none, 65 a damaged archive, 69 nothing has been recorded
+Exit codes: 0 listed, also if there are none, 65 a damaged archive, 69 nothing has been recorded
 yet, 74 an archive that --archive names cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl dead-letters -c mqttetl.yaml
   mqttetl dead-letters -c mqttetl.yaml --route temperatures --since 1d

@@ -16,7 +16,7 @@ func newDoctor(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Connect to everything in a configuration and say what is wrong",
-		Long: `Doctor connects to each broker and to NATS as run would, with a client id of its
+		Long: `Doctor connects to each broker and to NATS as run does, with a client id of its
 own, measures the disk, and checks what else decides whether messages can be lost. It
 publishes nothing, and changes nothing except that it writes a file of a megabyte next
 to the log for a moment. It may run while the service runs. Run it as the user of the
@@ -25,8 +25,7 @@ service, who must be able to read and write the same files.
 With --probe it also measures the window that each broker really grants and
 how many messages a second go through it. For that it publishes a tenth more
 messages than receive_maximum, and then 5,000, to mqttetl/doctor/… on each broker:
-whoever subscribes to # gets them, and a running service with such a filter
-records them.
+subscribers of # get them, and a running service with such a filter records them.
 
 Exit codes: 0 no failure (there may be warnings), 1 a failure, 78 bad
 configuration.`,

@@ -42,7 +42,7 @@ them from there like live messages. It keeps the recorded time. It recognises pl
 gzip and zstd files, and
 
   JSON       of mqttetl export, mosquitto_sub -F %j and %J, or with the names that
-             --columns gives: an object a line, pretty-printed objects, an array
+             --columns gives: one object a line, pretty-printed objects, an array
   CSV        of mqttetl export, or with the columns that --columns names; --header
              names them where the file has no header
   owntracks  .rec files of OwnTracks Recorder; --topic is that of the device

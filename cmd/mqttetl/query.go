@@ -44,7 +44,7 @@ hourly rates.
 --sql runs one statement on the archive and cannot change it. The view msg
 has the columns seq, time, topic, source, qos, retain, payload, properties.
 
-Exit codes: 0 answered, also by nothing, 1 the statement is wrong, 65 damaged or
+Exit codes: 0 answered, also with no rows, 1 the statement is wrong, 65 damaged or
 foreign stores, 69 nothing has been recorded yet, 74 an archive that --archive
 names cannot be read, 78 bad configuration.`,
 		Example: `  mqttetl query --topic 'factory/+/temp' --since 1h

@@ -46,7 +46,7 @@ func newTest(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test [HOST]",
 		Short: "Try a broker: publish periodically, subscribe, and time both directions",
-		Long: `Test publishes a message every --interval on one topic and prints what arrives of
+		Long: `Test publishes a message every --interval on one topic and prints what arrives for
 a filter: "->" lines are messages sent, with the time until the broker's
 acknowledgement (QoS 1 and 2), "<-" lines are messages received, with the round
 trip of those that this test has sent itself. If the filter does not match the

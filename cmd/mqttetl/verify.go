@@ -51,8 +51,8 @@ func newVerify(std streams) *cobra.Command {
 		Short: "Read the whole log and the archive's bookkeeping and report damage",
 		Long: `Verify reads every record of the log against its checksum, looks for missing
 sequence numbers, and checks that log and archive belong together and that the
-archive's cursor agrees with its rows. It changes nothing and may run beside
-the service. It exits 0 when nothing is damaged, else 65.
+archive's cursor agrees with its rows. It changes nothing and may run while the
+service runs. It exits 0 when nothing is damaged, else 65.
 archive.gaps are records that are in neither store: they were never archived, or the
 archive was restored from an older copy. Gaps are no damage.`,
 		Example: `  mqttetl verify
