@@ -195,7 +195,7 @@ func equalValue(want any, have mqttetl.Value, isTime bool) bool {
 		case mqttetl.Bytes:
 			return have.Text() == w || base64.StdEncoding.EncodeToString([]byte(have.Text())) == w
 		case mqttetl.Int:
-			at, err := parseTime(w, time.Unix(0, 0).UTC())
+			at, err := mqttetl.ParseTime(w, time.Unix(0, 0).UTC())
 			return isTime && err == nil && at.UnixNano() == have.Int()
 		}
 	}

@@ -216,26 +216,6 @@ func TestSelectionsOfAllCommands(t *testing.T) {
 	mqttetlOut(t, exitIO, "export", "--archive", path+".none")
 }
 
-func TestParseTime(t *testing.T) {
-	zone := time.FixedZone("", 2*3600)
-	now := time.Date(2026, 3, 10, 15, 30, 0, 0, zone)
-	for text, want := range map[string]time.Time{
-		"2h": now.Add(-2 * time.Hour), "90s": now.Add(-90 * time.Second), "7d": now.AddDate(0, 0, -7), "now": now,
-		"today": time.Date(2026, 3, 10, 0, 0, 0, 0, zone), "yesterday": time.Date(2026, 3, 9, 0, 0, 0, 0, zone),
-		"2026-01-02": time.Date(2026, 1, 2, 0, 0, 0, 0, zone), "2026-01-02 03:04": time.Date(2026, 1, 2, 3, 4, 0, 0, zone),
-		"2026-01-02T03:04:05.5Z": time.Date(2026, 1, 2, 3, 4, 5, 5e8, time.UTC), "2026-01-02T03:04:05": time.Date(2026, 1, 2, 3, 4, 5, 0, zone), "": {},
-	} {
-		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"tomorrow", "2h ago", "-2h", "25:00", "2026-13-01", "xd"} {
-		if got, err := parseTime(text, now); err == nil {
-			t.Errorf("%q is %v", text, got)
-		}
-	}
-}
-
 func TestQueryCounts(t *testing.T) {
 	path := archiveOf(t, minute())
 	out, _ := mqttetlOut(t, 0, "query", "--archive", path, "--by", "topic")

@@ -49,7 +49,7 @@ letters that the stream confirms.`,
   mqttetl transform rerun -c mqttetl.yaml --route temperatures --publish`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			since, err := parseTime(f.since, time.Now())
+			since, err := mqttetl.ParseTime(f.since, time.Now())
 			if err != nil {
 				return usageError{named("since", err), cmd}
 			}
@@ -70,7 +70,7 @@ letters that the stream confirms.`,
 	configFlag(cmd, &f.config)
 	flags := cmd.Flags()
 	flags.StringVar(&f.route, "route", "", "name of the route")
-	flags.StringVar(&f.since, "since", "", "only messages from the first one on that was received then: "+timeForms)
+	flags.StringVar(&f.since, "since", "", "only messages from the first one on that was received then: "+mqttetl.TimeForms)
 	flags.BoolVar(&f.resume, "resume", false, "continue where an interrupted rerun of the table has stopped")
 	flags.BoolVar(&f.publishes, "publish", false, "publish the route's dead letters of stage publish again")
 	flags.BoolVar(&f.quiet, "no-progress", false, "no progress on a terminal")

@@ -6,8 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -31,8 +29,8 @@ func (f *selectionFlags) add(cmd *cobra.Command) {
 	configFlag(cmd, &f.config)
 	flags := cmd.Flags()
 	flags.StringVar(&f.archive, "archive", "", "read this archive alone, without a configuration")
-	flags.StringVar(&f.since, "since", "", "not before: "+timeForms)
-	flags.StringVar(&f.until, "until", "", "before: "+timeForms)
+	flags.StringVar(&f.since, "since", "", "not before: "+mqttetl.TimeForms)
+	flags.StringVar(&f.until, "until", "", "before: "+mqttetl.TimeForms)
 	flags.StringVar(&f.seq, "seq", "", "records by number: 100..200, 100.., ..200 or 100")
 	flags.StringArrayVarP(&f.topics, "topic", "t", nil, "topic filter with + and #; may be repeated, any of them")
 	flags.StringArrayVar(&f.sources, "source", nil, "name of a source; may be repeated, any of them")
@@ -43,11 +41,11 @@ func (f *selectionFlags) add(cmd *cobra.Command) {
 func (f *selectionFlags) selection(now time.Time) (s mqttetl.Selection, err error) {
 	s.Sources, s.Limit = f.sources, f.limit
 	var errs []error
-	s.Since, err = parseTime(f.since, now)
+	s.Since, err = mqttetl.ParseTime(f.since, now)
 	errs = append(errs, named("since", err))
-	s.Until, err = parseTime(f.until, now)
+	s.Until, err = mqttetl.ParseTime(f.until, now)
 	errs = append(errs, named("until", err))
-	s.From, s.To, err = parseRange(f.seq)
+	s.From, s.To, err = mqttetl.ParseRange(f.seq)
 	errs = append(errs, named("seq", err))
 	for _, t := range f.topics {
 		filter, err := mqttetl.ParseFilter(t)
@@ -163,68 +161,4 @@ func checkFile(path string) error {
 		return codedError{mqttetl.WithHint(fmt.Errorf("--archive: %s is no SQLite file", path), name), exitDamaged}
 	}
 	return nil
-}
-
-const timeForms = "RFC 3339, 2006-01-02, '2006-01-02 15:04', 2h or 7d ago, today, yesterday, now"
-
-// timeLayouts are read in the local zone where they name none.
-var timeLayouts = []string{
-	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02",
-}
-
-// parseTime reads a point in time. Empty is the zero time.
-func parseTime(s string, now time.Time) (time.Time, error) {
-	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
-	switch s {
-	case "":
-		return time.Time{}, nil
-	case "now":
-		return now, nil
-	case "today":
-		return midnight, nil
-	case "yesterday":
-		return midnight.AddDate(0, 0, -1), nil
-	}
-	for _, layout := range timeLayouts {
-		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
-			return t, nil
-		}
-	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return now.AddDate(0, 0, -int(n)), nil
-		}
-	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, fmt.Errorf("%q is no time: must be %s", s, timeForms)
-}
-
-// parseRange reads numbers of records: a..b, a.., ..b or a. Empty is 0, 0.
-func parseRange(s string) (from, to mqttetl.Seq, err error) {
-	if s == "" {
-		return 0, 0, nil
-	}
-	low, high, isRange := strings.Cut(s, "..")
-	if !isRange {
-		high = low
-	}
-	for _, end := range []struct {
-		text string
-		seq  *mqttetl.Seq
-	}{{low, &from}, {high, &to}} {
-		if end.text == "" && isRange && s != ".." {
-			continue
-		}
-		n, err := strconv.ParseUint(end.text, 10, 63)
-		if err != nil || n == 0 {
-			return 0, 0, fmt.Errorf("%q is no range of records: must be 100..200, 100.., ..200 or 100", s)
-		}
-		*end.seq = mqttetl.Seq(n)
-	}
-	if to != 0 && from > to {
-		return 0, 0, fmt.Errorf("%q begins after its end", s)
-	}
-	return from, to, nil
 }
