@@ -137,4 +137,5 @@ type Birth struct {
 	Route string
 	Key   string
 	Value string // JSON; "": forgotten
+	Below bool   // forgotten are all keys that begin with Key
 }

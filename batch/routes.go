@@ -37,10 +37,7 @@ func (b *Batcher) router(a *archive.Archive) (*router, error) {
 	}
 	o := transform.Options{Readings: b.Readings, ReadingsText: b.ReadingsText, TimeLimit: b.routeLimit}
 	if b.Routes.HasBirths() {
-		var err error
-		if o.Births, err = a.Births(); err != nil {
-			return nil, err
-		}
+		o.Births = a
 	}
 	applier, err := b.Routes.Applier(o)
 	if err != nil {
@@ -67,6 +64,9 @@ func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, rec
 		if n++; r.Full() || (r.jq || n%64 == 0) && (time.Now().After(due) || ctx.Err() != nil) {
 			break
 		}
+	}
+	if err := r.Err(); err != nil {
+		return 0, err
 	}
 	if err := a.Append(records[:n]); err != nil {
 		return 0, err

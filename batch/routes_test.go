@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -309,4 +310,45 @@ func TestMendedIsSaidOnce(t *testing.T) {
 	if n := strings.Count(b.lines.String(), "level=WARN"); n != 4 {
 		t.Errorf("%d warnings:\n%s", n, b.lines.String())
 	}
+}
+
+// The births of many nodes are not in memory after a restart, and are known all
+// the same.
+func TestBirthsStayInTheArchive(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	route := transform.Route{Name: "spark", Topic: "spBv1.0/#", Decode: "sparkplug_b", Table: "metrics", When: ".value == 1",
+		Columns: []transform.Column{{Name: "node", Type: mqttetl.Text}, {Name: "metric", Type: mqttetl.Text}}}
+	const nodes = 500
+	birth := sparkplug(0, "a", 1, 0)
+	birth = birth[:len(birth)-2] // without its seq
+	for i := range 300 {
+		birth += sparkplug(0, fmt.Sprintf("line/machine/metric %d", i), uint64(i+2), 0)[7:]
+		birth = birth[:len(birth)-2]
+	}
+	b := startRoutes(t, path, log, route)
+	for i := range nodes {
+		log.send(fmt.Sprintf("spBv1.0/g/NBIRTH/n%d", i), birth)
+	}
+	log.archived(t)
+	b.stop()
+	b = startRoutes(t, path, log, route)
+	for i := range 3 {
+		log.send(fmt.Sprintf("spBv1.0/g/NDATA/n%d", 249*i), sparkplug(1, "", uint64(2+i), 1))
+	}
+	log.archived(t)
+	if mib := heapMiB(); mib > 20 {
+		t.Errorf("%d MiB in memory after a restart", mib)
+	}
+	b.stop()
+	if got := shell(t, path, "select node, metric from metrics"); got != "n0|line/machine/metric 0\nn249|line/machine/metric 1\nn498|line/machine/metric 2" {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func heapMiB() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc >> 20
 }

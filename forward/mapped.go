@@ -31,8 +31,9 @@ type Object struct {
 // in their order, some of them again after an error.
 type Mapper interface {
 	// Map returns the objects, none for most records, and dead letters for what
-	// could not be made. Both are valid until the next call.
-	Map(*mqttetl.Record) ([]Object, []mqttetl.DeadLetter)
+	// could not be made. Both are valid until the next call. After an error the
+	// record comes again, after Rewind.
+	Map(*mqttetl.Record) ([]Object, []mqttetl.DeadLetter, error)
 	// Ahead says which records come next. They do not change until they have come,
 	// or Ahead is called again.
 	Ahead([]mqttetl.Record)
@@ -241,7 +242,10 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 
 // publish sends what is made of one record.
 func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) error {
-	objects, letters := p.mapper.Map(rec)
+	objects, letters, err := p.mapper.Map(rec)
+	if err != nil {
+		return fmt.Errorf("map record %d: %w", rec.Seq, err)
+	}
 	b.unmade = append(b.unmade, letters...)
 	for i := range objects {
 		o := &objects[i]

@@ -19,16 +19,16 @@ import (
 // hundredth.
 type pairs struct{ subject string }
 
-func (p pairs) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLetter) {
+func (p pairs) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLetter, err error) {
 	if r.Seq%100 == 0 {
-		return nil, []mqttetl.DeadLetter{{Seq: r.Seq, Stage: "publish:pairs", Reason: "a hundredth"}}
+		return nil, []mqttetl.DeadLetter{{Seq: r.Seq, Stage: "publish:pairs", Reason: "a hundredth"}}, nil
 	}
 	for n := range 2 {
 		if r.Seq%10 == 0 {
 			objects = append(objects, Object{Subject: fmt.Sprintf("%s.%d", p.subject, r.Seq%7), Route: "pairs", N: n, Body: fmt.Appendf(nil, "%d/%d", r.Seq, n)})
 		}
 	}
-	return objects, letters
+	return objects, letters, nil
 }
 
 // mapped starts a Mapped and returns what ends it.
@@ -177,8 +177,8 @@ func TestMappedStreams(t *testing.T) {
 // large makes an object larger than the server takes, and a small one.
 type large struct{}
 
-func (large) Map(r *mqttetl.Record) ([]Object, []mqttetl.DeadLetter) {
-	return []Object{{Subject: "out.a", Route: "r", Body: make([]byte, 2<<20)}, {Subject: "out.a", Route: "r", N: 1, Body: []byte("x")}}, nil
+func (large) Map(r *mqttetl.Record) ([]Object, []mqttetl.DeadLetter, error) {
+	return []Object{{Subject: "out.a", Route: "r", Body: make([]byte, 2<<20)}, {Subject: "out.a", Route: "r", N: 1, Body: []byte("x")}}, nil, nil
 }
 
 func (large) Ahead([]mqttetl.Record)   {}
@@ -226,11 +226,11 @@ func refusedSubjects(t *testing.T, p *Mapped) float64 {
 // split makes an object for each of two subjects of every record.
 type split struct{}
 
-func (split) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLetter) {
+func (split) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadLetter, err error) {
 	for n, subject := range []string{"out.a", "out.b"} {
 		objects = append(objects, Object{Subject: subject, Route: "r", N: n, Body: fmt.Append(nil, r.Seq)})
 	}
-	return objects, nil
+	return objects, nil, nil
 }
 func (split) Ahead([]mqttetl.Record)   {}
 func (split) Settled()                 {}

@@ -31,6 +31,9 @@ type Session struct {
 	Seq    uint8  `json:"seq"`    // of the last message of the node or its devices
 	BdSeq  uint64 `json:"bd_seq"` // ties an NDEATH to its NBIRTH
 	Gaps   uint64 `json:"gaps"`   // times that seq did not follow its predecessor, over all sessions
+
+	// Died is when it ended, in Unix seconds. Births sets it, who has a clock.
+	Died int64 `json:"died,omitempty"`
 }
 
 // BirthMetric is a metric as its birth certificate declares it.
@@ -61,12 +64,13 @@ type Birth struct {
 	metrics []BirthMetric
 	byAlias map[uint64]int
 	byName  map[string]int
+	size    int
 }
 
 // NewBirth makes a certificate of metrics, which it keeps. Of equal names or
 // aliases the last one counts.
 func NewBirth(metrics []BirthMetric) *Birth {
-	b := &Birth{metrics: metrics, byAlias: map[uint64]int{}, byName: map[string]int{}}
+	b := &Birth{metrics: metrics, byAlias: map[uint64]int{}, byName: make(map[string]int, len(metrics)), size: sizeOf(metrics)}
 	for i, m := range metrics {
 		b.byName[m.Name] = i
 		if m.Alias != nil {
@@ -75,6 +79,22 @@ func NewBirth(metrics []BirthMetric) *Birth {
 	}
 	return b
 }
+
+// rememberedCost is what a metric takes in a Birth beside its name, about.
+const rememberedCost = 192
+
+func sizeOf(metrics []BirthMetric) (n int) {
+	for i := range metrics {
+		n += rememberedCost + len(metrics[i].Name)
+		if members := metrics[i].Members; len(members) > 0 {
+			n += sizeOf(members)
+		}
+	}
+	return n
+}
+
+// Size is what the certificate takes in memory, about.
+func (b *Birth) Size() int { return b.size }
 
 // Metrics returns what NewBirth was given.
 func (b *Birth) Metrics() []BirthMetric { return b.metrics }

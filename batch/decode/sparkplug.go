@@ -220,9 +220,10 @@ func (d *sparkplug) birth(p *wirePayload) (*Birth, error) {
 	return NewBirth(metrics), err
 }
 
-// nodeDeath ends a session, unless the NDEATH is that of an earlier one.
+// nodeDeath ends a session, unless there is none or the NDEATH is that of an
+// earlier one.
 func (d *sparkplug) nodeDeath(t sparkplugTopic, p *wirePayload, s Session) error {
-	if n, ok := bdSeq(p); d.retry || ok && n != s.BdSeq {
+	if n, ok := bdSeq(p); d.retry || !s.Online || ok && n != s.BdSeq {
 		return nil
 	}
 	s.Online = false

@@ -18,7 +18,7 @@ type Options struct {
 	Readings     bool // find the numbers of every message, routes or not
 	ReadingsText bool // of them also text that is a number, "19.6"
 
-	Births []mqttetl.Birth // what Sparkplug routes remember from before
+	Births Births // what Sparkplug routes remember from before; nil: nothing, and what they learn stays in memory
 	// Retry: records that failed in their turn are tried again. Sparkplug takes
 	// the births known now, and Births does not change.
 	Retry bool
@@ -59,6 +59,7 @@ type Applier struct {
 	walk   *walker
 	job    job
 	notes  [kinds]string // of the job, if it has noted something
+	births *births
 
 	worker *worker          // nil: no route needs one
 	inTurn bool             // one record after the other, because Sparkplug learns from them
@@ -146,7 +147,7 @@ type working struct {
 	found     []decode.Value
 	rows      *mqttetl.Rows // where its rows go
 	stats     Stats
-	memory    *memory
+	memory    *memory       // nil: no Sparkplug
 	index     int           // of Set.routes
 	remote    bool          // the worker applies it
 	strikes   int           // records in a row that took too long, or ended the worker
@@ -172,7 +173,7 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 	if o.TimeLimit == 0 {
 		o.TimeLimit = TimeLimit
 	}
-	a := &Applier{set: s, o: o, topics: map[string][]match{}, limit: newDeadline(o.TimeLimit), walk: newWalker()}
+	a := &Applier{set: s, o: o, topics: map[string][]match{}, limit: newDeadline(o.TimeLimit), walk: newWalker(), births: newBirths(o.Births)}
 	a.Rows = make([]mqttetl.Rows, len(s.tables))
 	for i := range s.tables {
 		a.Rows[i].Table = &s.tables[i]
@@ -187,16 +188,13 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 		if r.table >= 0 {
 			w.rows = &a.Rows[r.table]
 		}
-		w.memory = newMemory()
-		for i := range o.Births {
-			if o.Births[i].Route == r.Name {
-				if err := w.memory.load(&o.Births[i]); err != nil {
-					return nil, fmt.Errorf("route %s: %w", r.Name, err)
-				}
-			}
+		var memory decode.Births
+		if r.Decode == "sparkplug_b" && !r.decoded {
+			w.memory = a.births.memoryOf(r.Name)
+			memory = w.memory
 		}
 		var err error
-		if w.decoder, err = r.decoder(w.memory, o.Retry, a.job.mended); err != nil {
+		if w.decoder, err = r.decoder(memory, o.Retry, a.job.mended); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		if r.inflate != "" && !r.decoded {
@@ -223,17 +221,16 @@ func (r *route) own() *mqttetl.Table {
 	return t
 }
 
-// Births are what Sparkplug routes have learned since the last call; it belongs
-// into the archive together with the rows.
+// Births are what Sparkplug routes have learned, and forgotten, since the last
+// call. It belongs into Options.Births before the next record is applied: into the
+// archive together with the rows.
 func (a *Applier) Births() []mqttetl.Birth {
-	var list []mqttetl.Birth
-	for i := range a.routes {
-		if w := &a.routes[i]; len(w.memory.changed) > 0 {
-			list = w.memory.changes(list, w.Name)
-		}
-	}
-	return list
+	return a.births.take()
 }
+
+// Err is why Options.Births could not be asked. What was made since is not to be
+// used, nor the Applier.
+func (a *Applier) Err() error { return a.births.err }
 
 // Reset forgets what was gathered.
 func (a *Applier) Reset() {
@@ -252,14 +249,16 @@ func (a *Applier) Reset() {
 const fullLoad = 16 << 20
 
 // Full says that so much has been gathered that it should be taken, and Reset.
-func (a *Applier) Full() bool { return a.load > fullLoad }
+func (a *Applier) Full() bool { return a.load+a.births.pending > fullLoad }
 
 // Stats are those of all routes, in their order, and of readings.
 func (a *Applier) Stats() []Stats {
 	list := make([]Stats, len(a.routes))
 	for i := range a.routes {
 		list[i] = a.routes[i].stats
-		list[i].SeqGaps = a.routes[i].memory.gaps
+		if m := a.routes[i].memory; m != nil {
+			list[i].SeqGaps = m.gaps
+		}
 	}
 	if a.o.Readings {
 		list = append(list, a.walk.stats)

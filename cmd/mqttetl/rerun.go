@@ -130,7 +130,7 @@ type rerun struct {
 	names   []string // of the routes
 
 	routes []transform.Route
-	births map[string]mqttetl.Birth
+	births *archive.Births // nil: no route reads Sparkplug
 
 	swapTime time.Duration
 
@@ -151,30 +151,55 @@ func openRerun(ctx context.Context, cfg *config.Config, routes []transform.Route
 	if err != nil {
 		return nil, configError{err}
 	}
-	r = &rerun{set: set, routes: routes, births: map[string]mqttetl.Birth{}, swapTime: swapTime}
+	r = &rerun{set: set, routes: routes, swapTime: swapTime}
+	defer func() {
+		if err != nil {
+			r.close() // the first error is the one that says why
+			r = nil
+		}
+	}()
 	for _, route := range routes {
 		r.names = append(r.names, route.Name)
 		r.stages = append(r.stages, transform.Stage(route.Name))
 	}
 	r.sel.Topics = set.Filters()
 	r.show = func(mqttetl.Seq, mqttetl.Seq) {}
-	if r.applier, err = set.Applier(transform.Options{NoSuspend: true}); err != nil {
-		return nil, configError{err}
+	if set.HasBirths() {
+		if r.births, err = archive.OpenBirths(); err != nil {
+			return r, err
+		}
+	}
+	if r.applier, err = set.Applier(withBirths(transform.Options{NoSuspend: true}, r.births)); err != nil {
+		return r, configError{err}
 	}
 	if r.reader, err = archive.OpenReader(cfg.Archive.Path); err != nil {
-		return nil, err
+		return r, err
 	}
-	if r.rebuild, err = archive.OpenRebuild(ctx, cfg.Archive.Path, set.Tables()[0]); err != nil {
-		_ = r.reader.Close() // the first error is the one that says why
-		return nil, err
+	r.rebuild, err = archive.OpenRebuild(ctx, cfg.Archive.Path, set.Tables()[0])
+	return r, err
+}
+
+// withBirths leaves out a table that is not there.
+func withBirths(o transform.Options, births *archive.Births) transform.Options {
+	if births != nil {
+		o.Births = births
 	}
-	return r, nil
+	return o
 }
 
 func (r *rerun) close() {
-	r.applier.Close()
-	_ = r.reader.Close()
-	_ = r.rebuild.Close() // what matters is committed; the last to leave takes the write-ahead log away
+	if r.applier != nil {
+		r.applier.Close()
+	}
+	if r.births != nil {
+		_ = r.births.Close() // it is temporary
+	}
+	if r.reader != nil {
+		_ = r.reader.Close()
+	}
+	if r.rebuild != nil {
+		_ = r.rebuild.Close() // what matters is committed; the last to leave takes the write-ahead log away
+	}
 }
 
 func (f *rerunFlags) run(ctx context.Context, std streams, cfg *config.Config, routes []transform.Route, since time.Time) error {

@@ -61,7 +61,7 @@ func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
 		if err := r.upTo(ctx, cursor, time.Now().Add(r.swapTime)); err != nil {
 			return archive.Memory{}, err
 		}
-		return r.memory(), nil
+		return archive.Memory{Routes: r.names, Births: r.births}, nil
 	})
 }
 
@@ -77,7 +77,11 @@ func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 		if end {
 			through = to
 		}
-		if n := r.apply(recs, due); n < len(recs) {
+		n, err := r.apply(recs, due)
+		if err != nil {
+			return err
+		}
+		if n < len(recs) {
 			through = recs[n].Seq - 1
 		}
 		next := max(through+1, r.at)
@@ -99,12 +103,12 @@ func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 
 // apply leaves in the applier what the routes make of the records, without what
 // was appended before an interruption, or is kept. It returns how many it took:
-// one at least, and no more when it is due.
-func (r *rerun) apply(recs []mqttetl.Record, due time.Time) int {
+// one at least, and no more when it is due, or much has been made.
+func (r *rerun) apply(recs []mqttetl.Record, due time.Time) (int, error) {
 	r.applier.Reset()
 	r.applier.Ahead(recs)
 	for i := range recs {
-		if i > 0 && !due.IsZero() && time.Now().After(due) {
+		if i > 0 && (r.applier.Full() || !due.IsZero() && time.Now().After(due)) {
 			recs = recs[:i]
 			break
 		}
@@ -125,5 +129,8 @@ func (r *rerun) apply(recs []mqttetl.Record, due time.Time) int {
 			r.letters = append(r.letters, f.DeadLetter())
 		}
 	}
-	return len(recs)
+	if err := r.applier.Err(); err != nil || r.births == nil {
+		return len(recs), err
+	}
+	return len(recs), r.births.Append(r.applier.Births())
 }

@@ -103,14 +103,22 @@ const (
 // run publishes all of them.
 func (a *again) run(cfg forward.MappedConfig) error {
 	a.sel.Topics = a.set.Filters()
-	o := transform.Options{Objects: true, Escape: forward.EscapeTopic, NoSuspend: true}
+	var births *archive.Births
+	if a.set.HasBirths() {
+		var err error
+		if births, err = archive.OpenBirths(); err != nil {
+			return err
+		}
+		defer births.Close()
+	}
+	o := withBirths(transform.Options{Objects: true, Escape: forward.EscapeTopic, NoSuspend: true}, births)
 	for {
 		applier, err := a.set.Applier(o)
 		if err != nil {
 			return configError{err}
 		}
 		defer applier.Close()
-		a.mapper = pipeline.LetterMapper(applier)
+		a.mapper = pipeline.LetterMapper(applier, births)
 		a.ordered = a.set.HasBirths() && !o.Retry
 		a.next, a.read, a.page, a.list, a.confirmed, a.stay, a.why = a.from, 1, nil, nil, 0, 0, ""
 		p, err := forward.NewMapped(cfg, a, a)
@@ -123,23 +131,23 @@ func (a *again) run(cfg forward.MappedConfig) error {
 		if !a.ordered || a.stay == 0 {
 			return nil
 		}
-		o.Retry, o.Births = true, applier.Births()
+		o.Retry = true
 	}
 }
 
 // Map makes objects of the selected records. Of the others it learns.
-func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
+func (a *again) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter, error) {
 	t := a.page[rec.Seq]
 	if t == nil {
-		a.mapper.Map(rec)
-		return nil, nil
+		_, _, err := a.mapper.Map(rec)
+		return nil, nil, err
 	}
 	t.mapped = true
 	return a.mapper.MapLetter(rec, t.reason)
 }
 
 func (a *again) Ahead([]mqttetl.Record)   {}
-func (a *again) Settled()                 {}
+func (a *again) Settled()                 { a.mapper.Settled() }
 func (a *again) Rewind(mqttetl.Seq) error { return nil }
 func (a *again) Stored() mqttetl.Seq      { return 0 }
 

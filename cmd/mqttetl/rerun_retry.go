@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"slices"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
-	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
 // retry tries again what failed in its turn, with all births that are known
@@ -29,7 +27,7 @@ func (r *rerun) retry(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		applier, err := set.Applier(transform.Options{Births: r.memory().Births, Retry: true, NoSuspend: true})
+		applier, err := set.Applier(transform.Options{Births: r.births, Retry: true, NoSuspend: true})
 		if err != nil {
 			return err
 		}
@@ -60,6 +58,9 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 			}
 			applier.Reset()
 			applier.ApplyLetter(&recs[0], l.Reason)
+			if err := applier.Err(); err != nil {
+				return err
+			}
 			left := ""
 			if fs := applier.Failures; len(fs) > 0 {
 				if fs[0].Part == "" || applier.Rows[0].Len() == 0 {
@@ -73,12 +74,4 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 			r.rows += uint64(applier.Rows[0].Len())
 		}
 	}
-}
-
-// memory is all that the routes remember.
-func (r *rerun) memory() archive.Memory {
-	for _, b := range r.applier.Births() {
-		r.births[b.Route+" "+b.Key] = b
-	}
-	return archive.Memory{Routes: r.names, Births: slices.Collect(maps.Values(r.births))}
 }

@@ -133,6 +133,7 @@ func (f *tryFlags) check(cmd *cobra.Command) error {
 // tried applies the routes and prints what they make.
 type tried struct {
 	applier *transform.Applier
+	births  *archive.Births // nil: no route reads Sparkplug
 	rows    *rowPrinter
 	err     io.Writer
 	failed  int
@@ -158,12 +159,17 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 	if err != nil {
 		return configError{err}
 	}
-	o := transform.Options{}
-	if f.live && set.HasBirths() {
-		o.Births = knownBirths(cmd.Context(), cfg)
-	}
 	t := &tried{rows: &rowPrinter{kind: f.output, w: std.out, streaming: f.live}, err: std.err}
-	if t.applier, err = set.Applier(o); err != nil {
+	if set.HasBirths() {
+		if t.births, err = archive.OpenBirths(); err != nil {
+			return err
+		}
+		defer t.births.Close()
+	}
+	if f.live && t.births != nil {
+		knownBirths(cmd.Context(), cfg, t.births)
+	}
+	if t.applier, err = set.Applier(withBirths(transform.Options{}, t.births)); err != nil {
 		return configError{err}
 	}
 	defer t.applier.Close()
@@ -178,19 +184,15 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 	return errors.Join(err, t.rows.end())
 }
 
-// knownBirths are those that the archive has, if it can be asked.
-func knownBirths(ctx context.Context, cfg *config.Config) (list []mqttetl.Birth) {
+// knownBirths takes over those that the archive has, if it can be asked: the
+// service may not have learned any yet.
+func knownBirths(ctx context.Context, cfg *config.Config, to *archive.Births) {
 	if cfg.Archive == nil {
-		return nil
+		return
 	}
-	err := archive.Query(ctx, cfg.Archive.Path, `SELECT route, key, value FROM births`, func(_ []string, v []any) error {
-		list = append(list, mqttetl.Birth{Route: v[0].(string), Key: v[1].(string), Value: v[2].(string)})
-		return nil
+	_ = archive.Query(ctx, cfg.Archive.Path, `SELECT route, key, value FROM births`, func(_ []string, v []any) error {
+		return to.Append([]mqttetl.Birth{{Route: v[0].(string), Key: v[1].(string), Value: v[2].(string)}})
 	})
-	if err != nil {
-		return nil // the service has not learned any yet
-	}
-	return list
 }
 
 // one tries one message. That a route cannot use it is the exit code, too.
@@ -204,7 +206,11 @@ func (f *tryFlags) one(std streams, set *transform.Set, t *tried) error {
 		payload = bytes.TrimSuffix(payload, []byte("\n"))
 	}
 	topic := []byte(f.topics[0])
-	t.apply(&mqttetl.Record{Seq: 1, Time: time.Now().UnixNano(), Source: "try", Message: mqttetl.Message{Topic: topic, Payload: payload}})
+	rec := &mqttetl.Record{Seq: 1, Time: time.Now().UnixNano(), Source: "try", Message: mqttetl.Message{Topic: topic, Payload: payload}}
+	if err := t.apply(rec); err != nil {
+		return err
+	}
+	t.show(rec)
 	if err := t.rows.end(); err != nil {
 		return err
 	}
@@ -226,13 +232,17 @@ func patterns(set *transform.Set) (list []string) {
 	return list
 }
 
-// apply prints what the routes make of a record.
-func (t *tried) apply(rec *mqttetl.Record) {
+// apply applies the routes to a record.
+func (t *tried) apply(rec *mqttetl.Record) error {
 	t.applier.Reset()
 	t.applier.Apply(rec)
-	t.show(rec)
+	if err := t.applier.Err(); err != nil || t.births == nil {
+		return err
+	}
+	return t.births.Append(t.applier.Births())
 }
 
+// show prints what they have made of it.
 func (t *tried) show(rec *mqttetl.Record) {
 	for i := range t.applier.Rows {
 		t.rows.add(&t.applier.Rows[i])
@@ -266,7 +276,10 @@ func (f *tryFlags) follow(cmd *cobra.Command, std streams, cfg *config.Config, t
 		fmt.Fprintln(std.err, "the service does not run: waiting for what it will record")
 	}
 	follower.append = func(dst []byte, r *mqttetl.Record) ([]byte, error) {
-		t.apply(r)
+		if err := t.apply(r); err != nil {
+			return dst, err
+		}
+		t.show(r)
 		return dst, t.rows.flush()
 	}
 	err = follower.run(cmd.Context())
@@ -300,8 +313,9 @@ func (f *tryFlags) past(cmd *cobra.Command, set *transform.Set, t *tried) error 
 			return err
 		}
 		for i := range recs {
-			t.applier.Reset()
-			t.applier.Apply(&recs[i])
+			if err := t.apply(&recs[i]); err != nil {
+				return err
+			}
 			if !sel.Matches(&recs[i]) {
 				continue
 			}

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -24,35 +23,54 @@ var bornTopics = []mqttetl.Filter{
 
 func publishesSparkplug(r transform.Route) bool { return r.Publish != "" && r.Decode == "sparkplug_b" }
 
-// publishedBirths are the births and deaths that the consumer publish has read
+// publishMapper makes what maps records for the consumer that publishes, and tells
+// it the births of its position. It is called before the log and the archive are
+// opened for writing, which a process must not do with files that it reads in
+// another way. It is nil if no route publishes.
+func publishMapper(cfg *config.Config, logger *slog.Logger) (*Mapper, error) {
+	routes := publishing(cfg.Routes)
+	if cfg.NATS == nil || len(routes) == 0 {
+		return nil, nil
+	}
+	set, err := transform.Compile(routes)
+	if err != nil {
+		return nil, err
+	}
+	m, err := NewMapper(set)
+	if err != nil {
+		return nil, err
+	}
+	if err := publishedBirths(cfg, m.Learn); err != nil {
+		logger.Warn("published Sparkplug data waits for the next births", "part", "publish", "error", err)
+	}
+	return m, nil
+}
+
+// publishedBirths tells the births and deaths that the consumer publish has read
 // before, in their order, as far as they can be found: the last message of a
 // topic in the archive's table latest, and all that the log holds beyond the
 // archive. A node whose last birth is behind the consumer's position, because it
 // was reborn while NATS was away, is unknown until then: its data up to there are
 // dead letters, and transform rerun --publish publishes them.
-//
-// It is called before log and archive are opened for writing, which a process
-// must not do with files that it reads in another way.
-func publishedBirths(cfg *config.Config, logger *slog.Logger) []mqttetl.Record {
-	if !slices.ContainsFunc(cfg.Routes, publishesSparkplug) || cfg.NATS == nil {
+func publishedBirths(cfg *config.Config, tell func(*mqttetl.Record) error) error {
+	if !slices.ContainsFunc(cfg.Routes, publishesSparkplug) {
 		return nil
 	}
-	list, err := readBirths(cfg)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // of the first start
-		logger.Warn("published Sparkplug data waits for the next births", "part", "publish", "error", err)
+	err := readBirths(cfg, tell)
+	if errors.Is(err, fs.ErrNotExist) { // the first start
 		return nil
 	}
-	return list
+	return err
 }
 
-func readBirths(cfg *config.Config) (list []mqttetl.Record, err error) {
+func readBirths(cfg *config.Config, tell func(*mqttetl.Record) error) error {
 	info, err := wal.Inspect(cfg.Log.Dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	position := info.Cursors[Publish]
 	if position == 0 {
-		return nil, nil
+		return nil
 	}
 	ctx := context.Background()
 	places := history.Places{LogDir: cfg.Log.Dir}
@@ -64,24 +82,24 @@ func readBirths(cfg *config.Config) (list []mqttetl.Record, err error) {
 			last, err = lastBirths(ctx, a, position)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return err
 		}
 	}
 	h, err := history.Open(places)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer h.Close()
+	slices.Sort(last)
 	for _, seq := range last {
-		if list, err = appendSelected(ctx, list, h, mqttetl.Selection{From: seq, To: seq}); err != nil {
-			return nil, err
+		if err := eachSelected(ctx, h, mqttetl.Selection{From: seq, To: seq}, tell); err != nil {
+			return err
 		}
 	}
 	if archived < position {
-		list, err = appendSelected(ctx, list, h, mqttetl.Selection{From: archived + 1, To: position, Topics: bornTopics})
+		return eachSelected(ctx, h, mqttetl.Selection{From: archived + 1, To: position, Topics: bornTopics}, tell)
 	}
-	slices.SortFunc(list, func(a, b mqttetl.Record) int { return cmp.Compare(a.Seq, b.Seq) })
-	return list, err
+	return nil
 }
 
 // lastBirths are the archived ones, of topics that have none behind position.
@@ -105,15 +123,19 @@ func lastBirths(ctx context.Context, a *config.Archive, position mqttetl.Seq) (l
 	return list, err
 }
 
-func appendSelected(ctx context.Context, list []mqttetl.Record, h *history.History, sel mqttetl.Selection) ([]mqttetl.Record, error) {
+func eachSelected(ctx context.Context, h *history.History, sel mqttetl.Selection, tell func(*mqttetl.Record) error) error {
 	for c := h.Select(sel); ; {
 		recs, err := c.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return list, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		list = append(list, recs...)
+		for i := range recs {
+			if err := tell(&recs[i]); err != nil {
+				return err
+			}
+		}
 	}
 }

@@ -37,12 +37,19 @@ func TestMapperRewinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewMapper(set, nil)
+	m, err := NewMapper(set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	birth, data := pressRecord(t, 1, "NBIRTH", pressBirth), pressRecord(t, 2, "NDATA", pressData)
-	works := func() bool { objects, letters := m.Map(&data); return len(objects) == 1 && len(letters) == 0 }
+	defer m.Close()
+	works := func() bool {
+		objects, letters, err := m.Map(&data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(objects) == 1 && len(letters) == 0
+	}
 	rewind := func() {
 		if err := m.Rewind(0); err != nil {
 			t.Fatal(err)
@@ -94,13 +101,9 @@ func TestBirthsAsOfThePosition(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		births, err := readBirths(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var got []mqttetl.Seq
-		for _, r := range births {
-			got = append(got, r.Seq)
+		if err := readBirths(cfg, func(r *mqttetl.Record) error { got = append(got, r.Seq); return nil }); err != nil {
+			t.Fatal(err)
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("archived up to %d, position %d: births %v, want %v", c.archived, c.position, got, c.want)

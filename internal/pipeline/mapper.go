@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -9,14 +10,16 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
-// Mapper shows the routes to forward. It has the births of Sparkplug as of the
+// Mapper shows the routes to forward. In births are those of Sparkplug as of the
 // last record that is settled, to go back to them when records come again.
 type Mapper struct {
 	set     *transform.Set
 	applier *transform.Applier
-	births  map[string]mqttetl.Birth
+	births  *archive.Births // nil: no route reads Sparkplug
+	unsaved []mqttetl.Birth // settled, but not in births, because of an error
 	objects []forward.Object
 	letters []mqttetl.DeadLetter
 	unborn  func([]transform.Unborn) // nil: nobody is told
@@ -76,52 +79,78 @@ func (m *Mapper) count() {
 	}
 }
 
-// NewMapper makes one that knows the births in these records.
-func NewMapper(set *transform.Set, births []mqttetl.Record) (*Mapper, error) {
-	m := &Mapper{set: set, births: map[string]mqttetl.Birth{}}
+// NewMapper makes one that knows no births.
+func NewMapper(set *transform.Set) (*Mapper, error) {
+	m := &Mapper{set: set}
+	if set.HasBirths() {
+		var err error
+		if m.births, err = archive.OpenBirths(); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.begin(); err != nil {
+		m.Close()
 		return nil, err
 	}
-	for i := range births {
-		m.applier.Reset()
-		m.applier.Apply(&births[i])
-	}
-	m.Settled()
 	return m, nil
 }
 
+// Learn takes in a birth of before the first record.
+func (m *Mapper) Learn(rec *mqttetl.Record) error {
+	m.applier.Reset()
+	m.applier.Apply(rec)
+	m.Settled()
+	return errors.Join(m.applier.Err(), m.save())
+}
+
 func (m *Mapper) begin() (err error) {
-	o := transform.Options{Objects: true, Escape: forward.EscapeTopic}
-	for _, b := range m.births {
-		if b.Value != "" {
-			o.Births = append(o.Births, b)
-		}
+	if m.applier != nil {
+		m.applier.Close()
 	}
-	m.Close()
+	o := transform.Options{Objects: true, Escape: forward.EscapeTopic}
+	if m.births != nil {
+		o.Births = m.births
+	}
 	m.applier, err = m.set.Applier(o)
 	m.counted, m.marred = nil, 0
 	return err
 }
 
+// Close may be called of nil.
 func (m *Mapper) Close() {
+	if m == nil {
+		return
+	}
 	if m.applier != nil {
 		m.applier.Close()
 	}
+	if m.births != nil {
+		_ = m.births.Close() // it is temporary
+	}
 }
 
-// LetterMapper returns one for the dead letters of routes, which remembers no births of its own.
-func LetterMapper(a *transform.Applier) *Mapper { return &Mapper{applier: a} }
+// LetterMapper returns one for the dead letters of routes. The births, nil if there
+// are none, are those of the applier, and stay open.
+func LetterMapper(a *transform.Applier, births *archive.Births) *Mapper {
+	return &Mapper{applier: a, births: births}
+}
 
 // Map makes what the routes publish of a record, and dead letters of what they cannot use.
-func (m *Mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter) {
+func (m *Mapper) Map(rec *mqttetl.Record) ([]forward.Object, []mqttetl.DeadLetter, error) {
 	return m.MapLetter(rec, "")
 }
 
 // MapLetter maps what of a record the reason of its dead letter is about; all of
 // it if that is "".
-func (m *Mapper) MapLetter(rec *mqttetl.Record, reason string) ([]forward.Object, []mqttetl.DeadLetter) {
+func (m *Mapper) MapLetter(rec *mqttetl.Record, reason string) ([]forward.Object, []mqttetl.DeadLetter, error) {
+	if err := m.save(); err != nil {
+		return nil, nil, err
+	}
 	m.applier.Reset()
 	m.applier.ApplyLetter(rec, reason)
+	if err := m.applier.Err(); err != nil {
+		return nil, nil, err
+	}
 	if m.unborn != nil {
 		m.unborn(m.applier.Unborn)
 	}
@@ -137,24 +166,34 @@ func (m *Mapper) MapLetter(rec *mqttetl.Record, reason string) ([]forward.Object
 			m.letters = append(m.letters, l)
 		}
 	}
-	return m.objects, m.letters
+	return m.objects, m.letters, nil
 }
 
 func (m *Mapper) Ahead(recs []mqttetl.Record) { m.applier.Ahead(recs) }
 
 func (m *Mapper) Settled() {
-	if !m.set.HasBirths() {
-		return
+	if m.births != nil {
+		m.unsaved = append(m.unsaved, m.applier.Births()...)
+		_ = m.save() // Map tries it again, and returns the error
 	}
-	for _, b := range m.applier.Births() {
-		m.births[b.Route+" "+b.Key] = b
+}
+
+// save keeps what is settled. Until that has been done nothing can be mapped.
+func (m *Mapper) save() error {
+	if len(m.unsaved) == 0 {
+		return nil
 	}
+	err := m.births.Append(m.unsaved)
+	if err == nil {
+		m.unsaved = nil
+	}
+	return err
 }
 
 // Rewind begins again with the births of what is settled. Other routes remember
 // nothing of records.
 func (m *Mapper) Rewind(mqttetl.Seq) error {
-	if !m.set.HasBirths() {
+	if m.births == nil {
 		return nil
 	}
 	return m.begin()

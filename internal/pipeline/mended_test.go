@@ -19,7 +19,7 @@ func TestMapperSaysWhatItMends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewMapper(set, nil)
+	m, err := NewMapper(set)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,14 +66,19 @@ func Open(cfg *config.Config, o Options) (*Pipeline, error) {
 			"archive.path names a file, which is created if absent")
 	}
 	p := New(o)
-	births := publishedBirths(cfg, p.o.Logger)
-	plan := p.plan(cfg, births)
+	mapper, err := publishMapper(cfg, p.o.Logger)
+	if err != nil {
+		return nil, ConfigError{err}
+	}
+	plan := p.plan(cfg, mapper)
 	if err := p.openLog(cfg, consumers(plan)); err != nil {
+		mapper.Close()
 		return nil, err
 	}
 	for _, n := range plan {
 		part, err := n.build()
 		if err != nil {
+			mapper.Close()
 			p.log.Close()
 			return nil, ConfigError{err}
 		}
@@ -92,7 +97,7 @@ type planned struct {
 
 // plan is the one list of the parts. Those of the layer Consumers are what the
 // log is told of.
-func (p *Pipeline) plan(cfg *config.Config, births []mqttetl.Record) (list []planned) {
+func (p *Pipeline) plan(cfg *config.Config, mapper *Mapper) (list []planned) {
 	add := func(layer Layer, name string, s *shelf, build func() (Part, error)) {
 		list = append(list, planned{layer, name, s, build})
 	}
@@ -107,7 +112,7 @@ func (p *Pipeline) plan(cfg *config.Config, births []mqttetl.Record) (list []pla
 	if cfg.NATS != nil {
 		add(Consumers, NATS, m.forwarders, func() (Part, error) { return p.newForward(cfg.NATS) })
 		if routes := publishing(cfg.Routes); len(routes) > 0 {
-			add(Consumers, Publish, m.publishers, func() (Part, error) { return p.newPublish(cfg, routes, births, asker) })
+			add(Consumers, Publish, m.publishers, func() (Part, error) { return p.newPublish(cfg, routes, mapper, asker) })
 		}
 	}
 	for _, s := range cfg.Sources {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
@@ -86,15 +85,7 @@ type publishPart struct {
 	mapper *Mapper
 }
 
-func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, births []mqttetl.Record, asker *rebirths) (Part, error) {
-	set, err := transform.Compile(routes)
-	if err != nil {
-		return nil, err
-	}
-	m, err := NewMapper(set, births)
-	if err != nil {
-		return nil, err
-	}
+func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, m *Mapper, asker *rebirths) (Part, error) {
 	c := NATSConfig(cfg.NATS, p.log.ID())
 	c.Logger = p.o.Logger.With("part", "publish")
 	m.tell(p.metrics.mapper, c.Logger, asker.ask)

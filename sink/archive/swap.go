@@ -54,7 +54,7 @@ func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.Dead
 // Memory is what Sparkplug routes remember when all records are applied.
 type Memory struct {
 	Routes []string // of the table
-	Births []mqttetl.Birth
+	Births *Births  // nil: none
 }
 
 // ErrBehind: there is more to catch up with than fits into the transaction of Swap.
@@ -127,7 +127,7 @@ func (r *Rebuild) swapLetters(stages []string, cursor mqttetl.Seq) (was, are int
 
 func (r *Rebuild) swapBirths(m Memory) error {
 	have, err := tableColumns(r.a.conn, "births")
-	if err != nil || have == nil && len(m.Births) == 0 {
+	if err != nil || have == nil && m.Births == nil {
 		return err
 	}
 	if have == nil {
@@ -140,15 +140,13 @@ func (r *Rebuild) swapBirths(m Memory) error {
 			return err
 		}
 	}
-	for _, b := range m.Births {
-		if b.Value == "" {
-			continue
-		}
-		if err := r.exec(`INSERT INTO births(route, key, value) VALUES(?, ?, ?)`, b.Route, b.Key, b.Value); err != nil {
-			return err
-		}
+	if m.Births == nil {
+		return nil
 	}
-	return nil
+	return m.Births.each(func(b mqttetl.Birth) error {
+		r.a.txBytes += int64(len(b.Key)+len(b.Value)) + rowOverhead
+		return r.exec(`INSERT INTO births(route, key, value) VALUES(?, ?, ?)`, b.Route, b.Key, b.Value)
+	})
 }
 
 func (r *Rebuild) rename() error {

@@ -155,19 +155,66 @@ func TestLatestIsTheLastMessage(t *testing.T) {
 func TestBirths(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	a := openWith(t, path, Options{Births: true})
-	list := []mqttetl.Birth{{Route: "r", Key: "a", Value: "1"}, {Route: "r", Key: "b", Value: "2"}}
-	must(t, a.AppendBirths(list))
-	must(t, a.Commit())
-	must(t, a.AppendBirths([]mqttetl.Birth{{Route: "r", Key: "a"}, {Route: "r", Key: "b", Value: "3"}}))
-	must(t, a.Rollback())
-	if got, err := a.Births(); err != nil || !slices.Equal(got, list) {
-		t.Errorf("after a rollback %v, %v", got, err)
+	birth := func(key, value string) mqttetl.Birth { return mqttetl.Birth{Route: "r", Key: key, Value: value} }
+	list := []mqttetl.Birth{birth("a", "1"), birth("b", "2"), birth("b/c", "3"), birth("b/d/e", "4"), birth("b0", "5")}
+	kept := func() []mqttetl.Birth {
+		t.Helper()
+		got, err := a.BirthsAfter("r", "", 10)
+		must(t, err)
+		return got
 	}
-	must(t, a.AppendBirths([]mqttetl.Birth{{Route: "r", Key: "a"}, {Route: "r", Key: "b", Value: "3"}}))
+	must(t, a.AppendBirths(list))
+	if value, err := a.Birth("r", "b/c"); err != nil || value != "3" {
+		t.Errorf("in the transaction: %q, %v", value, err)
+	}
+	must(t, a.Commit())
+	changes := []mqttetl.Birth{{Route: "r", Key: "b/", Below: true}, {Route: "r", Key: "a"}, birth("b", "6")}
+	must(t, a.AppendBirths(changes))
+	must(t, a.Rollback())
+	if got := kept(); !slices.Equal(got, list) {
+		t.Errorf("after a rollback %v", got)
+	}
+	must(t, a.AppendBirths(changes))
 	must(t, a.Commit())
 	must(t, a.Close())
 	a = openWith(t, path, Options{Births: true})
-	if got, err := a.Births(); err != nil || !slices.Equal(got, []mqttetl.Birth{{Route: "r", Key: "b", Value: "3"}}) {
-		t.Errorf("got %v, %v", got, err)
+	if got := kept(); !slices.Equal(got, []mqttetl.Birth{birth("b", "6"), birth("b0", "5")}) {
+		t.Errorf("got %v", got)
+	}
+	if got, err := a.BirthsAfter("r", "b", 1); err != nil || !slices.Equal(got, []mqttetl.Birth{birth("b0", "5")}) {
+		t.Errorf("after b: %v, %v", got, err)
+	}
+	if value, err := a.Birth("q", "b"); err != nil || value != "" {
+		t.Errorf("of another route: %q, %v", value, err)
+	}
+}
+
+// The temporary table does the same, and has not kept a list that it could not keep all of.
+func TestTemporaryBirths(t *testing.T) {
+	b, err := OpenBirths()
+	must(t, err)
+	defer b.Close()
+	large := strings.Repeat("x", 1<<20)
+	for i := range 40 { // more than SQLite keeps in memory
+		must(t, b.Append([]mqttetl.Birth{{Route: "r", Key: fmt.Sprintf("birth g/n%02d", i), Value: large}, {Route: "r", Key: fmt.Sprintf("birth g/n%02d/d", i), Value: "{}"}}))
+	}
+	must(t, b.Append([]mqttetl.Birth{{Route: "r", Key: "birth g/n07/", Below: true}, {Route: "r", Key: "birth g/n39"}}))
+	list, err := b.BirthsAfter("r", "birth g/n06", 3)
+	must(t, err)
+	if len(list) != 3 || list[0].Key != "birth g/n06/d" || list[1].Key != "birth g/n07" || list[2].Key != "birth g/n08" || list[1].Value != large {
+		t.Errorf("%d births", len(list))
+	}
+	n := 0
+	must(t, b.each(func(mqttetl.Birth) error { n++; return nil }))
+	if n != 78 {
+		t.Errorf("%d births, want 78", n)
+	}
+	_, err = b.conn.ExecContext(background, `PRAGMA max_page_count=1`) // it becomes what there is
+	must(t, err)
+	if err := b.Append([]mqttetl.Birth{{Route: "r", Key: "new", Value: "1"}, {Route: "r", Key: "large", Value: strings.Repeat("y", 4<<20)}}); !errors.Is(err, mqttetl.ErrUnavailable) || mqttetl.Hint(err) == "" {
+		t.Errorf("without room: %v", err)
+	}
+	if value, err := b.Birth("r", "new"); err != nil || value != "" {
+		t.Errorf("half a list: %q, %v", value, err)
 	}
 }
