@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/format"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/sink/archive"
@@ -100,77 +101,46 @@ type letterList struct {
 	counts map[string]uint64
 }
 
-// A message may be missing: the log had trimmed it before the archive began.
-const lettersQuery = `SELECT d.seq, d.stage, d.reason, d.time, m.time, t.topic, s.name, m.payload FROM dead_letters d
-	LEFT JOIN messages m ON m.seq = d.seq LEFT JOIN topics t ON t.id = m.topic_id LEFT JOIN sources s ON s.id = m.source_id
-	WHERE d.seq BETWEEN %d AND %d%s ORDER BY d.seq, d.stage`
-
 var letterColumns = []string{"seq", "time", "topic", "source", "stage", "reason", "failed", "payload"}
 
 func (l *letterList) read(ctx context.Context, path, route string) error {
-	where := ""
+	var stages []string
 	if route != "" {
-		name := strings.ReplaceAll(route, "'", "''")
-		where = fmt.Sprintf(` AND d.stage IN ('transform:%s', 'publish:%s')`, name, name)
-	}
-	to := uint64(1<<63 - 1)
-	if l.sel.To != 0 {
-		to = uint64(l.sel.To)
+		stages = []string{transform.Stage(route), forward.PublishStage(route)}
 	}
 	kept := newSpool(l.std.out)
 	out := bufio.NewWriterSize(kept, 64<<10)
 	var line []byte
-	enough := errors.New("enough")
-	err := archive.Query(ctx, path, fmt.Sprintf(lettersQuery, l.sel.From, to, where), func(_ []string, v []any) error {
-		if !l.means(v) {
+	err := archive.EachLetter(ctx, path, &l.sel, stages, func(d *archive.Letter) error {
+		l.n++
+		if l.counts[d.Stage]++; l.counts[d.Stage] == 1 {
+			l.stages = append(l.stages, d.Stage)
+		}
+		if l.count {
 			return nil
 		}
-		l.n++
-		stage, _ := v[1].(string)
-		if l.counts[stage]++; l.counts[stage] == 1 {
-			l.stages = append(l.stages, stage)
-		}
-		values := []any{v[0], rfc3339(v[4]), v[5], v[6], v[1], v[2], rfc3339(v[3]), v[7]}
-		switch {
-		case l.count:
-		case l.kind == "ndjson":
-			line = append(appendRow(line[:0], letterColumns, values), '\n')
-			if _, err := out.Write(line); err != nil {
-				return err
-			}
-		default:
+		values := valuesOf(d)
+		if l.kind != "ndjson" {
 			l.add(values)
+			return nil
 		}
-		if l.sel.Limit > 0 && l.n == l.sel.Limit {
-			return enough
-		}
-		return nil
+		line = append(appendRow(line[:0], letterColumns, values), '\n')
+		_, err := out.Write(line)
+		return err
 	})
-	if errors.Is(err, enough) {
-		err = nil
-	}
 	return endOutput(err, out, kept)
 }
 
-// means says whether the message is meant.
-func (l *letterList) means(v []any) bool {
-	seq, _ := v[0].(int64)
-	at, known := v[4].(int64)
-	if !known {
-		return len(l.sel.Topics) == 0 && len(l.sel.Sources) == 0 && l.sel.Since.IsZero() && l.sel.Until.IsZero()
+// valuesOf are those of letterColumns; what the archive does not have is nil.
+func valuesOf(d *archive.Letter) []any {
+	values := []any{int64(d.Seq), nil, nil, nil, d.Stage, d.Reason, rfc3339(d.Time), d.Payload}
+	if d.Message {
+		values[1], values[2], values[3] = rfc3339(d.Received), d.Topic, d.Source
 	}
-	topic, _ := v[5].(string)
-	source, _ := v[6].(string)
-	return l.sel.Matches(&mqttetl.Record{Seq: mqttetl.Seq(seq), Time: at, Source: source, Message: mqttetl.Message{Topic: []byte(topic)}})
+	return values
 }
 
-func rfc3339(v any) any {
-	at, ok := v.(int64)
-	if !ok {
-		return nil
-	}
-	return time.Unix(0, at).UTC().Format(time.RFC3339Nano)
-}
+func rfc3339(at int64) string { return time.Unix(0, at).UTC().Format(time.RFC3339Nano) }
 
 func (l *letterList) add(values []any) {
 	cells := make([]string, len(values))

@@ -291,6 +291,40 @@ func TestDeadLettersTwice(t *testing.T) {
 	}
 }
 
+// TestEachLetter: a dead letter is selected by its message or, where the archive
+// does not have that, by its number alone.
+func TestEachLetter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := mustOpen(t, path)
+	must(t, a.StartAt(5))
+	must(t, a.Append([]mqttetl.Record{record(5, "a", "five"), record(6, "b", "six"), record(7, "a", "seven")}))
+	for _, l := range []mqttetl.DeadLetter{{Seq: 2, Stage: "forward", Reason: "gone"}, {Seq: 5, Stage: "transform:it's", Reason: "x"}, {Seq: 5, Stage: "forward"}, {Seq: 6, Stage: "forward"}, {Seq: 7, Stage: "forward"}} {
+		must(t, a.AppendDeadLetters([]mqttetl.DeadLetter{l}))
+	}
+	must(t, a.Commit())
+	must(t, a.Close())
+	for _, c := range []struct {
+		sel    mqttetl.Selection
+		stages []string
+		want   string
+	}{
+		{mqttetl.Selection{}, nil, "2 forward <nil>, 5 forward five, 5 transform:it's five, 6 forward six, 7 forward seven"},
+		{mqttetl.Selection{}, []string{"transform:it's", "none"}, "5 transform:it's five"},
+		{mqttetl.Selection{Topics: []mqttetl.Filter{"a"}}, []string{"forward"}, "5 forward five, 7 forward seven"},
+		{mqttetl.Selection{Topics: []mqttetl.Filter{"a"}, Limit: 2}, nil, "5 forward five, 5 transform:it's five"},
+		{mqttetl.Selection{From: 1, To: 5}, []string{"forward"}, "2 forward <nil>, 5 forward five"},
+	} {
+		var got []string
+		must(t, EachLetter(t.Context(), path, &c.sel, c.stages, func(l *Letter) error {
+			got = append(got, fmt.Sprint(l.Seq, " ", l.Stage, " ", l.Payload))
+			return nil
+		}))
+		if text := strings.Join(got, ", "); text != c.want {
+			t.Errorf("%+v of %v: %s, want %s", c.sel, c.stages, text, c.want)
+		}
+	}
+}
+
 func TestSeveralArchivesAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	var as []*Archive
