@@ -1,22 +1,13 @@
 package main
 
 import (
-	"encoding/base64"
 	"fmt"
 	"io"
-	"maps"
-	"math"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
-	visible "github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/routetest"
 )
 
 func newConfigTest(std streams) *cobra.Command {
@@ -47,30 +38,18 @@ stores and no connections.`,
 
 // runConfigTests prints what differs, and how many tests there were.
 func runConfigTests(w io.Writer, path string, cfg *config.Config) error {
-	set, err := transform.Compile(cfg.Routes)
+	failed, err := routetest.Run(cfg)
 	if err != nil {
 		return configError{err}
 	}
-	a, err := set.Applier(transform.Options{})
-	if err != nil {
-		return configError{err}
-	}
-	defer a.Close()
-	failed := 0
-	for i := range cfg.Tests {
-		t := &cfg.Tests[i]
-		a.Reset()
-		a.Apply(testRecord(t, mqttetl.Seq(i+1)))
-		if lines := differences(t, a); len(lines) > 0 {
-			failed++
-			fmt.Fprintf(w, "%s:%d: %s\n", path, t.Line, visibleText(t.Topic))
-			for _, line := range lines {
-				fmt.Fprintf(w, "    %s\n", line)
-			}
+	for _, f := range failed {
+		fmt.Fprintf(w, "%s:%d: %s\n", path, f.Line, visibleText(f.Topic))
+		for _, line := range f.Lines {
+			fmt.Fprintf(w, "    %s\n", line)
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%s: %d of %d tests failed", path, failed, len(cfg.Tests))
+	if len(failed) > 0 {
+		return fmt.Errorf("%s: %d of %d tests failed", path, len(failed), len(cfg.Tests))
 	}
 	_, err = fmt.Fprintf(w, "%s: %s\n", path, choose(len(cfg.Tests) == 0, "there are no tests", plural(len(cfg.Tests), "test")+" passed"))
 	return err
@@ -82,190 +61,3 @@ func plural(n int, what string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
-
-func testRecord(t *config.Test, seq mqttetl.Seq) *mqttetl.Record {
-	received := t.Received
-	if received.IsZero() {
-		received = time.Now()
-	}
-	return &mqttetl.Record{Seq: seq, Time: received.UnixNano(), Source: "test",
-		Message: mqttetl.Message{Topic: []byte(t.Topic), Payload: t.Payload}}
-}
-
-// differences compares what the routes have made with what the test expects.
-func differences(t *config.Test, a *transform.Applier) (lines []string) {
-	expected := t.Error == ""
-	for i := range a.Failures {
-		f := &a.Failures[i]
-		reason := f.DeadLetter().Reason
-		if t.Error != "" && strings.Contains(reason, t.Error) {
-			expected = true
-			continue
-		}
-		lines = append(lines, fmt.Sprintf("route %s: %s", f.Route, visibleText(reason)))
-	}
-	if !expected {
-		lines = append(lines, fmt.Sprintf("want an error with %q, no route has failed with it", t.Error))
-	}
-	if t.Expect == nil {
-		return lines
-	}
-	tables := map[string]bool{}
-	for i := range a.Rows {
-		rows := &a.Rows[i]
-		want, named := t.Expect[rows.Table.Name]
-		tables[rows.Table.Name] = true
-		if named || len(t.Expect) == 0 {
-			lines = append(lines, compareRows(rows, want)...)
-		}
-	}
-	for _, table := range slices.Sorted(maps.Keys(t.Expect)) {
-		if !tables[table] {
-			lines = append(lines, fmt.Sprintf("no route has the table %s", table))
-		}
-	}
-	return lines
-}
-
-// compareRows tells each row of a table that is not as expected.
-func compareRows(rows *mqttetl.Rows, want []map[string]any) (lines []string) {
-	for i := range max(rows.Len(), len(want)) {
-		at := fmt.Sprintf("%s, row %d: ", rows.Table.Name, i+1)
-		switch {
-		case i >= rows.Len():
-			lines = append(lines, at+"missing, want "+wantText(want[i]))
-		case i >= len(want):
-			lines = append(lines, at+"not expected: "+rowText(rows.Table, rows.Row(i)))
-		default:
-			for _, d := range compareRow(rows.Table, rows.Row(i), want[i]) {
-				lines = append(lines, at+d)
-			}
-		}
-	}
-	return lines
-}
-
-func compareRow(t *mqttetl.Table, row []mqttetl.Value, want map[string]any) (lines []string) {
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		at := slices.Index(columnNames(t), name)
-		if at < 0 {
-			lines = append(lines, fmt.Sprintf("there is no column %s, only %s", name, strings.Join(columnNames(t)[1:], ", ")))
-			continue
-		}
-		if !equalValue(want[name], row[at], name == "time") {
-			lines = append(lines, fmt.Sprintf("%s: want %s, got %s", name, wantValue(want[name]), valueText(row[at], name == "time")))
-		}
-	}
-	return lines
-}
-
-// columnNames are those of a table, in the order of a row.
-func columnNames(t *mqttetl.Table) []string {
-	list := []string{"seq", "time"}
-	for _, c := range t.Columns {
-		list = append(list, c.Name)
-	}
-	return list
-}
-
-// equalValue compares what a test says with what stands in a row: numbers by
-// their value, true as 1, a BLOB as text or base64, time as RFC 3339 or Unix
-// nanoseconds.
-func equalValue(want any, have mqttetl.Value, isTime bool) bool {
-	switch w := want.(type) {
-	case nil:
-		return have.IsNull()
-	case bool:
-		n := 0.0
-		if w {
-			n = 1
-		}
-		return equalNumber(n, have)
-	case int64:
-		if have.Kind == mqttetl.Int {
-			return have.Int() == w
-		}
-		return equalNumber(float64(w), have)
-	case float64:
-		return equalNumber(w, have)
-	case string:
-		switch have.Kind {
-		case mqttetl.String:
-			return have.Text() == w
-		case mqttetl.Bytes:
-			return have.Text() == w || base64.StdEncoding.EncodeToString([]byte(have.Text())) == w
-		case mqttetl.Int:
-			at, err := mqttetl.ParseTime(w, time.Unix(0, 0).UTC())
-			return isTime && err == nil && at.UnixNano() == have.Int()
-		}
-	}
-	return false
-}
-
-// equalNumber allows for a REAL the rounding of its last digit.
-func equalNumber(want float64, have mqttetl.Value) bool {
-	switch have.Kind {
-	case mqttetl.Int:
-		return float64(have.Int()) == want
-	case mqttetl.Float:
-		return have.Float() == want || math.Abs(have.Float()-want) <= 1e-15*math.Abs(want)
-	}
-	return false
-}
-
-// valueText is a value for people.
-func valueText(v mqttetl.Value, isTime bool) string {
-	switch v.Kind {
-	case mqttetl.Null:
-		return "NULL"
-	case mqttetl.Int:
-		if isTime {
-			return time.Unix(0, v.Int()).UTC().Format(time.RFC3339Nano)
-		}
-		return strconv.FormatInt(v.Int(), 10)
-	case mqttetl.Float:
-		return realText(v.Float())
-	case mqttetl.Bytes:
-		return fmt.Sprintf("x'%X'", v.Text())
-	}
-	return strconv.Quote(v.Text())
-}
-
-// realText shows that a number is REAL.
-func realText(f float64) string {
-	s := strconv.FormatFloat(f, 'g', -1, 64)
-	if !strings.ContainsAny(s, ".e") {
-		s += ".0"
-	}
-	return s
-}
-
-func wantValue(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case string:
-		return strconv.Quote(v)
-	}
-	return fmt.Sprint(v)
-}
-
-func wantText(row map[string]any) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(row)) {
-		parts = append(parts, name+"="+wantValue(row[name]))
-	}
-	return strings.Join(parts, " ")
-}
-
-// rowText is a row without its seq.
-func rowText(t *mqttetl.Table, row []mqttetl.Value) string {
-	var parts []string
-	for i, name := range columnNames(t)[1:] {
-		parts = append(parts, name+"="+valueText(row[i+1], i == 0))
-	}
-	return strings.Join(parts, " ")
-}
-
-// visibleText is s such that a terminal does not obey it.
-func visibleText(s string) string { return string(visible.Visible(nil, []byte(s))) }

@@ -36,3 +36,6 @@ func file(w io.Writer) (*os.File, bool) {
 // visibleLine is s such that a terminal does not obey it and no line of a table
 // or of a list is broken by it.
 func visibleLine(s string) string { return format.Line(s) }
+
+// visibleText is s such that a terminal does not obey it.
+func visibleText(s string) string { return string(format.Visible(nil, []byte(s))) }

@@ -16,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/routetest"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
@@ -355,13 +356,13 @@ func (p *rowPrinter) format() outputFormat {
 }
 
 func (p *rowPrinter) add(rows *mqttetl.Rows) {
-	columns := append([]string{"table"}, columnNames(rows.Table)...)
+	columns := append([]string{"table"}, routetest.Columns(rows.Table)...)
 	for i := range rows.Len() {
 		p.printed++
 		values := []any{rows.Table.Name}
 		for k, v := range rows.Row(i) {
 			if k == 1 && v.Kind == mqttetl.Int {
-				values = append(values, valueText(v, true))
+				values = append(values, routetest.Text(v, true))
 				continue
 			}
 			values = append(values, v.Interface())
