@@ -162,7 +162,7 @@ routes:
 `, w.broker.URL)
 	writeFile(t, config, text)
 	d := &exampleDir{exampleWorld: w, path: w.stock, listen: freeAddress(t)}
-	d.here = strings.NewReplacer("127.0.0.1:9641", d.listen)
+	d.here = newReplacer("127.0.0.1:9641", d.listen)
 	d.settle(t)
 	stop := d.start(t)
 	eventually(t, "50 archived records", func() bool {
@@ -192,7 +192,41 @@ type exampleDir struct {
 	*exampleWorld
 	path   string
 	listen string // the service's address
-	here   *strings.Replacer
+	here   replacer
+}
+
+// replacer replaces whole addresses: 127.0.0.1:1883 is not a part of
+// 127.0.0.1:18837, which may be that of a server here.
+type replacer struct {
+	any *regexp.Regexp
+	new map[string]string
+}
+
+func newReplacer(pairs ...string) replacer {
+	r := replacer{new: map[string]string{}}
+	var all []string
+	for i := 0; i < len(pairs); i += 2 {
+		r.new[pairs[i]] = pairs[i+1]
+		old := regexp.QuoteMeta(pairs[i])
+		if strings.Contains("0123456789", pairs[i][len(pairs[i])-1:]) {
+			old += `\b`
+		}
+		all = append(all, old)
+	}
+	r.any = regexp.MustCompile(strings.Join(all, "|"))
+	return r
+}
+
+func (r replacer) Replace(s string) string {
+	return r.any.ReplaceAllStringFunc(s, func(old string) string { return r.new[old] })
+}
+
+func TestReplacerTakesWholeAddresses(t *testing.T) {
+	r := newReplacer("127.0.0.1:1883", "127.0.0.1:27358", "-h test.mosquitto.org", "")
+	const text = "127.0.0.1:18837 mqtt://127.0.0.1:1883/a -h test.mosquitto.org -t b"
+	if got, want := r.Replace(text), "127.0.0.1:18837 mqtt://127.0.0.1:27358/a  -t b"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 // directory is a copy of the stock, with a NATS server of its own where the
@@ -214,7 +248,7 @@ func (w *exampleWorld) directory(t *testing.T, text string) *exampleDir {
 			addresses = append(addresses, "{celsius: REAL .}}", fmt.Sprintf("{celsius: REAL .}, publish: \"t.{line}\"}\nnats: {url: %q}", n.URL()))
 		}
 	}
-	d.here = strings.NewReplacer(addresses...)
+	d.here = newReplacer(addresses...)
 	d.settle(t)
 	return d
 }
