@@ -30,10 +30,11 @@ var arrows = map[string]string{
 
 	// Here they meet.
 	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
-	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/routetest ingest/importer forward forward/format forward/replay batch/transform " +
+	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/mosquitto internal/routetest ingest/importer forward forward/format forward/replay batch/transform " +
 		"sink/archive sink/history sink/wal internal/simulate bench/compare bench/report deploy internal/servers",
 
 	"internal/config":    "batch/transform",
+	"internal/mosquitto": "",
 	"internal/doctor":    "internal/config internal/pipeline forward sink/wal",
 	"internal/routetest": "internal/config batch/transform",
 	"internal/simulate":  "internal/config forward",

@@ -117,7 +117,7 @@ func TestBenchOfServersWithTLS(t *testing.T) {
 	if err := os.WriteFile(passwords, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mosquitto(t, "", "mosquitto_passwd", "-b", passwords, "me", "s e#cret")
+	mosquittoOut(t, "", "mosquitto_passwd", "-b", passwords, "me", "s e#cret")
 	_, port, _ := net.SplitHostPort(freeAddress(t))
 	m, err := servers.StartMosquitto(dir, fmt.Sprintf("sys_interval 1\nmax_queued_messages 0\nlistener %s 127.0.0.1\nrequire_certificate true\nallow_anonymous false\npassword_file %s\ncafile %s\ncertfile %s\nkeyfile %s\n",
 		port, passwords, ca, cert, key))

@@ -16,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
@@ -28,7 +29,7 @@ type destinationFlags struct {
 	creds         string
 	ca, cert, key string
 	clientID      string
-	version       versionFlag
+	version       mosquitto.Version
 	qos           int
 	noRetain      bool
 
@@ -47,7 +48,7 @@ func (f *destinationFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.cert, "cert", "", "PEM file of the client certificate")
 	flags.StringVar(&f.key, "key", "", "PEM file of the certificate's key")
 	flags.StringVar(&f.clientID, "client-id", "", "MQTT client id (default: the broker gives one)")
-	addVersion(flags, &f.version)
+	mosquitto.AddVersion(flags, &f.version)
 	flags.IntVar(&f.qos, "qos", -1, "MQTT QoS of every message (default: as recorded)")
 	flags.Lookup("qos").DefValue = "0" // or the help would name -1, too
 	flags.BoolVar(&f.noRetain, "no-retain", false, "never set RETAIN")
@@ -136,7 +137,7 @@ func (f *destinationFlags) openDestination(ctx context.Context, std streams, pla
 		if err != nil {
 			return nil, 0, err
 		}
-		f.version.spoken(std.err, to.Version(), ", which has no properties")
+		f.version.Spoken(std.err, to.Version(), ", which has no properties")
 		return to, 0, nil
 	case f.stream != "":
 		cfg := f.nats(plan.IDs)

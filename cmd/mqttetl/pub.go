@@ -16,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -69,7 +70,7 @@ CONNECT of MQTT 5.`,
 	f.IntVarP(&p.window, "max-inflight", "M", client.DefaultWindow, "messages unacknowledged at once; with -q 2 and MQTT 3.1.1 20 unless it is given")
 	f.IntVar(&p.repeat, "repeat", 1, "how often to publish it")
 	f.Float64Var(&p.repeatDelay, "repeat-delay", 0, "seconds between them")
-	f.VarP(sameAs{f, "will-topic"}, "will-topic-too", "w", "")
+	f.VarP(mosquitto.SameAs(f, "will-topic"), "will-topic-too", "w", "")
 	_ = f.MarkHidden("will-topic-too") // the letter is that of mqtt_publish.lua
 	return cmd
 }
@@ -79,7 +80,7 @@ func (p *publisher) checkOptions(topic string) error {
 		p.topic = topic
 	}
 	modes := 0
-	for _, given := range []bool{p.changed("message"), p.file != "", p.whole, p.lines, p.null} {
+	for _, given := range []bool{p.Changed("message"), p.file != "", p.whole, p.lines, p.null} {
 		if given {
 			modes++
 		}
@@ -95,7 +96,7 @@ func (p *publisher) checkOptions(topic string) error {
 		return errors.New("--repeat must be 1 or more")
 	case !isSeconds(p.repeatDelay) && p.repeatDelay != 0:
 		return fmt.Errorf("--repeat-delay must be 0 to %d seconds", mostSeconds)
-	case p.lines && p.changed("repeat"):
+	case p.lines && p.Changed("repeat"):
 		return errors.New("--repeat excludes -l")
 	case p.topic == "":
 		return errors.New("where to? -t names a topic")
@@ -110,14 +111,14 @@ func (p *publisher) checkOptions(topic string) error {
 }
 
 func (p *publisher) run(ctx context.Context) error {
-	u, topic, err := p.target()
+	u, topic, err := p.Target()
 	if err == nil {
 		err = p.checkOptions(topic)
 	}
 	if err != nil {
 		return usageError{err, p.cmd}
 	}
-	m := &client.Message{Topic: p.topic, QoS: p.qos, Retain: p.retain, Properties: p.property(wire.ForPublish)}
+	m := &client.Message{Topic: p.topic, QoS: p.qos, Retain: p.retain, Properties: p.Property(wire.ForPublish)}
 	if m.Payload, err = p.payload(); err != nil {
 		return err
 	}
@@ -127,11 +128,11 @@ func (p *publisher) run(ctx context.Context) error {
 	// MQTT 3.1.1 has no receive maximum to go by, and Mosquitto with
 	// max_queued_messages 0 ends a connection that has more under way.
 	window311 := 0
-	if p.qos == 2 && !p.changed("max-inflight") {
+	if p.qos == 2 && !p.Changed("max-inflight") {
 		window311 = 20
 	}
 	begun := time.Now()
-	c, err := p.connect(ctx, u, client.Options{Window: p.window, Window311: window311, Acknowledged: p.acknowledged})
+	c, err := p.Connect(ctx, u, client.Options{Window: p.window, Window311: window311, Acknowledged: p.acknowledged})
 	if err != nil {
 		return codeOf(err)
 	}

@@ -88,7 +88,7 @@ func TestServiceKeepsItsSecrets(t *testing.T) {
 	dir := t.TempDir()
 	passwords := filepath.Join(dir, "passwords")
 	writeFile(t, passwords, "")
-	mosquitto(t, "", "mosquitto_passwd", "-b", passwords, "me", planted)
+	mosquittoOut(t, "", "mosquitto_passwd", "-b", passwords, "me", planted)
 	b, err := servers.StartMosquitto(t.TempDir(), "allow_anonymous false\npassword_file "+passwords)
 	if err != nil {
 		t.Fatal(err)

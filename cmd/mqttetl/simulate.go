@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/mqttetl/mqttetl/internal/secret"
 	"github.com/mqttetl/mqttetl/internal/simulate"
 )
@@ -26,7 +27,7 @@ var exampleScenario string
 // simulateFlags say what is sent where.
 type simulateFlags struct {
 	to, stream, subjectPrefix string
-	version                   versionFlag
+	version                   mosquitto.Version
 	qos                       int
 	connections               int
 	creds, ca, cert, key      string
@@ -117,7 +118,7 @@ func (f *simulateFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.prefix, "prefix", "", "topic levels before every topic")
 	flags.IntVar(&f.qos, "qos", 1, "MQTT QoS")
 	flags.IntVar(&f.connections, "connections", 1, "MQTT connections; a device keeps to one")
-	addVersion(flags, &f.version)
+	mosquitto.AddVersion(flags, &f.version)
 	flags.StringVar(&f.stream, "stream", "", "JetStream stream; created if absent")
 	flags.StringVar(&f.subjectPrefix, "subject-prefix", "mqtt", "first tokens of every NATS subject")
 	flags.StringVar(&f.creds, "creds", "", "NATS credentials file")
@@ -250,7 +251,7 @@ func (f *simulateFlags) open(ctx context.Context, std streams) (simulate.Target,
 	if err != nil {
 		return nil, codeOf(err)
 	}
-	f.version.spoken(std.err, t.Version(), "")
+	f.version.Spoken(std.err, t.Version(), "")
 	return t, nil
 }
 

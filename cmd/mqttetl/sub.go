@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -97,7 +96,7 @@ of MQTT 5, else 1.`,
 	f.IntVarP(&s.window, "max-inflight", "M", 0, "messages that the broker may have unacknowledged at once (MQTT 5)")
 	f.BoolP("watch", "w", false, "keep a line of the screen for each topic")
 	f.BoolVar(&s.rate, "message-rate", false, "print how many messages come in a second, and not the messages")
-	s.only5 = append(s.only5, "retain-as-published", "retain-handling", "max-inflight")
+	s.Only5 = append(s.Only5, "retain-as-published", "retain-handling", "max-inflight")
 	return cmd
 }
 
@@ -111,7 +110,7 @@ func (s *subscriber) checkOptions(topic string) error {
 			return err
 		}
 	}
-	if s.changed("format") {
+	if s.Changed("format") {
 		f, err := format.Parse(s.formatText)
 		if err != nil {
 			return err
@@ -127,13 +126,13 @@ func (s *subscriber) checkOptions(topic string) error {
 		text string
 	}{
 		{s.qos > 2, fmt.Sprintf("-q %d: QoS is 0, 1 or 2", s.qos)},
-		{s.changed("count") && s.count < 1, "-C must be 1 or more"},
-		{s.changed("timeout") && !isSeconds(s.timeout), fmt.Sprintf("-W must be above 0, and at most %d seconds", mostSeconds)},
+		{s.Changed("count") && s.count < 1, "-C must be 1 or more"},
+		{s.Changed("timeout") && !isSeconds(s.timeout), fmt.Sprintf("-W must be above 0, and at most %d seconds", mostSeconds)},
 		{s.noRetained && s.retainedOnly, "-R and --retained-only exclude one another"},
 		{!(s.random >= 0.1 && s.random <= 100), "--random-filter must be 0.1 to 100"},
-		{s.changed("max-inflight") && (s.window < 1 || s.window > 65535), "-M must be 1 to 65535"},
-		{s.changed("retain-handling") && retainHandling(s.retainHandling) < 0, fmt.Sprintf("--retain-handling %s: it must be always, new or never", s.retainHandling)},
-		{s.rate && s.changed("watch"), "--message-rate and -w exclude one another"},
+		{s.Changed("max-inflight") && (s.window < 1 || s.window > 65535), "-M must be 1 to 65535"},
+		{s.Changed("retain-handling") && retainHandling(s.retainHandling) < 0, fmt.Sprintf("--retain-handling %s: it must be always, new or never", s.retainHandling)},
+		{s.rate && s.Changed("watch"), "--message-rate and -w exclude one another"},
 		{len(s.topics)+len(s.unsubscribe) == 0, "what to subscribe to? -t names a filter"},
 	} {
 		if c.bad {
@@ -141,8 +140,8 @@ func (s *subscriber) checkOptions(topic string) error {
 		}
 	}
 	s.style.Visible = isTerminal(s.std.out)
-	if s.changed("max-inflight") {
-		return new(propertyValue(s.properties)).Set(strings.Join([]string{wire.ForConnect, "receive-maximum", strconv.Itoa(s.window)}, separator))
+	if s.Changed("max-inflight") {
+		return s.SetProperty(wire.ForConnect, "receive-maximum", strconv.Itoa(s.window))
 	}
 	return nil
 }
@@ -153,14 +152,14 @@ func retainHandling(name string) int { return slices.Index([]string{"always", "n
 
 // run connects, and connects again when the connection is lost.
 func (s *subscriber) run(ctx context.Context) error {
-	u, topic, err := s.target()
+	u, topic, err := s.Target()
 	if err == nil {
 		err = s.checkOptions(topic)
 	}
 	if err != nil {
 		return usageError{err, s.cmd}
 	}
-	if s.changed("watch") {
+	if s.Changed("watch") {
 		s.watch = newWatch()
 		s.buf = s.watch.begin(s.buf[:0], u.Hostname())
 		_, _ = s.out.Write(s.buf) // Flush says so
@@ -211,7 +210,7 @@ const reconnectTime = time.Second
 // session is one connection. It returns client.ErrStop when all is done.
 func (s *subscriber) session(ctx context.Context, u *url.URL, timedOut *<-chan time.Time) error {
 	s.ready = make(chan struct{})
-	c, err := s.connect(ctx, u, client.Options{Receive: s.receive, Flush: s.out.Flush, Hold: s.exitAfter})
+	c, err := s.Connect(ctx, u, client.Options{Receive: s.receive, Flush: s.out.Flush, Hold: s.exitAfter})
 	if err != nil {
 		return err
 	}
@@ -265,7 +264,7 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 	var granted int
 	var refusals []error
 	if len(filters) > 0 {
-		answers, err := c.Subscribe(ctx, filters, s.property(wire.ForSubscribe))
+		answers, err := c.Subscribe(ctx, filters, s.Property(wire.ForSubscribe))
 		if err != nil {
 			return err
 		}
@@ -281,7 +280,7 @@ func (s *subscriber) subscribe(ctx context.Context, c *client.Client) error {
 		}
 	}
 	if len(s.unsubscribe) > 0 {
-		if err := c.Unsubscribe(ctx, s.unsubscribe, s.property(wire.ForUnsubscribe)); err != nil {
+		if err := c.Unsubscribe(ctx, s.unsubscribe, s.Property(wire.ForUnsubscribe)); err != nil {
 			return err
 		}
 	}

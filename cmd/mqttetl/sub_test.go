@@ -29,7 +29,7 @@ func TestSubConnectsAgain(t *testing.T) {
 	if err := m.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	mosquitto(t, "", "mosquitto_pub", "-h", host, "-p", port, "-t", "again", "-r", "-m", "back")
+	mosquittoOut(t, "", "mosquitto_pub", "-h", host, "-p", port, "-t", "again", "-r", "-m", "back")
 	eventually(t, "the message behind", func() bool { g := sub.got(); return g[len(g)-1] == "back" })
 }
 

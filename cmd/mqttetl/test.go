@@ -63,7 +63,7 @@ broker not reachable or lost, 77 login refused, else 1.`,
   mosquitto_pub -t test/2 -m quit`,
 	}
 	t.tool = newTool(std, cmd, t.run)
-	t.hostArgument = true
+	t.HostArgument = true
 	f := cmd.Flags()
 	f.StringVarP(&t.topic, "topic", "t", "", "topic to publish to (default mqttetl/test/ and the client id)")
 	f.StringVarP(&t.filter, "subscribe", "s", "", "filter to subscribe to (default the topic)")
@@ -82,36 +82,36 @@ func (t *tester) checkOptions(topic string) error {
 	if byLua {
 		t.topic, t.filter = cmp.Or(t.topic, "test/1"), cmp.Or(t.filter, "test/2")
 	}
-	t.topic = cmp.Or(t.topic, "mqttetl/test/"+t.id)
+	t.topic = cmp.Or(t.topic, "mqttetl/test/"+t.ID)
 	t.filter = cmp.Or(t.filter, t.topic)
 	switch {
 	case t.qos > 2:
 		return fmt.Errorf("-q %d: QoS is 0, 1 or 2", t.qos)
 	case t.interval <= 0:
 		return errors.New("--interval must be above 0")
-	case t.changed("count") && t.count < 1:
+	case t.Changed("count") && t.count < 1:
 		return errors.New("-C must be 1 or more")
-	case t.changed("timeout") && !isSeconds(t.timeout):
+	case t.Changed("timeout") && !isSeconds(t.timeout):
 		return fmt.Errorf("-W must be above 0, and at most %d seconds", mostSeconds)
 	}
 	return errors.Join(mqttetl.CheckTopic([]byte(t.topic)), client.CheckFilter(t.filter))
 }
 
 func (t *tester) run(ctx context.Context) error {
-	u, topic, err := t.target()
+	u, topic, err := t.Target()
 	if err == nil {
 		err = t.checkOptions(topic)
 	}
 	if err != nil {
 		return usageError{err, t.cmd}
 	}
-	c, err := t.connect(ctx, u, client.Options{Receive: t.receive, Acknowledged: t.acknowledged})
+	c, err := t.Connect(ctx, u, client.Options{Receive: t.receive, Acknowledged: t.acknowledged})
 	if err != nil {
 		return codeOf(err)
 	}
 	defer c.Disconnect(0)
 	filter := client.Filter{Topic: t.filter, QoS: t.qos}
-	answers, err := c.Subscribe(ctx, []client.Filter{filter}, t.property(wire.ForSubscribe))
+	answers, err := c.Subscribe(ctx, []client.Filter{filter}, t.Property(wire.ForSubscribe))
 	if err == nil {
 		err = client.Refused(filter, answers[0])
 	}
@@ -177,7 +177,7 @@ func (t *tester) failure() error {
 func (t *tester) send(c *client.Client, n int) error {
 	m := &client.Message{
 		Topic: t.topic, Payload: fmt.Appendf(nil, "%s %d", t.text, n), QoS: t.qos, Retain: t.retain,
-		Properties: t.property(wire.ForPublish),
+		Properties: t.Property(wire.ForPublish),
 	}
 	t.mu.Lock() // so that the acknowledgement is not seen before the message
 	defer t.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/spf13/cobra"
 )
 
@@ -35,7 +36,7 @@ func TestEveryOptionOf21(t *testing.T) {
 			if option == "-M" && c.cmd.Name() == "test" {
 				continue
 			}
-			if lookup(c.cmd, option) == nil {
+			if mosquitto.Lookup(c.cmd, option) == nil {
 				t.Errorf("%s has no %s", c.cmd.Name(), option)
 			}
 		}
@@ -105,7 +106,7 @@ func TestUsageOf21(t *testing.T) {
 func TestOptionsOf21(t *testing.T) {
 	b := startToolBroker(t, "")
 	for _, topic := range []string{"r/1", "r/2"} {
-		mosquitto(t, "", append([]string{"mosquitto_pub", "-r", "-q", "1", "-t", topic, "-m", "of " + topic + "\nand more"}, b.plain...)...)
+		mosquittoOut(t, "", append([]string{"mosquitto_pub", "-r", "-q", "1", "-t", topic, "-m", "of " + topic + "\nand more"}, b.plain...)...)
 	}
 	host, port := b.plain[1], b.plain[3]
 	keys := filepath.Join(t.TempDir(), "keys")
@@ -146,7 +147,7 @@ func TestLuaTools(t *testing.T) {
 	})
 	mortal.Process.Kill()
 	eventually(t, "the will", func() bool { return slices.Contains(watch.got(), "will/x farewell 0 0") })
-	mosquitto(t, "", append([]string{"mosquitto_pub", "-r", "-t", "test/2", "-m", "quit"}, b.plain...)...)
+	mosquittoOut(t, "", append([]string{"mosquitto_pub", "-r", "-t", "test/2", "-m", "quit"}, b.plain...)...)
 	for _, args := range [][]string{
 		{"127.0.0.1", "-p", b.plain[3]},
 		{"-d", "--topic_s", "test/2", "--topic_p", "test/1", "-p", b.plain[3], "127.0.0.1"},

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/spf13/cobra"
 )
 
@@ -39,7 +40,7 @@ func TestEveryOptionOfMosquittos(t *testing.T) {
 			t.Fatalf("%s has %d options", name, len(found))
 		}
 		for _, option := range found {
-			if lookup(cmd, option[1]) == nil {
+			if mosquitto.Lookup(cmd, option[1]) == nil {
 				t.Errorf("%s has %s", name, option[1])
 			}
 		}
@@ -54,7 +55,7 @@ func TestSubOptionsMeanMosquittos(t *testing.T) {
 	b := startToolBroker(t, "listener 0 "+socket)
 	files := filepath.Join(dir, "files")
 	for _, topic := range []string{"r/1", "r/2", "r/3", "s/$x"} {
-		mosquitto(t, "", append([]string{"mosquitto_pub", "-r", "-q", "1", "-t", topic, "-m", `{"of": "` + topic + `"}`}, b.plain...)...)
+		mosquittoOut(t, "", append([]string{"mosquitto_pub", "-r", "-q", "1", "-t", topic, "-m", `{"of": "` + topic + `"}`}, b.plain...)...)
 	}
 	host, port := b.plain[1], b.plain[3]
 	ca := append(b.transports["tls"][:4:4], "--cafile", b.ca)
@@ -143,7 +144,7 @@ func TestPubOptionsMeanMosquittos(t *testing.T) {
 		before := len(sub.got())
 		args := append([]string{"-t", "p/topic"}, append(b.plain, strings.Fields(c.args)...)...)
 		published := func(r outcome) []string {
-			mosquitto(t, "", append([]string{"mosquitto_pub", "-q", "2", "-t", "p/end", "-m", "end"}, b.plain...)...)
+			mosquittoOut(t, "", append([]string{"mosquitto_pub", "-q", "2", "-t", "p/end", "-m", "end"}, b.plain...)...)
 			var lines []string
 			eventually(t, c.args, func() bool {
 				lines = sub.got()[before:]

@@ -64,7 +64,7 @@ func startToolBroker(t *testing.T, extra string) *toolBroker {
 }
 
 // mosquitto runs one of mosquitto's programs to its end.
-func mosquitto(t *testing.T, stdin string, args ...string) {
+func mosquittoOut(t *testing.T, stdin string, args ...string) {
 	t.Helper()
 	cmd := osexec.CommandContext(t.Context(), args[0], args[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -336,9 +336,9 @@ func TestFormatsAreMosquittos(t *testing.T) {
 	common := append(b.plain, "-V", "5", "-q", "2", "-t", "f/#", "-t", "end", "-F", style+"~")
 	theirs, ours := mosquittoSub(t, common...), mqttetlSub(t, common...)
 	for _, m := range oddMessages {
-		mosquitto(t, "", append(append([]string{"mosquitto_pub"}, b.plain...), append([]string{"-V", "5", "-q", "1"}, m...)...)...)
+		mosquittoOut(t, "", append(append([]string{"mosquitto_pub"}, b.plain...), append([]string{"-V", "5", "-q", "1"}, m...)...)...)
 	}
-	mosquitto(t, "", append(append([]string{"mosquitto_pub"}, b.plain...), "-t", "end", "-m", `"end"`)...)
+	mosquittoOut(t, "", append(append([]string{"mosquitto_pub"}, b.plain...), "-t", "end", "-m", `"end"`)...)
 	ended := func(l *listening) func() bool {
 		return func() bool { g := l.got(); return len(g) > 0 && strings.Contains(g[len(g)-1], `"topic":"end"`) }
 	}

@@ -228,7 +228,7 @@ func TestTestEndsOnQuit(t *testing.T) {
 		strings.Count(r.out, "round trip") != 3 || strings.Count(r.out, "acknowledged after") != 3 || !strings.Contains(r.err, "sent 3, received 3") {
 		t.Errorf("exit %d\n%s%s", r.code, r.out, r.err)
 	}
-	mosquitto(t, "", append([]string{"mosquitto_pub", "-r", "-t", "say", "-m", "quit"}, b.plain...)...)
+	mosquittoOut(t, "", append([]string{"mosquitto_pub", "-r", "-t", "say", "-m", "quit"}, b.plain...)...)
 	r := call(t, append([]string{"test", "-t", "one", "--subscribe", "say", "--interval", "1h", "-W", "20"}, b.plain...)...)
 	if r.code != 0 || !strings.Contains(r.out, "<- say quit\n") {
 		t.Errorf("quit: exit %d\n%s%s", r.code, r.out, r.err)

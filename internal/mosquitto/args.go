@@ -1,4 +1,4 @@
-package main
+package mosquitto
 
 import (
 	"bufio"
@@ -20,58 +20,58 @@ import (
 // separator stands between the words of one -D.
 const separator = "\x00"
 
-// parse reads the file of defaults and then the command line.
-func (t *tool) parse(args []string) error {
+// Parse reads the file of defaults and then the command line.
+func (o *Options) Parse(args []string) error {
 	if len(args) == 1 && args[0] == "-h" {
-		t.help = true
+		o.Help = true
 		return nil
 	}
-	defaults, err := t.defaults()
+	defaults, err := o.defaults()
 	if err != nil {
 		return err
 	}
-	if err := t.take(defaults); err != nil {
+	if err := o.take(defaults); err != nil {
 		return fmt.Errorf("%s: %w", defaultsPath(), err)
 	}
-	flags := t.cmd.Flags()
+	flags := o.cmd.Flags()
 	for _, name := range []string{"host", "port"} {
 		flags.Lookup(name).Changed = false // a default gives way to -L
 	}
-	if err := t.take(args); err != nil {
+	if err := o.take(args); err != nil {
 		return err
 	}
 	switch {
-	case t.help, t.ask:
+	case o.Help, o.Ask:
 		return nil
-	case flags.NArg() == 1 && t.hostArgument && !t.changed("host") && t.url == "":
-		t.host = flags.Arg(0)
-	case flags.NArg() > 0 && t.hostArgument:
+	case flags.NArg() == 1 && o.HostArgument && !o.Changed("host") && o.url == "":
+		o.host = flags.Arg(0)
+	case flags.NArg() > 0 && o.HostArgument:
 		return fmt.Errorf("unexpected argument %q; name one host, with -h or without", flags.Arg(flags.NArg()-1))
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q; -t names a topic", flags.Arg(0))
 	}
-	return t.check()
+	return o.check()
 }
 
 // take sets the options.
-func (t *tool) take(args []string) error {
-	joined, err := t.join(args)
+func (o *Options) take(args []string) error {
+	joined, err := o.join(args)
 	if err != nil {
 		return err
 	}
-	err = t.cmd.Flags().Parse(joined)
+	err = o.cmd.Flags().Parse(joined)
 	if err == nil {
 		return nil
 	}
 	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok && invalid.GetFlag().Name == "property" {
 		return fmt.Errorf("-D %s: %w", strings.ReplaceAll(invalid.GetValue(), separator, " "), invalid.Unwrap())
 	}
-	return flagError(t.cmd, err)
+	return o.explain(o.cmd, err)
 }
 
 // join makes one argument of the several that follow each -D. An argument that
 // is the value of another option is left alone.
-func (t *tool) join(args []string) (joined []string, err error) {
+func (o *Options) join(args []string) (joined []string, err error) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]
 		if a == "--" {
@@ -81,9 +81,9 @@ func (t *tool) join(args []string) (joined []string, err error) {
 			if i++; i == len(args) {
 				return nil, fmt.Errorf("flag needs an argument: %s", a)
 			}
-			more, err := t.optionsIn(args[i])
+			more, err := o.optionsIn(args[i])
 			if err == nil {
-				more, err = t.join(more)
+				more, err = o.join(more)
 			}
 			if err != nil {
 				return nil, err
@@ -98,7 +98,7 @@ func (t *tool) join(args []string) (joined []string, err error) {
 		}
 		if a != "-D" && a != "--property" {
 			joined = append(joined, a)
-			if t.takesNext(a) && i+1 < len(args) {
+			if o.takesNext(a) && i+1 < len(args) {
 				i++
 				joined = append(joined, args[i])
 			}
@@ -120,8 +120,8 @@ func isBool(s string) bool {
 }
 
 // takesNext says whether the argument after a is a's value.
-func (t *tool) takesNext(a string) bool {
-	flags := t.cmd.Flags()
+func (o *Options) takesNext(a string) bool {
+	flags := o.cmd.Flags()
 	var f *pflag.Flag
 	switch {
 	case strings.Contains(a, "="):
@@ -151,12 +151,12 @@ func defaultsPath() string {
 }
 
 // defaults reads the file of defaults, if there is one.
-func (t *tool) defaults() (args []string, err error) {
+func (o *Options) defaults() (args []string, err error) {
 	path := defaultsPath()
 	if path == "" {
 		return nil, nil
 	}
-	args, err = t.optionsIn(path)
+	args, err = o.optionsIn(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -165,7 +165,7 @@ func (t *tool) defaults() (args []string, err error) {
 
 // optionsIn reads a file of options: one a line, with its value behind a blank; a
 // line that begins with # is a comment. An option of another tool is left out.
-func (t *tool) optionsIn(path string) (args []string, err error) {
+func (o *Options) optionsIn(path string) (args []string, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read options: %w", err)
@@ -178,9 +178,9 @@ func (t *tool) optionsIn(path string) (args []string, err error) {
 			continue
 		}
 		option, value, _ := strings.Cut(line, " ")
-		f := lookup(t.cmd, option)
+		f := Lookup(o.cmd, option)
 		switch {
-		case f == nil && knownElsewhere(t.cmd, option):
+		case f == nil && knownElsewhere(o.cmd, option):
 			continue
 		case f == nil:
 			return nil, fmt.Errorf("%s:%d: unknown option %s", path, n, option)
@@ -199,8 +199,8 @@ func (t *tool) optionsIn(path string) (args []string, err error) {
 	return args, lines.Err()
 }
 
-// lookup finds the option that is written so, nil if there is none.
-func lookup(cmd *cobra.Command, option string) *pflag.Flag {
+// Lookup finds the option that is written so, nil if there is none.
+func Lookup(cmd *cobra.Command, option string) *pflag.Flag {
 	switch {
 	case strings.HasPrefix(option, "--"):
 		return cmd.Flags().Lookup(option[2:])
@@ -213,12 +213,6 @@ func lookup(cmd *cobra.Command, option string) *pflag.Flag {
 // knownElsewhere says whether another tool has the option.
 func knownElsewhere(cmd *cobra.Command, option string) bool {
 	return slices.ContainsFunc(cmd.Parent().Commands(), func(c *cobra.Command) bool {
-		return c.DisableFlagParsing && lookup(c, option) != nil
+		return c.DisableFlagParsing && Lookup(c, option) != nil
 	})
 }
-
-// mostSeconds is 31 years, beyond which a time would not be one.
-const mostSeconds = 1_000_000_000
-
-// isSeconds says whether s is a time to wait.
-func isSeconds(s float64) bool { return s > 0 && s <= mostSeconds }

@@ -1,4 +1,4 @@
-package main
+package mosquitto
 
 import (
 	"fmt"
@@ -9,10 +9,10 @@ import (
 	"github.com/mqttetl/mqttetl/internal/client"
 )
 
-// versionFlag is the version of MQTT as every command takes it.
-type versionFlag byte
+// Version is the version of MQTT as every command takes it.
+type Version byte
 
-func (v *versionFlag) String() string {
+func (v *Version) String() string {
 	switch *v {
 	case client.Version5:
 		return "5"
@@ -24,19 +24,19 @@ func (v *versionFlag) String() string {
 	return "auto"
 }
 
-func (v *versionFlag) Type() string { return "version" }
+func (v *Version) Type() string { return "version" }
 
-func (v *versionFlag) Set(text string) error {
+func (v *Version) Set(text string) error {
 	version, err := client.ParseVersion(text)
 	if err == nil {
-		*v = versionFlag(version)
+		*v = Version(version)
 	}
 	return err
 }
 
-// addVersion adds -V, --mqtt-version, which is also --protocol-version, as
+// AddVersion adds -V, --mqtt-version, which is also --protocol-version, as
 // mosquitto_pub calls it.
-func addVersion(flags *pflag.FlagSet, v *versionFlag) {
+func AddVersion(flags *pflag.FlagSet, v *Version) {
 	flags.VarP(v, "mqtt-version", "V", "version of MQTT: auto (5, and 3.1.1 where the broker does not speak it), 5 or 3.1.1")
 	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "protocol-version" {
@@ -46,9 +46,9 @@ func addVersion(flags *pflag.FlagSet, v *versionFlag) {
 	})
 }
 
-// spoken says so if the broker has brought us down to MQTT 3.1.1, and what that
+// Spoken says so if the broker has brought us down to MQTT 3.1.1, and what that
 // means here.
-func (v *versionFlag) spoken(w io.Writer, version byte, so string) {
+func (v *Version) Spoken(w io.Writer, version byte, so string) {
 	if *v == client.VersionAuto && version == client.Version311 {
 		fmt.Fprintf(w, "mqttetl: the broker does not speak MQTT 5; going on with 3.1.1%s\n", so)
 	}
