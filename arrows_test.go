@@ -49,7 +49,7 @@ var arrows = map[string]string{
 }
 
 // tools import the root and each other, and anybody may import them.
-const tools = "internal/backoff internal/client internal/dial internal/disk internal/format internal/news internal/processes " +
+const tools = "internal/backoff internal/client internal/dial internal/disk internal/format internal/journal internal/news internal/processes " +
 	"internal/reason internal/secret internal/self internal/wire"
 
 // TestArrows: packages import what they may, and the table names nothing that is not so.

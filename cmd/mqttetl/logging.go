@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +9,11 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/journal"
 )
 
 // logFlags choose how the log of the process is written.
@@ -87,7 +85,7 @@ func complain(w io.Writer, err error) {
 		var text bytes.Buffer
 		printError(&text, err)
 		for line := range strings.Lines(text.String()) {
-			fmt.Fprintf(w, "<%d>%s", priority(slog.LevelError), line)
+			fmt.Fprintf(w, "<%d>%s", journal.Priority(slog.LevelError), line)
 		}
 	default:
 		printError(w, err)
@@ -116,87 +114,17 @@ func (l *logFlags) logger(w io.Writer) *slog.Logger {
 	case l.format == "json":
 		return slog.New(slog.NewJSONHandler(bare(w), options)) // its escapes are those of JSON
 	case l.isJournal(w):
-		return slog.New(newJournal(w, options))
+		return slog.New(journal.New(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
 func (l *logFlags) isJournal(w io.Writer) bool {
-	return l.format == "journal" || l.format == "" && isJournal(w, os.Getenv("JOURNAL_STREAM"))
+	return l.format == "journal" || l.format == "" && isJournal(w)
 }
 
-// isJournal tells whether w is connected to the journal: systemd names the
-// device and inode of that stream in JOURNAL_STREAM (systemd.exec(5)).
-func isJournal(w io.Writer, stream string) bool {
+// isJournal tells whether w is connected to the journal.
+func isJournal(w io.Writer) bool {
 	f, ok := file(w)
-	if !ok || stream == "" {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-}
-
-// journal writes records as slog's text does, but with the level as the
-// priority prefix of sd-daemon(3) and without the time, which the journal keeps
-// itself.
-type journal struct {
-	text slog.Handler // writes to line.buf
-	line *journalLine
-}
-
-type journalLine struct {
-	sync.Mutex
-	buf bytes.Buffer
-	w   io.Writer
-}
-
-func newJournal(w io.Writer, options *slog.HandlerOptions) journal {
-	line := &journalLine{w: w}
-	return journal{line: line, text: slog.NewTextHandler(&line.buf, &slog.HandlerOptions{
-		Level: options.Level,
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			_, isLevel := a.Value.Any().(slog.Level)
-			if len(groups) == 0 && (a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime || a.Key == slog.LevelKey && isLevel) {
-				return slog.Attr{}
-			}
-			return a
-		},
-	})}
-}
-
-func (j journal) Enabled(ctx context.Context, l slog.Level) bool { return j.text.Enabled(ctx, l) }
-
-func (j journal) WithAttrs(as []slog.Attr) slog.Handler {
-	return journal{j.text.WithAttrs(as), j.line}
-}
-
-func (j journal) WithGroup(name string) slog.Handler { return journal{j.text.WithGroup(name), j.line} }
-
-func (j journal) Handle(ctx context.Context, r slog.Record) error {
-	j.line.Lock()
-	defer j.line.Unlock()
-	j.line.buf.Reset()
-	fmt.Fprintf(&j.line.buf, "<%d>", priority(r.Level))
-	if err := j.text.Handle(ctx, r); err != nil {
-		return err
-	}
-	_, err := j.line.w.Write(j.line.buf.Bytes())
-	return err
-}
-
-// priority is the syslog severity of a level (RFC 5424 §6.2.1).
-func priority(l slog.Level) int {
-	switch {
-	case l >= slog.LevelError:
-		return 3
-	case l >= slog.LevelWarn:
-		return 4
-	case l >= slog.LevelInfo:
-		return 6
-	}
-	return 7
+	return ok && journal.Is(f, os.Getenv("JOURNAL_STREAM"))
 }
