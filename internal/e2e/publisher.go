@@ -28,6 +28,7 @@ type Publisher struct {
 	Rate    int // messages a second at the most; 0: as many as the broker takes
 
 	Payload func(i int64) string // of message i, each another; nil: run and number
+	Topic   func(i int64) string // of message i; nil: as Topics says
 
 	begun sync.Once
 	start time.Time
@@ -161,6 +162,9 @@ func (p *Publisher) message(i int64) (topic, payload string) {
 	}
 	if pad := p.Size - len(payload); pad > 0 {
 		payload += strings.Repeat(".", pad)
+	}
+	if p.Topic != nil {
+		return p.Topic(i), payload
 	}
 	return fmt.Sprintf("e2e/%s/%d", p.Run, i%int64(max(1, p.Topics))), payload
 }

@@ -56,6 +56,7 @@ var jqPrograms = map[string]string{
 	"nested": "[.n as $n | reduce range($n) as $i (0; [.]) | . == .]",
 	"long":   `"s" * .n | length`,
 	"sparse": "[.n as $n | [] | .[$n] = 1 | length]",
+	"wide":   `[range(.n) as $i | "s" * 20000000] | length`,
 	"slow":   "[range(.n)] as $a | ($a - ($a | map(-1 - .)) | length)",
 }
 
@@ -63,7 +64,7 @@ var jqPrograms = map[string]string{
 func jqPayload(i int, kind string) string {
 	n := 1 + i
 	if i == 1 {
-		n = map[string]int{"nested": 400_000, "long": 500_000_000, "sparse": 500_000_000, "slow": 100_000}[kind]
+		n = map[string]int{"nested": 400_000, "long": 500_000_000, "sparse": 500_000_000, "wide": 40, "slow": 100_000}[kind]
 	}
 	return fmt.Sprintf(`{"n":%d}`, n)
 }

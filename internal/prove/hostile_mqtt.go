@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 )
 
 // floodBytes is how much an attack sends that goes on without end: more than the
@@ -27,17 +29,24 @@ var releaseFlood = attack{
 			if err := p.greet(); err != nil {
 				return err
 			}
-			return p.repeat(ctx, bytes.Repeat([]byte{0x62, 2, 0, 1}, 64<<10))
+			return h.repeat(ctx, p, bytes.Repeat([]byte{0x62, 2, 0, 1}, 64<<10))
 		})
+	},
+	run: func(ctx context.Context, h *hostile) error { // until nothing more is read
+		for before := int64(-1); h.flooded.Load() > before && ctx.Err() == nil && !h.Ended(); backoff.Pause(ctx, time.Second) {
+			before = h.flooded.Load()
+		}
+		return ctx.Err()
 	},
 }
 
 // repeat writes frames until the connection ends or floodBytes have left.
-func (p *peer) repeat(ctx context.Context, frames []byte) error {
+func (h *hostile) repeat(ctx context.Context, p *peer, frames []byte) error {
 	for sent := 0; sent < floodBytes && ctx.Err() == nil; sent += len(frames) {
 		if _, err := p.Write(frames); err != nil {
 			return err
 		}
+		h.flooded.Add(int64(len(frames)))
 	}
 	return ctx.Err()
 }

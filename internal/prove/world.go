@@ -47,6 +47,9 @@ type setup struct {
 	listener string // address of the broker's listener for that scheme
 	cluster  string // URLs of a cluster in place of a nats-server and the proxy to it
 	settings e2e.Settings
+
+	// before puts something before the NATS server and returns its URL; nil: nothing.
+	before func(server string) (url string, err error)
 }
 
 // newWorld starts everything but the service.
@@ -86,6 +89,7 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 	if s.files == "" {
 		s.files = dirs[2]
 	}
+	s.settings.Sources = strings.ReplaceAll(s.settings.Sources, "{broker}", w.broker.URL)
 	s.settings.Broker, s.settings.Version = scheme+"://"+w.in.Addr, "5"
 	if s.settings.QoS == 0 {
 		s.settings.QoS = 1
@@ -108,7 +112,10 @@ func (w *world) startNATS(dir string, s *setup) (err error) {
 		return err
 	}
 	s.settings.NATS = "nats://" + w.out.Addr
-	return nil
+	if s.before != nil {
+		s.settings.NATS, err = s.before(w.out.Addr)
+	}
+	return err
 }
 
 // close ends everything at once.
