@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
@@ -43,6 +44,9 @@ func listen(address string) (net.Listener, error) {
 	return nil, mqttetl.WithHint(codedError{fmt.Errorf("http.listen %s: %w", address, err), exitIO}, hint)
 }
 
+// httpConnections is how many connections are served at a time; others wait.
+const httpConnections = 256
+
 // serveHTTP answers on l until ctx ends.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
 	logger.Info("listening", "address", l.Addr().String())
@@ -57,7 +61,7 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(netutil.LimitListener(l, httpConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("http %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -143,10 +143,18 @@ func tables(all []transform.Route) []transform.Route {
 	return slices.DeleteFunc(slices.Clone(all), func(r transform.Route) bool { return r.Table == "" })
 }
 
+// lettersWithoutArchive is how many dead letters the log keeps when there is no
+// archive that takes them.
+const lettersWithoutArchive = 10_000
+
 // openLog opens the log, and makes it a part, for these consumers.
 func (p *Pipeline) openLog(cfg *config.Config, names []string) (err error) {
+	mostDead := 0
+	if cfg.Archive == nil {
+		mostDead = lettersWithoutArchive
+	}
 	p.log, err = wal.Open(cfg.Log.Dir, wal.Options{
-		MaxSize: cfg.Log.MaxSize, Consumers: names, Drain: drainOf(cfg), Logger: p.o.Logger.With("part", "log"), Metrics: p.metrics.log,
+		MaxSize: cfg.Log.MaxSize, Consumers: names, Drain: drainOf(cfg), MostDead: mostDead, Logger: p.o.Logger.With("part", "log"), Metrics: p.metrics.log,
 	})
 	if err != nil {
 		return err

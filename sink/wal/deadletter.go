@@ -54,8 +54,29 @@ func (l *Log) writeDead(txn *lmdb.Txn) (c deadChange, err error) {
 			return c, err
 		}
 	}
-	c.stored, err = countEntries(txn, dbi)
+	if c.stored, err = countEntries(txn, dbi); err == nil && l.mostDead > 0 && c.stored > l.mostDead {
+		err = c.forgetOldest(txn, dbi, c.stored-l.mostDead)
+	}
 	return c, err
+}
+
+// forgetOldest deletes the n oldest dead letters.
+func (c *deadChange) forgetOldest(txn *lmdb.Txn, dbi lmdb.DBI, n int) error {
+	cur, err := txn.OpenCursor(dbi)
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	for ; n > 0; n-- {
+		if _, _, err := cur.Get(nil, nil, lmdb.First); err != nil {
+			return err
+		}
+		if err := cur.Del(0); err != nil {
+			return err
+		}
+		c.stored--
+	}
+	return nil
 }
 
 // DeadLetters returns up to max of the dead letters that are kept in the log,

@@ -32,7 +32,11 @@ type Options struct {
 	Consumers []string
 	// Drain is the one of them, if any, that stores what it reads on the log's own
 	// file system. The log leaves it the room for that.
-	Drain   string
+	Drain string
+	// MostDead is how many dead letters are kept, the newest; 0: all. It is for a log
+	// from which nobody takes them.
+	MostDead int
+
 	Logger  *slog.Logger // nil: nothing is logged
 	Metrics *Metrics     // nil: nothing is counted
 }
@@ -44,6 +48,9 @@ type Log struct {
 	id      string
 	key     []byte
 	maxSize int64
+
+	mostDead int // of Options
+
 	log     *slog.Logger
 	metrics *Metrics
 
@@ -113,7 +120,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	}
 	l := &Log{
 		dir:     dir,
-		maxSize: o.MaxSize,
+		maxSize: o.MaxSize, mostDead: o.MostDead,
 		log:     o.Logger,
 		metrics: o.Metrics,
 		queue:   queue{ready: make(chan struct{}, 1)},

@@ -546,6 +546,37 @@ func TestOlderCopy(t *testing.T) {
 	}
 }
 
+// TestMostDead: where nobody takes dead letters, the newest are kept.
+func TestMostDead(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		most  int
+		adds  []mqttetl.Seq
+		wants []mqttetl.Seq
+	}{
+		{0, []mqttetl.Seq{1, 2, 3}, []mqttetl.Seq{1, 2, 3}},
+		{2, []mqttetl.Seq{4}, []mqttetl.Seq{3, 4}}, // an archive that is configured no longer
+		{2, []mqttetl.Seq{5, 6, 7}, []mqttetl.Seq{6, 7}},
+		{9, []mqttetl.Seq{8}, []mqttetl.Seq{6, 7, 8}},
+	} {
+		r := open(t, dir, Options{Consumers: []string{"c"}, MostDead: c.most})
+		for _, seq := range c.adds {
+			r.put("s", fmt.Sprint(seq))
+			r.Consumer("c").DeadLetter(mqttetl.DeadLetter{Seq: seq, Stage: "forward", Reason: "too large"})
+		}
+		r.put("s", "more")
+		ds, err := r.DeadLetters(10)
+		var got []mqttetl.Seq
+		for _, d := range ds {
+			got = append(got, d.Seq)
+		}
+		if err != nil || !slices.Equal(got, c.wants) {
+			t.Errorf("at most %d: dead letters of records %v, %v; want %v", c.most, got, err, c.wants)
+		}
+		r.close()
+	}
+}
+
 // TestDeadLetterBeforeTrim: a dead letter and the position behind it that come
 // while a transaction is being made are not trimmed by it.
 func TestDeadLetterBeforeTrim(t *testing.T) {
