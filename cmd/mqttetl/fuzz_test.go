@@ -47,12 +47,12 @@ func FuzzFindings(f *testing.F) {
 		if found.Log == nil {
 			return
 		}
-		v := found.verdict()
-		if v.Intact != (v.damages() == 0) || (v.err() == nil) != v.Intact {
+		v := found.Verdict()
+		if v.Intact != (v.Damages() == 0) || (verdictError(v) == nil) != v.Intact {
 			t.Fatalf("%+v", v)
 		}
 		var b bytes.Buffer
-		if err := outputFormat("table").write(&b, v.report()); err != nil {
+		if err := outputFormat("table").write(&b, verdictReport(v)); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/sink/history"
 )
 
 // An archive that was put back from an older copy, beside a log that has gone on,
@@ -33,7 +35,7 @@ func TestOlderArchiveIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _ := mqttetlOut(t, 0, "verify", "-c", at("c.yaml"))
-	var v verdict
+	var v history.Verdict
 	if err := json.Unmarshal([]byte(out), &v); err != nil || len(v.Archive.Gaps) != 1 || v.Archive.Gaps[0].First != 1001 || v.Archive.Gaps[0].Last != v.Log.First-1 {
 		t.Errorf("verify: %v, %s", err, out)
 	}

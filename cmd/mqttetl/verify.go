@@ -16,32 +16,8 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/self"
+	"github.com/mqttetl/mqttetl/sink/history"
 )
-
-// verdict is the document that `mqttetl verify` prints.
-type verdict struct {
-	Intact  bool            `json:"intact"`
-	Log     logVerdict      `json:"log"`
-	Archive *archiveVerdict `json:"archive,omitempty"` // absent: off, or no file yet
-}
-
-type logVerdict struct {
-	First   mqttetl.Seq `json:"first"`
-	Last    mqttetl.Seq `json:"last"`
-	Records int         `json:"records"` // that are as they were written
-	Damage  []string    `json:"damage"`  // each with its position
-}
-
-type archiveVerdict struct {
-	Cursor mqttetl.Seq `json:"cursor"`
-	Gaps   []gap       `json:"gaps"` // never archived, and noted as such: no damage
-	Damage []string    `json:"damage"`
-}
-
-type gap struct {
-	First mqttetl.Seq `json:"first"`
-	Last  mqttetl.Seq `json:"last"`
-}
 
 func newVerify(std streams) *cobra.Command {
 	var path string
@@ -66,10 +42,10 @@ archive was restored from an older copy. Gaps are no damage.`,
 			if err != nil {
 				return err
 			}
-			if err := format.write(std.out, v.report()); err != nil {
+			if err := format.write(std.out, verdictReport(v)); err != nil {
 				return err
 			}
-			return v.err()
+			return verdictError(v)
 		},
 	}
 	configFlag(cmd, &path)
@@ -83,7 +59,7 @@ var errNotSelf = errors.New("not this program")
 // verifyApart has the files read by a child process: LMDB follows pointers in
 // the file, and a damaged one can end the process that reads it by a signal. Where
 // none can be started, as under an emulator, they are read in this one.
-func verifyApart(ctx context.Context, configPath string, std streams) (*verdict, error) {
+func verifyApart(ctx context.Context, configPath string, std streams) (*history.Verdict, error) {
 	why := errNotSelf
 	for _, program := range self.Paths() {
 		v, err := verifyIn(ctx, program, configPath)
@@ -97,16 +73,16 @@ func verifyApart(ctx context.Context, configPath string, std streams) (*verdict,
 	if err != nil {
 		return nil, err
 	}
-	var all findings
-	if err := readAll(ctx, cfg, func(f findings) error { all.add(f); return ctx.Err() }); err != nil {
+	var all history.Found
+	if err := readAll(ctx, cfg, func(f history.Found) error { all.Add(f); return ctx.Err() }); err != nil {
 		return nil, err
 	}
-	return all.verdict(), nil
+	return all.Verdict(), nil
 }
 
 // verifyIn has the files read by a process of the program at path; errNotSelf if
 // that is not this one.
-func verifyIn(ctx context.Context, path, configPath string) (*verdict, error) {
+func verifyIn(ctx context.Context, path, configPath string) (*history.Verdict, error) {
 	var complaint bytes.Buffer
 	child := osexec.CommandContext(ctx, path, verifyRead, "--config", configPath)
 	child.Stderr = &complaint
@@ -131,12 +107,12 @@ func verifyIn(ctx context.Context, path, configPath string) (*verdict, error) {
 	case hello.Program != thisBuild():
 		return nil, fmt.Errorf("%w: %s: %v", errNotSelf, path, child.ProcessState)
 	case err == nil && found.Log != nil:
-		return found.verdict(), nil
+		return found.Verdict(), nil
 	case crashed(child.ProcessState):
-		found.Log = &logVerdict{Last: found.At, Damage: []string{
+		found.Log = &history.LogVerdict{Last: found.At, Damage: []string{
 			fmt.Sprintf("record %d: reading on from here ended by %s", found.At, crash(complaint.String(), child.ProcessState)),
 		}}
-		return found.verdict(), nil
+		return found.Verdict(), nil
 	}
 	return nil, childFailure(child.ProcessState.ExitCode(), complaint.String())
 }
@@ -160,24 +136,13 @@ type childError struct {
 func (e childError) Error() string { return e.message }
 
 // readFindings puts together what the reading process has told before it ended.
-func readFindings(d *json.Decoder) (all findings) {
+func readFindings(d *json.Decoder) (all history.Found) {
 	for {
 		var f findings
 		if d.Decode(&f) != nil {
 			return all
 		}
-		all.add(f)
-	}
-}
-
-// add takes the next line of the process that reads.
-func (all *findings) add(f findings) {
-	all.At = max(all.At, f.At)
-	if f.Archive != nil {
-		all.Archive = f.Archive
-	}
-	if f.Log != nil {
-		all.Log = f.Log
+		all.Add(f.Found)
 	}
 }
 
@@ -202,21 +167,12 @@ func crash(complaint string, state *os.ProcessState) string {
 	return state.String()
 }
 
-// damages counts what is wrong.
-func (v *verdict) damages() int {
-	n := len(v.Log.Damage)
-	if v.Archive != nil {
-		n += len(v.Archive.Damage)
-	}
-	return n
-}
-
-// err is what the verdict means for the exit code.
-func (v *verdict) err() error {
+// verdictError is what a verdict means for the exit code.
+func verdictError(v *history.Verdict) error {
 	if v.Intact {
 		return nil
 	}
-	n := v.damages()
+	n := v.Damages()
 	return mqttetl.WithHint(fmt.Errorf("verify: %w in %d %s", mqttetl.ErrDamaged, n, choose(n == 1, "place", "places")), hintRestore)
 }
 
@@ -235,7 +191,7 @@ func withDamageHint(err error) error {
 	return err
 }
 
-func (v *verdict) report() report {
+func verdictReport(v *history.Verdict) report {
 	r := report{document: v, header: []string{"part", "state", "detail"}}
 	r.addVerdict("log", fmt.Sprintf("records %d to %d, %d read", v.Log.First, v.Log.Last, v.Log.Records), v.Log.Damage)
 	if a := v.Archive; a != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/sink/history"
 )
 
 // An upgrade takes the file of a running program away, or puts another into its place.
@@ -29,7 +31,7 @@ func TestVerifyOfADeletedProgram(t *testing.T) {
 			p.Path, p.ExtraFiles, p.Stdout = "/proc/self/fd/3", []*os.File{file}, &out
 			p.launch(t)
 			<-p.done
-			var v verdict
+			var v history.Verdict
 			if err := json.Unmarshal([]byte(out.String()), &v); err != nil || !v.Intact || v.Log.Records != 3 {
 				t.Errorf("%v: %s", err, out.String())
 			}

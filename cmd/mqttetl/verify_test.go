@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
+	"github.com/mqttetl/mqttetl/sink/history"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -76,7 +76,7 @@ func TestVerifyFindsDamageAndSurvivesIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := call(t, "verify", "-c", s.config)
-			var v verdict
+			var v history.Verdict
 			if err := json.Unmarshal([]byte(r.out), &v); err != nil || r.code != exitDamaged || v.Intact || len(v.Log.Damage) == 0 {
 				t.Errorf("exit %d, %v\n%s%s", r.code, err, r.out, r.err)
 			}
@@ -105,21 +105,6 @@ func TestVerifyOfAnIntactLogChangesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(s.archive()); !os.IsNotExist(err) {
 		t.Errorf("verify has made an archive: %v", err)
-	}
-}
-
-// An archive beside an older copy of its log, and one beside another log.
-func TestVerifyComparesTheArchiveWithItsLog(t *testing.T) {
-	a := archiveVerdict{Cursor: 9}
-	a.compare("aa", "aa", 9)
-	if len(a.Damage) > 0 {
-		t.Errorf("caught up is damage: %q", a.Damage)
-	}
-	a.compare("aa", "aa", 7)
-	a.compare("aa", "bb", 9)
-	want := []string{"record 9: the cursor is ahead of the last record of the log, 7", "record 9: filled from log aa, the log is bb"}
-	if !slices.Equal(a.Damage, want) {
-		t.Errorf("%q", a.Damage)
 	}
 }
 
