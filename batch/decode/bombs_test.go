@@ -367,3 +367,30 @@ func TestRefusedForMemory(t *testing.T) {
 		}
 	}
 }
+
+// A decoder that takes longer than it may ends, whatever it is doing.
+func TestLateDecodersEnd(t *testing.T) {
+	numbers := "[" + strings.Repeat("1,", 20_000) + "1]"
+	var members []byte
+	for i := range 20_000 {
+		m := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), fmt.Sprint("m", i))
+		members = protowire.AppendBytes(protowire.AppendTag(members, 2, protowire.BytesType), m)
+	}
+	for _, c := range []struct{ format, topic, payload string }{
+		{"json", "", numbers}, {"auto", "", numbers}, {"json", "", numbers[:len(numbers)-1]},
+		{"cbor", "", "\x9a\x00\x01\x86\xa0" + strings.Repeat("\x01", 100_000)},
+		{"msgpack", "", "\xdd\x00\x01\x86\xa0" + strings.Repeat("\x01", 100_000)},
+		{"influx", "", "m a0=1" + strings.Repeat(",a=1", 20_000)},
+		{"sparkplug_b", "spBv1.0/g/NBIRTH/n", string(members)},
+	} {
+		d := mustNew(t, c.format, Options{Lenient: true, Late: func() bool { return true }})
+		if _, err := all(d, c.topic, []byte(c.payload)); !errors.Is(err, ErrSlow) {
+			t.Errorf("%s: %v", c.format, err)
+		}
+		asked := false
+		d = mustNew(t, c.format, Options{Lenient: true, Late: func() bool { asked = true; return false }})
+		if _, err := all(d, c.topic, []byte(c.payload)); err != nil || !asked {
+			t.Errorf("%s, in time: %v, asked %v", c.format, err, asked)
+		}
+	}
+}

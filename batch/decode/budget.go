@@ -1,6 +1,9 @@
 package decode
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // What may be allocated for one payload, garbage included, is so many bytes for
 // each of its own and some beside: what a few bytes claim, or become as a tree,
@@ -12,17 +15,54 @@ const (
 
 // budget is what is left of that. The costs are what Go's maps, slices and
 // interfaces take while they grow; the test of bombs measures them.
-type budget struct{ left int }
+//
+// It is also by what is taken that the clock is looked at: a budget is spent in
+// well below a second, unless something takes longer than it should.
+type budget struct {
+	left int
+	look int         // where the clock is looked at next
+	late func() bool // nil: never
+}
 
-func budgetOf(payload []byte) budget { return budget{MemoryFactor*len(payload) + MemoryBase} }
+// lookEvery is what may be taken between two looks at the clock.
+const lookEvery = 256 << 10
 
-// take fails when the budget is spent.
+func budgetOf(payload []byte) budget { return budget{left: MemoryFactor*len(payload) + MemoryBase} }
+
+// budget is that of a payload.
+func (o *Options) budget(payload []byte) budget { return budgetOf(payload).until(o.Late) }
+
+func (b budget) until(late func() bool) budget {
+	if late != nil {
+		b.late, b.look = late, b.left-lookEvery
+	}
+	return b
+}
+
+// take fails when the budget is spent, or the time.
 func (b *budget) take(cost int) error {
-	if b.left -= cost; b.left < 0 {
-		return errMemory
+	if b.left -= cost; b.left < b.look {
+		return b.lookAround()
 	}
 	return nil
 }
+
+func (b *budget) lookAround() error {
+	if b.left < 0 {
+		return errMemory
+	}
+	b.look = max(0, b.left-lookEvery)
+	if b.late != nil && b.late() {
+		return ErrSlow
+	}
+	return nil
+}
+
+// ErrSlow: Options.Late has said so.
+var ErrSlow = errors.New("decoding it took too long")
+
+// isSpent says that an error is of the payload, and not of a part of it.
+func isSpent(err error) bool { return errors.Is(err, errMemory) || errors.Is(err, ErrSlow) }
 
 var errMemory = fmt.Errorf("it would take more memory than %d times its size and %d MiB", MemoryFactor, MemoryBase>>20)
 

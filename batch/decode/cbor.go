@@ -36,7 +36,7 @@ func newCBOR(o Options) (Decoder, error) {
 		if len(p) == 0 {
 			return nil, errors.New("payload is not CBOR: it is empty")
 		}
-		w := weigher{p, budgetOf(p)}
+		w := weigher{p, o.budget(p)}
 		if _, err := w.item(options.MaxNestedLevels, 0); err != nil {
 			return nil, fmt.Errorf("payload is refused: %w", err)
 		}

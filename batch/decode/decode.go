@@ -34,6 +34,10 @@ type Options struct {
 	Lenient bool
 	Mended  func(what string) // is told what Lenient has mended first in a payload; nil: nobody is
 
+	// Late is asked now and then while one payload takes long. If it says so, the
+	// error of Decode is ErrSlow. nil: nobody is asked
+	Late func() bool
+
 	MaxBytes int // of a payload; 0: DefaultMaxBytes or DefaultMaxTreeBytes. The Extractor has no such limit
 	MaxDepth int // of arrays, objects, messages; 0: DefaultMaxDepth
 }

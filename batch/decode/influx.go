@@ -25,7 +25,7 @@ func (d *influxDecoder) Decode(_ string, payload []byte, emit func(any) error) e
 	s := influxScanner{s: string(payload), line: 1, o: &d.o}
 	bad := 0
 	for s.nextLine() {
-		s.left = budget{MemoryBase}
+		s.left = budget{left: MemoryBase}.until(d.o.Late)
 		doc, err := s.point()
 		if err != nil {
 			err = fmt.Errorf("payload is not line protocol: line %d: %w", s.line, err)

@@ -20,7 +20,7 @@ func newMsgpack(o Options) (Decoder, error) {
 		if len(p) == 0 {
 			return nil, errors.New("payload is not MessagePack: it is empty")
 		}
-		u := unpacker{lenient: o.Lenient, left: budgetOf(p)}
+		u := unpacker{lenient: o.Lenient, left: o.budget(p)}
 		v, rest, err := u.value(p, o.MaxDepth)
 		if err == nil && len(rest) > 0 {
 			err = errors.New("something follows the first value")

@@ -35,7 +35,7 @@ func newProtobuf(o Options) (Decoder, error) {
 	options := proto.UnmarshalOptions{DiscardUnknown: true, AllowPartial: true, RecursionLimit: o.MaxDepth}
 	defaults := map[protoreflect.FullName]int{}
 	return decoderFunc(func(p []byte) (any, error) {
-		w := protoWeigher{budgetOf(p), defaults}
+		w := protoWeigher{o.budget(p), defaults}
 		if err := w.message(p, m, o.MaxDepth); err != nil {
 			return nil, fmt.Errorf("payload is refused: %w", err)
 		}

@@ -23,7 +23,7 @@ func init() { formats["sparkplug_b"] = newSparkplug }
 // metrics, as a DDEATH is, gives no object. A metric that cannot be read, or
 // whose alias nobody has declared, is Failed; the others are not concerned.
 func newSparkplug(o Options) (Decoder, error) {
-	d := &sparkplug{births: o.Births, retry: o.Retry, depth: o.MaxDepth, max: o.MaxBytes}
+	d := &sparkplug{births: o.Births, retry: o.Retry, depth: o.MaxDepth, max: o.MaxBytes, late: o.Late}
 	if d.births == nil {
 		d.births = newMemory()
 	}
@@ -35,6 +35,7 @@ type sparkplug struct {
 	retry  bool
 	depth  int
 	max    int // bytes of a payload once it is inflated
+	late   func() bool
 
 	inflater Inflater
 	left     budget // of the payload at hand

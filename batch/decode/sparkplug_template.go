@@ -138,7 +138,7 @@ func birthMetrics(metrics []wireMetric, depth int, left *budget) (out []BirthMet
 			if err == nil {
 				b.Members, err = birthMetrics(t.metrics, depth-1, left)
 			}
-			if errors.Is(err, errMemory) {
+			if isSpent(err) {
 				return nil, err
 			}
 		}

@@ -149,7 +149,7 @@ const maxMetrics = 100_000
 
 // parsePayload reads a payload, or the one that it holds compressed.
 func (d *sparkplug) parsePayload(b []byte) (p wirePayload, err error) {
-	d.left = budgetOf(b)
+	d.left = budgetOf(b).until(d.late)
 	if p, err = parsePlain(b, &d.left); err != nil || !strings.HasPrefix(p.uuid, compressedUUID) {
 		return p, err
 	}
@@ -158,7 +158,7 @@ func (d *sparkplug) parsePayload(b []byte) (p wirePayload, err error) {
 		return p, fmt.Errorf("compressed: %w", err)
 	}
 	outer := p
-	d.left = budgetOf(inner)
+	d.left = budgetOf(inner).until(d.late)
 	if p, err = parsePlain(inner, &d.left); err != nil {
 		return p, fmt.Errorf("compressed: %w", err)
 	}
@@ -189,7 +189,7 @@ func parsePlain(b []byte, left *budget) (p wirePayload, err error) {
 				return fmt.Errorf("more than %d metrics", maxMetrics)
 			}
 			m, err := parseMetric(f.raw, left)
-			if err == errMemory {
+			if isSpent(err) {
 				return err
 			}
 			m.err = err

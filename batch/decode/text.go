@@ -2,7 +2,6 @@ package decode
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"unicode/utf8"
 )
@@ -44,12 +43,12 @@ type NotJSON struct{ error }
 type autoDecoder struct{ o Options }
 
 func (d *autoDecoder) Decode(_ string, p []byte, emit func(any) error) error {
-	s := scanner{b: p, max: d.o.MaxDepth, left: budgetOf(p)}
+	s := scanner{b: p, max: d.o.MaxDepth, left: d.o.budget(p)}
 	doc, err := s.document()
 	if err == nil {
 		return emit(doc)
 	}
-	if errors.Is(err, errMemory) {
+	if isSpent(err) {
 		return err
 	}
 	if begun := d.begin(p); len(begun) > 0 {

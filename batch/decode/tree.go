@@ -2,7 +2,6 @@ package decode
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -13,12 +12,12 @@ func newJSON(o Options) (Decoder, error) { return &jsonDecoder{o}, nil }
 type jsonDecoder struct{ o Options }
 
 func (d *jsonDecoder) Decode(_ string, p []byte, emit func(any) error) error {
-	s := scanner{b: p, max: d.o.MaxDepth, left: budgetOf(p)}
+	s := scanner{b: p, max: d.o.MaxDepth, left: d.o.budget(p)}
 	doc, err := s.document()
 	if err == nil {
 		return emit(doc)
 	}
-	if !d.o.Lenient || errors.Is(err, errMemory) {
+	if !d.o.Lenient || isSpent(err) {
 		return err
 	}
 	docs, what, err := mend(p, d.o.MaxDepth, s.left, err)

@@ -1,7 +1,6 @@
 package transform
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,6 +59,7 @@ type Applier struct {
 	job    job
 	notes  [kinds]string // of the job, if it has noted something
 	births *births
+	begun  time.Time // of the record at hand, for the route at hand; zero: not known
 
 	worker *worker          // nil: no route needs one
 	inTurn bool             // one record after the other, because Sparkplug learns from them
@@ -154,7 +154,7 @@ type working struct {
 	slow      time.Duration // of slow records, less what time has forgiven
 	slowAt    time.Time     // when that was
 	until     time.Time     // suspended
-	why       string        // the last of these records was one
+	why       string        // what was slow about the last of these records
 	noted     [kinds]bool
 }
 
@@ -194,7 +194,7 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 			memory = w.memory
 		}
 		var err error
-		if w.decoder, err = r.decoder(memory, o.Retry, a.job.mended); err != nil {
+		if w.decoder, err = r.decoder(memory, o.Retry, a.job.mended, a.late); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		if r.inflate != "" && !r.decoded {
@@ -366,20 +366,40 @@ func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 	factor := time.Duration(1)
 	if w.plain {
 		if factor = sample; uint64(rec.Seq)%sample != 0 {
+			a.begun = time.Time{}
 			a.route(m, rec)
 			return
 		}
 	}
 	begun := time.Now()
+	a.begun, a.births.reading = begun, 0
 	a.route(m, rec)
 	took := a.job.took
 	if took == 0 {
 		took = time.Since(begun)
 	}
 	w.stats.Time += factor * took
-	if !w.plain && took >= slowRecord && !a.o.NoSuspend {
-		w.spend(min(took, TimeLimit), begun.Add(took))
+	if !w.plain && !a.o.NoSuspend && (took >= slowRecord || a.births.reading > 0) {
+		w.spend(min(took, TimeLimit), begun.Add(took), a.culprit(took))
 	}
+}
+
+// late says that the record has taken longer than it may. Of a record that was
+// not timed from the beginning the time begins when this is asked first.
+func (a *Applier) late() bool {
+	if a.begun.IsZero() {
+		a.begun = time.Now()
+	}
+	return time.Since(a.begun) > a.o.TimeLimit
+}
+
+// slow is the error of a record that is late.
+func (a *Applier) slow() error {
+	cause := decode.ErrSlow
+	if a.culprit(time.Since(a.begun)) == slowJQ {
+		cause = errTime
+	}
+	return fmt.Errorf("%w: more than %v", cause, a.o.TimeLimit)
 }
 
 // route applies one route. After an error nothing of what it has made of the
@@ -389,6 +409,7 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	rows, objects := w.rows.Len(), len(a.Objects)
 	j := &a.job // one of its own would be an allocation a record
 	*j = job{a: a, match: m, rec: rec, payload: rec.Payload, row0: rows, only: a.only}
+	a.limit.spent = 0
 	var err error
 	if w.remote {
 		var r request
@@ -396,7 +417,7 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 		if r, answer, err = j.remotely(); err == nil && answer == nil {
 			return
 		} else if err == nil {
-			if err = a.merge(m, rec, answer, r.unborn); err == nil {
+			if err = a.merge(m, rec, answer, &r); err == nil {
 				return
 			}
 		}
@@ -447,59 +468,4 @@ func (a *Applier) failed(w *working, rec *mqttetl.Record, err error, nulls bool,
 	if u != nil && w.Rebirth > 0 {
 		a.Unborn = append(a.Unborn, Unborn{rec.Source, u.Group, u.Node, rec.Time, w.Rebirth})
 	}
-}
-
-// A route whose jq programs take too long, for so many records in a row or for
-// so much of the last minute, is suspended for a while: its records become
-// failures at once, so that the other routes and the cursor go on. Only slow
-// records count for the minute: many fast ones are load, and no mistake.
-const (
-	maxStrikes = 3
-	slowRecord = 100 * time.Millisecond
-	slowLimit  = 10 * time.Second // that slow records may take in a suspension's time
-	suspension = time.Minute
-)
-
-func (w *working) strike(err error) {
-	d, died := errors.AsType[*death](err)
-	switch {
-	case errors.As(err, new(suspended)):
-		return
-	case died:
-		w.why = d.text
-	case errors.Is(err, errTime):
-		w.why = "took too long"
-	default:
-		w.strikes = 0
-		return
-	}
-	if w.strikes++; w.strikes >= maxStrikes {
-		w.until = time.Now().Add(suspension)
-	}
-}
-
-// spend notes a slow record that ended then. What was spent before is forgiven
-// at the rate at which it may be spent.
-func (w *working) spend(took time.Duration, then time.Time) {
-	forgiven := then.Sub(w.slowAt) / time.Duration(suspension/slowLimit)
-	w.slow, w.slowAt = max(0, w.slow-forgiven)+took, then
-	if w.slow > slowLimit {
-		w.until = then.Add(suspension)
-	}
-}
-
-// suspended is the failure of a record that was not looked at: what programs do
-// that its route is suspended for.
-type suspended string
-
-func (s suspended) Error() string {
-	return fmt.Sprintf("not tried: the route is suspended for %v, because its jq programs %s", suspension, cmp.Or(string(s), "took too long"))
-}
-
-// isSuspended is nil, or says why.
-func (w *working) isSuspended() error {
-	if w.until.IsZero() || !time.Now().Before(w.until) {
-		return nil
-	}
-	return suspended(w.why)
 }

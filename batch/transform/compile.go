@@ -200,11 +200,11 @@ func (r *route) format() string {
 }
 
 // decoder makes a decoder; each user needs one.
-func (r *route) decoder(births decode.Births, retry bool, mended func(string)) (decode.Decoder, error) {
+func (r *route) decoder(births decode.Births, retry bool, mended func(string), late func() bool) (decode.Decoder, error) {
 	if r.decoded {
 		return documents{}, nil
 	}
-	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births, Retry: retry, Lenient: !r.Strict, Mended: mended}
+	o := decode.Options{Descriptor: r.Descriptor, Message: r.Message, Header: r.Header, Births: births, Retry: retry, Lenient: !r.Strict, Mended: mended, Late: late}
 	for _, c := range r.Comma {
 		o.Comma = c
 	}
@@ -243,7 +243,7 @@ func (r *route) checkDecoder() (problems []Problem) {
 	if len(problems) > 0 {
 		return problems
 	}
-	if _, err := r.decoder(nil, false, nil); err != nil {
+	if _, err := r.decoder(nil, false, nil, nil); err != nil {
 		key := "decode"
 		if protobuf {
 			key = "descriptor"

@@ -56,19 +56,7 @@ func (j *job) run() (err error) {
 		}
 		// The decoder says why it is no JSON, or reads it as something else.
 	}
-	if w.Decode != "sparkplug_b" {
-		return cmp.Or(j.decode(j.each), j.ended())
-	}
-	// A birth counts although its rows could not be made, or all that follows
-	// would fail too.
-	var failed error
-	err = j.decode(func(doc any) error {
-		if failed == nil {
-			failed = j.each(doc)
-		}
-		return nil
-	})
-	return cmp.Or(err, failed, j.ended())
+	return cmp.Or(j.decode(j.each), j.ended())
 }
 
 // unpack decompresses the payload, and says whether it has nothing in it.

@@ -165,6 +165,9 @@ var (
 // run calls emit with each result. The input is not changed; variables are the
 // values of those that the program was compiled with.
 func (p *program) run(ctx context.Context, input any, variables []any, emit func(any) error) error {
+	if d, ok := ctx.(*deadline); ok {
+		defer d.spend(time.Now())
+	}
 	var values []any
 	for _, i := range p.vars {
 		values = append(values, variables[i])
@@ -256,11 +259,14 @@ type deadline struct {
 	timer *time.Timer
 	done  chan struct{}
 	begun bool
+	spent time.Duration // of the record at hand, about
 }
 
 func newDeadline(limit time.Duration) *deadline {
 	return &deadline{Context: context.Background(), limit: limit}
 }
+
+func (d *deadline) spend(begun time.Time) { d.spent += time.Since(begun) }
 
 func (d *deadline) Done() <-chan struct{} { return d.done }
 

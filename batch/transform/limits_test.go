@@ -105,7 +105,7 @@ func TestSlowRecordsSuspend(t *testing.T) {
 		w := working{}
 		for ; w.until.IsZero() && n < 1000; n++ {
 			now = now.Add(every)
-			w.spend(took, now)
+			w.spend(took, now, slowJQ)
 		}
 		return n
 	}
@@ -154,5 +154,75 @@ func TestTablesAreLimited(t *testing.T) {
 		if err := CheckTable(name); (err == nil) != free {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What takes too long to decode is a dead letter, and the route is suspended for
+// that: nothing is said of jq.
+func TestSlowPayloadsSuspend(t *testing.T) {
+	rows := values("INTEGER .n")
+	rows.Decode, rows.When = "csv", ".n == 1" // no rows, which would be too many
+	items := values("TEXT .")
+	items.Decode = "cbor"
+	asJQ := items
+	asJQ.Map = "length"
+	members := values("TEXT .metric")
+	members.Decode, members.Topic = "sparkplug_b", "spBv1.0/#"
+	toJQ := members
+	toJQ.Map = "{metric}"
+	long := "\x9a\x00\x0f\x42\x40" + strings.Repeat("\x01", 1_000_000)
+	var metrics []metricB
+	for i := range 20_000 {
+		metrics = append(metrics, metricB{"m", uint64(i), 1})
+	}
+	for name, c := range map[string]struct {
+		route          Route
+		topic, payload string
+	}{
+		"rows":              {rows, "t", "n\n" + strings.Repeat("2\n", 100_000)},
+		"one document":      {items, "t", long},
+		"one, before jq":    {asJQ, "t", long},
+		"metrics":           {members, "spBv1.0/g/NBIRTH/n", payloadB(metrics...)},
+		"metrics before jq": {toJQ, "spBv1.0/g/NBIRTH/n", payloadB(metrics...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := applier(t, Options{TimeLimit: time.Millisecond}, c.route)
+			for range maxStrikes + 1 {
+				a.Apply(record(c.topic, c.payload))
+			}
+			if len(a.Failures) != maxStrikes+1 {
+				t.Fatalf("%d failures: %v", len(a.Failures), show(a))
+			}
+			if why := oneLine(a.Failures[0].Err); !strings.HasSuffix(why, "decoding it took too long: more than 1ms") && !strings.HasSuffix(why, "decoding it took too long") {
+				t.Errorf("a slow record: %s", why)
+			}
+			if why := oneLine(a.Failures[maxStrikes].Err); why != "not tried: the route is suspended for 1m0s, because decoding its payloads took too long" {
+				t.Errorf("the next one: %s", why)
+			}
+		})
+	}
+}
+
+// Births that are read again and again from where they are kept hold up the
+// archive no longer than other slow records.
+func TestLargeBirthsReadAgainSuspend(t *testing.T) {
+	store := newBornStore()
+	var metrics []metricB
+	for i := range 10_000 {
+		metrics = append(metrics, metricB{fmt.Sprintf("a metric with a name %d", i), uint64(i), 0})
+	}
+	route := sparkplugRoute()
+	route.When = ".value == 1"
+	a := applier(t, Options{Births: store}, route)
+	a.Apply(record("spBv1.0/g/NBIRTH/n", payloadB(metrics...)))
+	store.append(a.Births())
+	a = applier(t, Options{Births: store}, route)
+	a.births.limit = 0
+	a.routes[0].slow, a.routes[0].slowAt = slowLimit, time.Now().Add(time.Hour) // nothing is forgiven
+	for range 2 {
+		a.Apply(record("spBv1.0/g/NDATA/n", payloadB(metricB{"", 1, 1})))
+	}
+	if len(a.Failures) != 1 || !strings.Contains(oneLine(a.Failures[0].Err), slowBirths) {
+		t.Errorf("got %s", show(a))
 	}
 }

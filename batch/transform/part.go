@@ -107,11 +107,16 @@ func ParsePart(reason string) (p Part, ok bool) {
 	return p, true
 }
 
+// lookEvery is how many documents are made between two looks at the clock.
+const lookEvery = 16
+
 // each makes what the route makes of one document, of perhaps several. What is
 // wrong with it costs the others nothing.
 func (j *job) each(doc any) error {
 	n := j.docs
-	j.docs++
+	if j.docs++; j.docs%lookEvery == 0 && j.a.late() {
+		return j.a.slow()
+	}
 	if j.only != nil && !j.only.has(n) {
 		return nil
 	}
@@ -123,7 +128,7 @@ func (j *job) each(doc any) error {
 	if !failed {
 		err = j.document(doc)
 	}
-	if errors.Is(err, errTime) || errors.Is(err, errOutputs) || errors.Is(err, errValues) || errors.Is(err, errSize) {
+	if errors.Is(err, errTime) || errors.Is(err, decode.ErrSlow) || errors.Is(err, errOutputs) || errors.Is(err, errValues) || errors.Is(err, errSize) {
 		return err
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // remoteError is what a worker says of a record.
 type remoteError struct {
 	text  string
-	cause error // errTime, or nil
+	cause error // errTime, decode.ErrSlow, or nil
 }
 
 func (e *remoteError) Error() string { return e.text }
@@ -49,7 +49,7 @@ func (a *Applier) goAhead() {
 			if !m.w.remote || !a.takes(m, rec) {
 				continue
 			}
-			a.early = job{a: a, match: m, rec: rec, payload: rec.Payload}
+			a.early, a.begun = job{a: a, match: m, rec: rec, payload: rec.Payload}, time.Time{}
 			if r, err := a.early.request(); err == nil && r.frame != nil {
 				a.worker.add(r)
 			}
@@ -74,7 +74,9 @@ func (j *job) request() (r request, err error) {
 		if nothing || err != nil {
 			return r, err
 		}
-		if body, r.unborn, err = j.documents(); err != nil {
+		begun := time.Now()
+		body, r.unborn, err = j.documents()
+		if r.decoding = time.Since(begun); err != nil {
 			return r, err
 		}
 	} else if len(body) > decode.DefaultMaxBytes {
@@ -100,7 +102,9 @@ func (j *job) documents() (p []byte, unborn *decode.UnbornError, err error) {
 		if len(p) > decode.DefaultMaxBytes {
 			return errDocuments
 		}
-		n++
+		if n++; n%lookEvery == 0 && j.a.late() {
+			return j.a.slow()
+		}
 		p = appendDoc(p, doc)
 		return nil
 	})
@@ -131,6 +135,7 @@ func (j *job) remotely() (r request, answer []byte, err error) {
 	}
 	if err != nil {
 		j.took = max(time.Since(begun), deathCost)
+		a.limit.spent = j.took
 	}
 	return r, answer, err
 }
@@ -140,10 +145,11 @@ func (j *job) remotely() (r request, answer []byte, err error) {
 const deathCost = time.Second
 
 // merge takes in an answer.
-func (a *Applier) merge(m *match, rec *mqttetl.Record, p []byte, unborn *decode.UnbornError) error {
-	w, r := m.w, wire{p: p}
+func (a *Applier) merge(m *match, rec *mqttetl.Record, p []byte, asked *request) error {
+	w, r, decoding := m.w, wire{p: p}, asked.decoding
 	flags := r.byte()
-	a.job.took = time.Duration(r.uint())
+	a.job.took = decoding + time.Duration(r.uint())
+	a.limit.spent = time.Duration(r.uint())
 	a.load += int(r.uint()) + len(p)
 	w.stats.Rows += r.uint()
 	for n := r.count(); n > 0 && r.err == nil; n-- {
@@ -159,9 +165,12 @@ func (a *Applier) merge(m *match, rec *mqttetl.Record, p []byte, unborn *decode.
 	if flags&outOfTime != 0 {
 		cause = errTime
 	}
+	if flags&slowDecoding != 0 {
+		cause = decode.ErrSlow
+	}
 	if flags&hasFailure != 0 {
 		failed = &remoteError{string(r.text()), cause}
-		a.failed(w, rec, failed, flags&hasNulls != 0, string(r.text()), unborn)
+		a.failed(w, rec, failed, flags&hasNulls != 0, string(r.text()), asked.unborn)
 	}
 	if r.err == nil {
 		a.mergeNotes(w, rec, flags, &r)

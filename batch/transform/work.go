@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/decode"
 )
 
 // Work is the worker: it applies routes to the records that an Applier sends it,
@@ -188,11 +189,11 @@ func (a *Applier) answer(p []byte) (m *match, was Stats, took time.Duration, err
 		return nil, was, 0, errWire
 	}
 	was = m.w.stats
-	begun := time.Now()
+	a.begun = time.Now()
 	a.only = only
 	a.route(m, rec)
 	a.only = nil
-	return m, was, time.Since(begun), nil
+	return m, was, time.Since(a.begun), nil
 }
 
 // matchOf is how the route takes the record, nil if it does not.
@@ -212,6 +213,7 @@ const (
 	outOfTime
 	isMended
 	isUnset
+	slowDecoding
 )
 
 // appendAnswer appends all that the route has made of one record.
@@ -227,6 +229,9 @@ func (a *Applier) appendAnswer(dst []byte, w *working, was *Stats, took time.Dur
 		if errors.Is(f.Err, errTime) {
 			flags |= outOfTime
 		}
+		if errors.Is(f.Err, decode.ErrSlow) {
+			flags |= slowDecoding
+		}
 	}
 	if w.stats.Mended > was.Mended {
 		flags |= isMended
@@ -235,6 +240,7 @@ func (a *Applier) appendAnswer(dst []byte, w *working, was *Stats, took time.Dur
 		flags |= isUnset
 	}
 	dst = binary.AppendUvarint(append(dst, flags), uint64(took))
+	dst = binary.AppendUvarint(dst, uint64(a.limit.spent))
 	dst = binary.AppendUvarint(dst, uint64(a.load))
 	dst = binary.AppendUvarint(dst, w.stats.Rows-was.Rows)
 	dst = binary.AppendUvarint(dst, uint64(w.rows.Len()))

@@ -68,11 +68,12 @@ type worker struct {
 
 // request is one record for one route.
 type request struct {
-	seq    mqttetl.Seq
-	route  int
-	frame  []byte
-	unborn *decode.UnbornError // of a document that has no birth
-	deaths int                 // of workers, when it was the first of their requests
+	seq      mqttetl.Seq
+	route    int
+	frame    []byte
+	unborn   *decode.UnbornError // of a document that has no birth
+	decoding time.Duration       // what was decoded here for it has taken
+	deaths   int                 // of workers, when it was the first of their requests
 }
 
 // add puts a request at the end of the queue.
