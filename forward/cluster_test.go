@@ -41,6 +41,25 @@ func startCluster(t *testing.T) []*servers.NATS {
 	return nodes
 }
 
+// wantPlainAck holds the answer to a message that is in the stream to have the short form.
+func wantPlainAck(t *testing.T, url string) {
+	t.Helper()
+	nc, js := admin(t, url)
+	if _, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := nc.Request("other", nil, apiTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plainAck(m.Data, "OTHER") != 1 {
+		t.Errorf("the short way does not read %s", m.Data)
+	}
+}
+
+// The answers of both kinds of servers are read the short way.
+func TestPlainAckOfAServer(t *testing.T) { wantPlainAck(t, startNATS(t).URL()) }
+
 // Three replicas, and the connection, the stream's leader with luck, lost in
 // mid-stream.
 func TestClusterLosesANode(t *testing.T) {
@@ -67,6 +86,7 @@ func TestClusterLosesANode(t *testing.T) {
 	r := forward(t, strings.Join(urls, ","), l)
 	l.await(t, 3000)
 	r.log.await(t, "majority of 3 replicas")
+	wantPlainAck(t, urls[2])
 	s, err := js.Stream(t.Context(), "TELEMETRY")
 	if err != nil {
 		t.Fatal(err)

@@ -33,16 +33,21 @@ func (r *refusal) Error() string {
 // subjects have changed, or JetStream is off or has no leader.
 var errNoStream = errors.New("no stream takes the subject")
 
-// plainAck returns the number in a PubAck of the stream that says nothing else,
-// {"stream":"S", "seq":7}, and 0 for every other answer. It spares the JSON
-// decoder's allocations.
+// plainAck returns the number in a PubAck of the stream that says nothing else, and
+// 0 for every other answer. A server that stands alone writes {"stream":"S", "seq":7},
+// one of a cluster {"stream":"S","seq":7}. It spares the JSON decoder's allocations,
+// which are half of what the client costs where each message asks for an acknowledgement.
 func plainAck(data []byte, stream string) uint64 {
 	rest, a := strings.CutPrefix(view(data), `{"stream":"`)
 	rest, b := strings.CutPrefix(rest, stream)
-	rest, c := strings.CutPrefix(rest, `", "seq":`)
-	digits, d := strings.CutSuffix(rest, "}")
+	rest, c := strings.CutPrefix(rest, `",`)
+	rest, d := strings.CutPrefix(strings.TrimPrefix(rest, " "), `"seq":`)
+	digits, e := strings.CutSuffix(rest, "}")
+	if !a || !b || !c || !d || !e {
+		return 0
+	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	if !a || !b || !c || !d || err != nil {
+	if err != nil {
 		return 0
 	}
 	return n

@@ -20,7 +20,7 @@ func TestPlainAck(t *testing.T) {
 		`{"stream":"S", "seq":7`:                     0,
 		`{"stream":"S", "seq":+7}`:                   0,
 		`{"stream":"S"}`:                             0,
-		`{"stream":"S","seq":7}`:                     0,
+		`{"stream":"S","seq":7}`:                     7, // of a cluster
 		``:                                           0,
 	} {
 		got := plainAck([]byte(data), "S")
