@@ -70,6 +70,7 @@ var attacks = []attack{
 	textFrame,
 	lyingNATS,
 	decodeBombs,
+	birthFlood,
 }
 
 func hostileCampaign() *Campaign {
@@ -96,6 +97,9 @@ func hostileCampaign() *Campaign {
 			{Name: "a compressed payload may become 1 GiB", Replace: map[string][2]string{"batch/decode/inflate.go": {
 				"MaxInflated = DefaultMaxBytes", "MaxInflated = 1 << 30",
 			}}, Setting: only(decodeBombs.name), Trials: 8},
+			{Name: "births have no bound in memory", Replace: map[string][2]string{"batch/transform/births.go": {
+				"knownBytes = 32 << 20", "knownBytes = 32 << 30",
+			}}, Setting: only(birthFlood.name), Trials: 2},
 			{Name: "what is owed to a broker has no bound", Replace: map[string][2]string{"ingest/acks.go": {
 				"const mostOwed = 1 << 20", "const mostOwed = 1 << 40",
 			}}, Setting: only(releaseFlood.name), Trials: 2},
