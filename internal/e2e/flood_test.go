@@ -51,7 +51,7 @@ func TestLogIsNotFlooded(t *testing.T) {
 		nats     string
 		size     int // of a message
 		stranger func(context.Context, jetstream.JetStream) error
-		must     map[string]int // lines of these texts, exactly
+		must     map[string]int // so many lines of these texts, and not many more; 0: none
 		attempts int            // that the last line "not forwarding" counts at least
 		world    *world
 	}{
@@ -104,8 +104,8 @@ func TestLogIsNotFlooded(t *testing.T) {
 	for _, c := range cases {
 		got, _ := c.world.lines()
 		for text, n := range got {
-			want, exact := c.must[text]
-			if exact && n != want || n > 3 {
+			want, known := c.must[text]
+			if known && want == 0 || n > 4 { // one that lasts is said once more
 				t.Errorf("%s: %d lines %s", c.name, n, text)
 			}
 		}
