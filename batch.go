@@ -40,6 +40,11 @@ type Batch struct {
 	// It runs on the goroutine that commits and must not block.
 	Done func(first Seq, err error)
 
+	// Patient says that nobody waits for Done: the log may leave the batch for the
+	// next commit that its interval allows. One batch that is not takes all that
+	// wait along.
+	Patient bool
+
 	// More is set by the log before Done: the next Done, which follows at once, is
 	// of a batch of the same Session. What both cause can be done together.
 	More bool
@@ -102,7 +107,7 @@ func (b *Batch) Cap() int { return cap(b.buf) }
 // Reset empties the batch and keeps its buffer, Source, Session and Done.
 func (b *Batch) Reset() {
 	b.buf, b.n, b.last, b.IDs, b.Note = b.buf[:0], 0, 0, b.IDs[:0], Note{}
-	b.More = false
+	b.More, b.Patient = false, false
 }
 
 // Free is Reset that gives the buffer back as well.

@@ -133,7 +133,9 @@ func (c *conn) acksWritten(err error) {
 		}
 		return
 	}
-	c.link.counters.acknowledged(countAcks(c.ackBuf), c.ackCame)
+	written := countAcks(c.ackBuf)
+	c.acknowledged(written)
+	c.link.counters.acknowledged(written, c.ackCame)
 	if n := int64(len(c.ackBuf)); c.acks.owed.Add(-n)+n >= mostOwed {
 		c.link.window.wake()
 	}

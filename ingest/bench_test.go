@@ -88,6 +88,7 @@ func BenchmarkAckWriter(b *testing.B) {
 type countingLog struct{}
 
 func (countingLog) Append(b *mqttetl.Batch)            { b.Done(1, nil) }
+func (countingLog) Hurry()                             {}
 func (countingLog) PacketIDs(string) ([]uint16, error) { return nil, nil }
 
 func (countingLog) Note(string) ([]byte, error) { return nil, nil }

@@ -17,6 +17,9 @@ type Log interface {
 	// disk, with an error if it never will be. While the log may not grow,
 	// Done waits; the caller bounds what it hands over meanwhile.
 	Append(b *mqttetl.Batch)
+	// Hurry has the batches that have been handed over, which may be Patient, made
+	// durable at once.
+	Hurry()
 	// PacketIDs returns the QoS 2 packet ids that are on disk for a session. It
 	// includes every change of a batch that is Done.
 	PacketIDs(session string) ([]uint16, error)

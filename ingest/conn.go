@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,9 @@ type conn struct {
 	acks  ackQueue
 	pings pings
 
+	hurryMu sync.Mutex
+	hurry   hurry
+
 	once   sync.Once
 	closed chan struct{}
 	reason error // why it ended; set before closed is
@@ -83,6 +87,10 @@ func newConn(nc net.Conn, l *link, v5 bool) *conn {
 		socket: newSocket(nc),
 
 		lulled: time.NewTimer(lull),
+	}
+	c.hurry.most = (c.link.receiveMaximum + 1) / 2
+	if !v5 {
+		c.hurry.most = math.MaxUint16 / 2
 	}
 	c.answer = time.AfterFunc(time.Hour, c.unanswered)
 	c.answer.Stop()
@@ -236,10 +244,35 @@ func (c *conn) await(ready func() bool, until <-chan time.Time) (pinged bool, er
 	}
 }
 
+// waited says that somebody waits for the commit of d, which is about to be handed
+// over: the sender of its messages, or of QoS 2, where each packet is answered by the next.
+func (c *conn) waited(d *delivery) bool {
+	c.hurryMu.Lock()
+	defer c.hurryMu.Unlock()
+	c.hurry.reads(countAcks(d.acks), c.in.now)
+	return c.hurry.held() || len(d.IDs) > 0 || d.Note.Name != "" || !c.link.window.hasPlenty()
+}
+
+// acknowledged tells the same of acknowledgements that have been written.
+func (c *conn) acknowledged(n int) {
+	c.hurryMu.Lock()
+	defer c.hurryMu.Unlock()
+	c.hurry.acks(n, time.Now().UnixNano())
+}
+
+// settle has everything that has been handed over committed, and waits for it. A
+// PINGREQ of the control plane ends it early, as await says.
+func (c *conn) settle(until <-chan time.Time) (pinged bool, err error) {
+	if !c.link.window.empty() {
+		c.link.log.Hurry()
+	}
+	return c.await(c.link.window.empty, until)
+}
+
 // loadIDs gets the QoS 2 packet ids of the session from the log. Batches of the
 // connection before this one may still be on their way there and are waited for.
 func (c *conn) loadIDs() error {
-	if pinged, err := c.await(c.link.window.empty, nil); pinged || err != nil {
+	if pinged, err := c.settle(nil); pinged || err != nil {
 		return err
 	}
 	ids, err := c.link.log.PacketIDs(c.link.session)
@@ -258,6 +291,7 @@ func (c *conn) handOver() {
 	}
 	c.open = nil
 	c.handed = d.Len()
+	d.Patient = !c.waited(d)
 	d.cost, d.came = d.Cap()+cap(d.acks)+cap(d.IDs)*idSize, c.in.now
 	c.link.counters.handedOver(&d.tally)
 	c.link.window.take(d.cost)
@@ -292,7 +326,7 @@ func (c *conn) endFor(err error) {
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
-		pinged, err := c.await(c.link.window.empty, timeout.C)
+		pinged, err := c.settle(timeout.C)
 		if err != nil {
 			return
 		}

@@ -142,6 +142,13 @@ func (w *window) hasRoom() bool {
 	return w.bytes < windowBytes && w.batches < windowBatches
 }
 
+// hasPlenty says that the window is less than half full.
+func (w *window) hasPlenty() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes < windowBytes/2 && w.batches < windowBatches/2
+}
+
 // hasFew says that few batches are out.
 func (w *window) hasFew() bool {
 	w.mu.Lock()

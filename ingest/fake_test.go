@@ -73,6 +73,8 @@ func (l *fakeLog) Append(b *mqttetl.Batch) {
 	l.wake.Broadcast()
 }
 
+func (l *fakeLog) Hurry() {}
+
 func (l *fakeLog) PacketIDs(session string) ([]uint16, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -50,6 +50,8 @@ func (l *instantLog) Append(b *mqttetl.Batch) {
 	b.Done(1, nil)
 }
 
+func (l *instantLog) Hurry() {}
+
 func (l *instantLog) PacketIDs(string) ([]uint16, error) { return nil, nil }
 
 func (l *instantLog) Note(string) ([]byte, error) { return nil, nil }

@@ -59,6 +59,7 @@ func (c *conn) quiesce(most time.Duration) bool {
 	if !c.quiet.reading.Load() && !wait(c.quiet.parked, commits) {
 		return false
 	}
+	c.link.log.Hurry()
 	committed := true
 	for changed := c.link.window.next(); committed && !c.link.window.empty(); changed = c.link.window.next() {
 		committed = wait(changed, commits)

@@ -222,7 +222,7 @@ func (d *demo) config(dir string) *config.Config {
 			Name: "demo", URL: d.broker.URL, Version: "5", ClientID: demoClient, Subscribe: []string{"#"}, QoS: 1,
 			Connections: 1, ReceiveMaximum: 900, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
-		Log:     config.Log{Dir: filepath.Join(dir, "log"), MaxSize: 1 << 30},
+		Log:     config.Log{Dir: filepath.Join(dir, "log"), MaxSize: 1 << 30, CommitInterval: config.DefaultCommitInterval},
 		Archive: &config.Archive{Path: filepath.Join(dir, demoArchive), Batch: config.Batch{Count: 10000, Period: 250 * time.Millisecond}},
 		NATS:    &config.NATS{URL: d.nats.URL(), Stream: "TELEMETRY", SubjectPrefix: "mqtt"},
 		HTTP:    &config.HTTP{Listen: "127.0.0.1:0"},

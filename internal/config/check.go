@@ -204,6 +204,17 @@ func checkKeepAlive(v time.Duration) error {
 	return nil
 }
 
+// mostCommitInterval is far above what saves anything: a commit is some pages,
+// whatever it holds.
+const mostCommitInterval = 10 * time.Second
+
+func checkCommitInterval(v time.Duration) error {
+	if v < 0 || v > mostCommitInterval {
+		return fmt.Errorf("must be between 0s and %v", mostCommitInterval)
+	}
+	return nil
+}
+
 func checkPeriod(v time.Duration) error {
 	if v <= 0 {
 		return errors.New("must be more than 0s")

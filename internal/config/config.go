@@ -79,6 +79,9 @@ type TLS struct {
 type Log struct {
 	Dir     string
 	MaxSize int64 // bytes; at this size ingest pauses. 0: 16 GiB or a quarter of the file system, whichever is less
+	// CommitInterval is the time in which at most one commit begins unless a sender
+	// waits. 0: each begins when the one before has ended.
+	CommitInterval time.Duration
 }
 
 // Archive is the SQLite archive.
@@ -119,6 +122,9 @@ const (
 
 // The defaults of every value that has one. deploy/mqttetl.yaml shows them
 // all, and a test holds the two together.
+// DefaultCommitInterval is that of log.commit_interval.
+const DefaultCommitInterval = 50 * time.Millisecond
+
 func defaultSource() Source {
 	return Source{
 		Name:           "default",
@@ -132,10 +138,10 @@ func defaultSource() Source {
 	}
 }
 
-func defaultLog() Log { return Log{Dir: defaultLogDir} }
+func defaultLog() Log { return Log{Dir: defaultLogDir, CommitInterval: DefaultCommitInterval} }
 
 func defaultArchive() Archive {
-	return Archive{Path: defaultArchivePath, Batch: Batch{Count: 10000, Period: 250 * time.Millisecond}, Latest: true}
+	return Archive{Path: defaultArchivePath, Batch: Batch{Count: 10000, Period: time.Second}, Latest: true}
 }
 
 func defaultNATS() NATS {

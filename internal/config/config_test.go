@@ -77,7 +77,7 @@ func TestAbsentSectionsAreOff(t *testing.T) {
 	if !reflect.DeepEqual(c.Sources, []Source{want}) {
 		t.Errorf("got %+v, want %+v", c.Sources[0], want)
 	}
-	if c.Log != (Log{Dir: "./data/log"}) {
+	if c.Log != (Log{Dir: "./data/log", CommitInterval: 50 * time.Millisecond}) {
 		t.Errorf("log %+v", c.Log)
 	}
 }
@@ -119,7 +119,7 @@ http: {listen: ":0"}
 			Name: "second", URL: "ssl://b", Version: "3.1.1", ClientID: "mqttetl-second", Subscribe: []string{"#"},
 			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, MaxPacket: 64 << 20, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
-		Log:     Log{"/d", 64 << 20},
+		Log:     Log{"/d", 64 << 20, 50 * time.Millisecond},
 		Archive: &Archive{"/a", Batch{1, time.Hour}, true, true, false},
 		NATS:    &NATS{URL: "nats://a,tls://b:1", Stream: "S", SubjectPrefix: "a.b", CredsFile: "/c", TLS: TLS{CA: "/x"}},
 		HTTP:    &HTTP{":0"},

@@ -167,6 +167,7 @@ func (d *decoder) log(n ast.Node, l *Log) {
 	d.mapping(n, "log", []field{
 		{"dir", d.text(&l.Dir, "dir", checkPath)},
 		{"max_size", d.size(&l.MaxSize, "max_size", minLogSize)},
+		{"commit_interval", d.duration(&l.CommitInterval, "commit_interval", checkCommitInterval)},
 	})
 }
 

@@ -154,7 +154,7 @@ func (p *Pipeline) openLog(cfg *config.Config, names []string) (err error) {
 		mostDead = lettersWithoutArchive
 	}
 	p.log, err = wal.Open(cfg.Log.Dir, wal.Options{
-		MaxSize: cfg.Log.MaxSize, Consumers: names, Drain: drainOf(cfg), MostDead: mostDead, Logger: p.o.Logger.With("part", "log"), Metrics: p.metrics.log,
+		MaxSize: cfg.Log.MaxSize, Interval: cfg.Log.CommitInterval, Consumers: names, Drain: drainOf(cfg), MostDead: mostDead, Logger: p.o.Logger.With("part", "log"), Metrics: p.metrics.log,
 	})
 	if err != nil {
 		return err

@@ -55,6 +55,9 @@ func (l *Log) run(ctx context.Context) error {
 	defer readers.Stop()
 	look := time.NewTicker(lookIdle)
 	defer look.Stop()
+	spaced := time.NewTimer(time.Hour) // for the end of an interval
+	spaced.Stop()
+	defer spaced.Stop()
 	for {
 		select {
 		case <-look.C:
@@ -67,11 +70,15 @@ func (l *Log) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return l.commitAll(ctx, nil)
 		case <-l.queue.ready:
-			group := l.queue.take()
-			if len(group) == 0 {
+			if wait := l.spacing(time.Now()); wait > 0 {
+				spaced.Reset(wait)
 				continue
 			}
-			if err := l.commitAll(ctx, group); err != nil {
+			if err := l.commitQueued(ctx); err != nil {
+				return err
+			}
+		case <-spaced.C:
+			if err := l.commitQueued(ctx); err != nil {
 				return err
 			}
 		case <-l.wake:
@@ -80,7 +87,7 @@ func (l *Log) run(ctx context.Context) error {
 				idle.Reset(housekeepingDelay)
 			}
 		case <-idle.C:
-			if err := l.commitAll(ctx, nil); err != nil {
+			if err := l.commitAll(ctx, l.queue.take()); err != nil {
 				return err
 			}
 			if armed = l.trimmable() > l.trimmedTo; armed {
@@ -88,6 +95,27 @@ func (l *Log) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// spacing is how long the next commit is still to wait: the interval since the last
+// one began, unless somebody waits.
+func (l *Log) spacing(now time.Time) time.Duration {
+	if l.queue.waited() {
+		return 0
+	}
+	return l.begun.Add(l.interval).Sub(now)
+}
+
+// Hurry has what has been handed over committed at once: somebody waits for it.
+func (l *Log) Hurry() { l.queue.hurry() }
+
+// commitQueued commits the next group, if there is one.
+func (l *Log) commitQueued(ctx context.Context) error {
+	group := l.queue.take()
+	if len(group) == 0 {
+		return nil
+	}
+	return l.commitAll(ctx, group)
 }
 
 // commitAll commits one group with the housekeeping that is due, waits out a
@@ -243,6 +271,7 @@ func (l *Log) checkSize(n int64) error {
 // commit runs the transaction and takes its outcome over.
 func (l *Log) commit(t *transaction) error {
 	begin := time.Now()
+	l.begun = begin
 	l.txn.Lock()
 	err := l.update(t.write)
 	if err == nil {

@@ -36,6 +36,10 @@ type Options struct {
 	// MostDead is how many dead letters are kept, the newest; 0: all. It is for a log
 	// from which nobody takes them.
 	MostDead int
+	// Interval is the time in which at most one commit begins while no batch is
+	// handed over that somebody waits for (mqttetl.Batch.Patient). 0: each commit
+	// begins when the one before has ended.
+	Interval time.Duration
 
 	Logger  *slog.Logger // nil: nothing is logged
 	Metrics *Metrics     // nil: nothing is counted
@@ -58,6 +62,9 @@ type Log struct {
 	env  *lmdb.Env
 	dbs  dbs
 	room *room
+
+	interval time.Duration
+	begun    time.Time // of the last commit; owned by Run
 
 	mapped int64 // size of the map, which the file cannot outgrow; owned by Run
 	narrow bool  // it is smaller than fileLimit, because the disk is full
@@ -120,7 +127,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	}
 	l := &Log{
 		dir:     dir,
-		maxSize: o.MaxSize, mostDead: o.MostDead,
+		maxSize: o.MaxSize, mostDead: o.MostDead, interval: o.Interval,
 		log:     o.Logger,
 		metrics: o.Metrics,
 		queue:   queue{ready: make(chan struct{}, 1)},

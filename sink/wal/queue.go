@@ -10,11 +10,17 @@ import (
 // be larger.
 const groupSize = 16 << 20
 
+// patientSize is how many bytes of values wait for the end of an interval. A
+// transaction of more costs what it holds, not what it is.
+const patientSize = 256 << 10
+
 // queue holds the batches that have been handed over and not been committed.
 type queue struct {
 	mu      sync.Mutex
 	batches []*mqttetl.Batch
 	spare   []*mqttetl.Batch // the backing array of the group before
+	size    int              // bytes of batches
+	hurried bool             // they are to be committed at once
 	closed  bool
 	ready   chan struct{} // holds a token when batches may be waiting
 }
@@ -27,9 +33,26 @@ func (q *queue) put(b *mqttetl.Batch) bool {
 		return false
 	}
 	q.batches = append(q.batches, b)
+	q.size += b.Size()
+	q.hurried = q.hurried || !b.Patient || q.size >= patientSize
 	q.mu.Unlock()
 	q.signal()
 	return true
+}
+
+// hurry has what waits committed at once.
+func (q *queue) hurry() {
+	q.mu.Lock()
+	q.hurried = len(q.batches) > 0
+	q.mu.Unlock()
+	q.signal()
+}
+
+// waited says that what waits is to be committed at once.
+func (q *queue) waited() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.hurried
 }
 
 func (q *queue) signal() {
@@ -53,6 +76,8 @@ func (q *queue) take() []*mqttetl.Batch {
 	rest := copy(q.batches, q.batches[n:])
 	clear(q.batches[rest:])
 	q.batches, q.spare = q.batches[:rest], group
+	q.size -= size
+	q.hurried = rest > 0
 	if rest > 0 {
 		q.signal()
 	}
