@@ -22,6 +22,7 @@ func (d disk) Append(b *mqttetl.Batch) {
 	}
 	b.Done(1, err) // from here on the messages may be acknowledged
 }
+func (disk) Hurry()                             {}
 func (disk) PacketIDs(string) ([]uint16, error) { return nil, nil }
 func (disk) Note(string) ([]byte, error)        { return nil, nil }
 

@@ -132,6 +132,8 @@ type Settings struct {
 	Window  int    // receive maximum; 0 for the default
 	MaxSize string // of the log; "" for the default
 
+	CommitInterval string // of the log; "" for the default
+
 	KeepAlive string // of the session with the broker; "" for the default
 	CA        string // file that the broker's certificate is checked against; "" for none
 	NATSCA    string // the same for the NATS server's
@@ -164,6 +166,9 @@ func NewService(bin, dir string, s Settings) (*Service, error) {
 		fmt.Fprintf(&b, "    tls: {ca: %s}\n", s.CA)
 	}
 	fmt.Fprintf(&b, "%slog:\n  dir: %s\n", s.Sources, svc.LogDir())
+	if s.CommitInterval != "" {
+		fmt.Fprintf(&b, "  commit_interval: %s\n", s.CommitInterval)
+	}
 	if s.MaxSize != "" {
 		fmt.Fprintf(&b, "  max_size: %s\n", s.MaxSize)
 	}

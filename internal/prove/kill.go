@@ -51,11 +51,18 @@ func killCampaign() *Campaign {
 		},
 		Controls: []Control{
 			{Name: "acknowledge before the commit", Replace: e2e.EarlyAck, Setting: only("service"), Trials: 100},
+			{Name: "acknowledge when the interval begins", Replace: ackAtOnce, Setting: only("service"), Trials: 100},
 			{Name: "archive cursor outside the transaction", Replace: cursorOutside, Setting: only("archive"), Trials: 100},
 			{Name: "position moved when sent, not when confirmed", Replace: movedWhenSent, Setting: only("nats"), Trials: 100},
 		},
 	}
 }
+
+// ackAtOnce is an ingest that acknowledges what waits for the end of an interval.
+var ackAtOnce = map[string][2]string{"ingest/conn.go": {
+	"c.link.window.take(d.cost)",
+	"if d.Patient {\n\t\tc.acks.add(d.acks, d.came)\n\t\tc.acks.wake()\n\t\td.acks = d.acks[:0]\n\t}\n\tc.link.window.take(d.cost)",
+}}
 
 // cursorOutside is an archive that commits the rows and then the cursor.
 var cursorOutside = map[string][2]string{"sink/archive/archive.go": {
@@ -102,6 +109,9 @@ func eachTrial(ctx context.Context, e Env, trial func(ctx context.Context, e Env
 	return t, nil
 }
 
+// interval is log.commit_interval of a trial: the default, none, or one in which much waits.
+func interval(rnd *rand.Rand) string { return []string{"", "0s", "400ms"}[rnd.IntN(3)] }
+
 // killTrial kills one of the processes while a publisher sends, starts it again
 // and counts.
 func killTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally) error {
@@ -118,6 +128,7 @@ func killTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally)
 	} else if rnd.IntN(4) == 0 {
 		s.settings.QoS = 2
 	}
+	s.settings.CommitInterval = interval(rnd)
 	w, err := newWorld(e.Bin, s)
 	if err != nil {
 		return err

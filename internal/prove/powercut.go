@@ -66,6 +66,7 @@ func powerCutTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Ta
 	if rnd.IntN(4) == 0 {
 		s.settings.QoS = 2
 	}
+	s.settings.CommitInterval = interval(rnd)
 	w, err := newWorld(e.Bin, s)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -130,4 +131,53 @@ func TestIntervalEnds(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Whatever is handed over: it is committed in order, within an interval, and two
+// commits begin within one only if somebody waits.
+func TestIntervalAtRandom(t *testing.T) {
+	for seed := range uint64(30) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		interval := []time.Duration{0, time.Millisecond, 50 * time.Millisecond, time.Second}[rnd.IntN(4)]
+		spaced(t, interval, func(l *Log) {
+			var commits []time.Duration // when, since the start
+			waited := map[time.Duration]bool{}
+			begin := time.Now()
+			var seq mqttetl.Seq
+			for range 200 {
+				at, b := time.Since(begin), &mqttetl.Batch{Patient: rnd.IntN(20) > 0}
+				b.Done = func(first mqttetl.Seq, err error) {
+					now := time.Since(begin)
+					if seq++; err != nil || first != seq {
+						t.Errorf("seed %d: record %d, %v, want %d", seed, first, err, seq)
+					}
+					if now-at > interval || !b.Patient && now > at {
+						t.Errorf("seed %d, interval %v: committed after %v, patient %t", seed, interval, now-at, b.Patient)
+					}
+					if n := len(commits); n == 0 || commits[n-1] != now {
+						commits = append(commits, now)
+					}
+				}
+				b.Append(1, mqttetl.Message{Topic: []byte("t")})
+				l.Append(b)
+				if !b.Patient {
+					waited[at] = true
+				} else if rnd.IntN(30) == 0 {
+					l.Hurry()
+					waited[at] = true
+				}
+				time.Sleep(time.Duration(rnd.Int64N(int64(20 * time.Millisecond))))
+			}
+			time.Sleep(interval)
+			synctest.Wait()
+			if seq != 200 {
+				t.Errorf("seed %d: %d of 200 committed", seed, seq)
+			}
+			for i := 1; i < len(commits); i++ {
+				if gap := commits[i] - commits[i-1]; gap < interval && !waited[commits[i]] {
+					t.Errorf("seed %d: commits at %v and %v, interval %v", seed, commits[i-1], commits[i], interval)
+				}
+			}
+		})
+	}
 }
