@@ -352,3 +352,57 @@ func heapMiB() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc >> 20
 }
+
+// What a transaction that failed had learned is forgotten with it, and nothing
+// else: an alias means what the last birth before has said, through outages and
+// restarts.
+func TestBirthsThroughOutages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	log := newMemoryLog()
+	route := transform.Route{Name: "spark", Topic: "spBv1.0/#", Decode: "sparkplug_b", Table: "metrics",
+		Columns: []transform.Column{{Name: "metric", Type: mqttetl.Text}, {Name: "value", Type: mqttetl.Any}}}
+	b := startRoutes(t, path, log, route)
+	round, want := 0, 0
+	send := func(seq int, messages ...string) {
+		var texts []string
+		for k, message := range messages {
+			for i := range 100 {
+				topic, name, alias := fmt.Sprintf("spBv1.0/g/%s/n%d", message, i), "", uint64(7)
+				if message[0] == 'D' {
+					topic, alias = topic+"/d", 8
+				}
+				if strings.HasSuffix(message, "BIRTH") {
+					name = fmt.Sprintf("m%d", round)
+				}
+				texts = append(texts, topic, sparkplug(seq+k, name, alias, float64(round)))
+			}
+		}
+		want += len(texts) / 2
+		log.send(texts...)
+	}
+	births := func() { round++; send(0, "NBIRTH", "DBIRTH") }
+	data := func() { send(2, "NDATA", "DDATA") }
+	for range 3 {
+		births()
+		awaitOpen(t, log, path)
+		b.stop()
+		b = startRoutes(t, path, log, route)
+		data()
+		awaitOpen(t, log, path)
+		release := lock(t, path)
+		births()
+		data()
+		births()
+		b.lines.await(t, "archive unavailable")
+		release()
+		data()
+		log.archived(t)
+	}
+	b.stop()
+	if got := shell(t, path, "select count(*), sum(metric = 'm' || CAST(value AS INTEGER)) from metrics"); got != fmt.Sprintf("%d|%d", want, want) {
+		t.Errorf("rows %s, want %d", got, want)
+	}
+	if got := shell(t, path, "select count(*) from dead_letters"); got != "0" {
+		t.Errorf("%s dead letters", got)
+	}
+}
