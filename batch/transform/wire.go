@@ -105,16 +105,16 @@ func (w *wire) byte() byte {
 
 func (w *wire) uint() uint64 {
 	v, n := binary.Uvarint(w.p)
-	if n <= 0 {
-		w.fail()
-		return 0
-	}
-	w.p = w.p[n:]
-	return v
+	return number(w, v, n)
 }
 
 func (w *wire) int() int64 {
 	v, n := binary.Varint(w.p)
+	return number(w, v, n)
+}
+
+// number is one that has taken n bytes.
+func number[T uint64 | int64](w *wire, v T, n int) T {
 	if n <= 0 {
 		w.fail()
 		return 0
