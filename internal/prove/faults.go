@@ -26,21 +26,21 @@ type fault struct {
 // filter by file. SQLite is given no short write above 0, after which it would
 // write the rest behind bytes that are missing.
 var faults = []fault{
-	{point{"", "fdatasync", 20}, []string{"error=EIO", "error=ENOSPC", "error=EINTR"}, true},
-	{point{"", "writev", 20}, []string{"error=EIO", "error=ENOSPC", "error=EINTR", "retval=0", "retval=4096"}, true},
-	{point{"", "pwrite64", 40}, []string{"error=EIO", "error=ENOSPC", "error=EINTR"}, true},
-	{point{"", "fallocate", 1}, []string{"error=ENOSPC", "error=EIO", "error=EOPNOTSUPP"}, true},
+	{point{"", "fdatasync", 20}, []string{"error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EINTR"}, true},
+	{point{"", "writev", 20}, []string{"error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EINTR", "retval=0", "retval=4096"}, true},
+	{point{"", "pwrite64", 40}, []string{"error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EINTR"}, true},
+	{point{"", "fallocate", 1}, []string{"error=ENOSPC", "error=EDQUOT", "error=EIO", "error=EOPNOTSUPP"}, true},
 	{point{"log/data.mdb", "pwrite64", 40}, []string{"retval=0", "retval=100"}, false},
-	{point{"telemetry.db-wal", "pwrite64", 30}, []string{"error=EIO", "error=ENOSPC", "error=EINTR", "retval=0"}, false},
-	{point{"telemetry.db-wal", "fsync", 3}, []string{"error=EIO", "error=ENOSPC", "error=EINTR"}, false},
-	{point{"telemetry.db", "pwrite64", 6}, []string{"error=EIO", "error=ENOSPC", "retval=0"}, false},
+	{point{"telemetry.db-wal", "pwrite64", 30}, []string{"error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EINTR", "retval=0"}, false},
+	{point{"telemetry.db-wal", "fsync", 3}, []string{"error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EINTR"}, false},
+	{point{"telemetry.db", "pwrite64", 6}, []string{"error=EIO", "error=ENOSPC", "error=EDQUOT", "retval=0"}, false},
 	{point{"telemetry.db", "fsync", 1}, []string{"error=EIO"}, false},
 }
 
 func faultCampaign() *Campaign {
 	return &Campaign{
 		Name:    "faults",
-		Injects: "EIO, ENOSPC, EINTR or a short write in one to three writes, syncs or reservations of a thread, of the log or the archive",
+		Injects: "EIO, ENOSPC, EDQUOT, EINTR or a short write in one to three writes, syncs or reservations of a thread, of the log or the archive",
 		Short:   10, Long: 1000,
 		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, faultTrial) },
 		Controls: []Control{

@@ -174,7 +174,7 @@ func (l *Log) commitWhenRoom(ctx context.Context, group []*mqttetl.Batch) (n int
 				return 0, err
 			}
 		}
-		if err := l.makeRoom(group[0], round); err != nil {
+		if err := l.makeRoom(group[0], full, round); err != nil {
 			return 0, err
 		}
 		n = len(group)
@@ -319,6 +319,9 @@ func (l *Log) takeOver(t *transaction) {
 		c.c.stored.Store(uint64(c.to))
 	}
 	l.trimmedTo = t.trimmedTo
+	if t.records > 0 {
+		l.passes = 0
+	}
 	l.state.Lock()
 	l.first, l.last, l.pages, l.segments = t.first, t.last, t.pages, t.segments
 	l.dead.committed(t.dead)

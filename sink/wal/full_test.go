@@ -25,21 +25,25 @@ import (
 var (
 	fullTrials = flag.Int("wal.full", 4, "trials of TestFullTrials")
 	fullSeed   = flag.Uint64("wal.seed", 1, "seed of the first of them")
+	stuckAfter = flag.Duration("wal.stuck", 10*time.Second, "how long a log from which all has been consumed may take to go on")
 )
-
-// stuckAfter is how long a log from which all has been consumed may take to go on.
-const stuckAfter = 10 * time.Second
 
 // TestFullTrials fills disks with the log alone: whenever all has been consumed it
 // must go on, and take whatever an empty log on that disk would take. The disk is a
 // tmpfs, or a limit of the size of files.
 func TestFullTrials(t *testing.T) {
+	inSmallDisks(t, *fullTrials, fullTrial)
+}
+
+// inSmallDisks calls trial so many times, in a process that may mount small disks, or
+// limit the size of files, by the seed.
+func inSmallDisks(t *testing.T, trials int, trial func(t *testing.T, seed uint64, dir string)) {
 	const inside = "MQTTETL_TEST_FULL"
 	if os.Getenv(inside) != "" {
 		signal.Ignore(unix.SIGXFSZ) // as main does
-		for i := range *fullTrials {
+		for i := range trials {
 			seed := *fullSeed + uint64(i)
-			onSmallDisk(t, seed, func(dir string) { fullTrial(t, seed, dir) })
+			onSmallDisk(t, seed, func(dir string) { trial(t, seed, dir) })
 		}
 		return
 	}
@@ -51,12 +55,12 @@ func TestFullTrials(t *testing.T) {
 			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		}
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestFullTrials$", "-test.v", "-test.timeout=0",
-		"-wal.seed", strconv.FormatUint(*fullSeed, 10), "-wal.full", strconv.Itoa(*fullTrials))
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=0",
+		"-wal.seed", strconv.FormatUint(*fullSeed, 10), "-wal.full", strconv.Itoa(*fullTrials), "-wal.stuck", stuckAfter.String())
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.SysProcAttr = attr
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestFullTrials") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Fatalf("%v (without root it needs user namespaces: sysctl kernel.unprivileged_userns_clone=1)\n%s", err, out)
 	}
 	t.Logf("%s", out)
@@ -96,7 +100,7 @@ func fullTrial(t *testing.T, seed uint64, dir string) {
 	large := 1 << (6 + rnd.IntN(17)) // of payloads: 64 B to 4 MiB
 	sources := 1 + rnd.IntN(4)
 	bursts := rnd.IntN(2) == 0 // the consumer lets the log fill before it reads
-	most := takenEmpty(t, filepath.Join(dir, "empty"), rnd)
+	most := takenEmpty(t, filepath.Join(dir, "empty"), 1<<20+rnd.IntN(30<<20))
 	path := filepath.Join(dir, "log")
 	r := open(t, path, Options{MaxSize: 1 << 30, Consumers: []string{"c"}})
 	c := r.Consumer("c")
@@ -113,14 +117,11 @@ func fullTrial(t *testing.T, seed uint64, dir string) {
 	go func() { wg.Wait(); close(published) }()
 	consumeAll(t, r, c, seed, bursts, published)
 	big := strings.Repeat("x", most)
-	if most > 0 && !takes(r, big, stuckAfter) {
+	if !takes(r, big, *stuckAfter) {
 		t.Fatalf("seed %d: stuck with %d bytes, which an empty log takes: %+v", seed, most, r.Stats())
 	}
 	last := r.Stats().Last
-	want := mqttetl.Seq(acked.Load())
-	if most > 0 {
-		want++
-	}
+	want := mqttetl.Seq(acked.Load()) + 1
 	if last != want {
 		t.Errorf("seed %d: last record %d, want %d", seed, last, want)
 	}
@@ -128,12 +129,11 @@ func fullTrial(t *testing.T, seed uint64, dir string) {
 	verify(t, r, path, last)
 }
 
-// takenEmpty is the size of a payload that an empty log takes here, 0 if it does not take
-// the one that was tried.
-func takenEmpty(t *testing.T, dir string, rnd *rand.Rand) int {
+// takenEmpty is the size of a payload that an empty log takes here: the first of some
+// that is not too large.
+func takenEmpty(t *testing.T, dir string, size int) int {
 	defer os.RemoveAll(dir)
-	size := 1<<20 + rnd.IntN(30<<20)
-	for ; ; size -= size / 8 {
+	for ; ; size -= size / 16 {
 		r := open(t, dir, Options{MaxSize: 1 << 30, Consumers: []string{"c"}})
 		took := takes(r, strings.Repeat("x", size), 0)
 		r.close()
@@ -201,7 +201,7 @@ func fullSource(ctx context.Context, l *Log, name string, large int, rnd *rand.R
 }
 
 // consumeAll reads whatever comes until all that was published is committed and read.
-// Where everything is consumed and nothing is committed for stuckAfter, the log is stuck.
+// Where everything is consumed and nothing is committed for so long, the log is stuck.
 func consumeAll(t *testing.T, r *running, c *Consumer, seed uint64, bursts bool, published <-chan struct{}) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -228,7 +228,7 @@ func consumeAll(t *testing.T, r *running, c *Consumer, seed uint64, bursts bool,
 		if ended && s.Queued == 0 && got == r.Stats().Last {
 			return
 		}
-		if time.Since(moved) > stuckAfter {
+		if time.Since(moved) > *stuckAfter {
 			t.Fatalf("seed %d: stuck: %+v", seed, r.Stats())
 		}
 		select {
@@ -240,4 +240,37 @@ func consumeAll(t *testing.T, r *running, c *Consumer, seed uint64, bursts bool,
 		case <-tick.C:
 		}
 	}
+}
+
+// TestFullLate: a value that has been refused many times, because the log was not yet
+// consumed, is taken as soon as it is.
+func TestFullLate(t *testing.T) {
+	inSmallDisks(t, 1, func(t *testing.T, seed uint64, dir string) {
+		most := takenEmpty(t, filepath.Join(dir, "empty"), 48<<20)
+		path := filepath.Join(dir, "log")
+		r := open(t, path, Options{MaxSize: 1 << 30, Consumers: []string{"c"}})
+		c := r.Consumer("c")
+		c.Seek(0)
+		const records = 24
+		for range records {
+			takes(r, strings.Repeat("x", most/2/records), patience)
+		}
+		taken := make(chan bool, 1)
+		go func() { taken <- takes(r, strings.Repeat("x", most), 2**stuckAfter) }() // it waits before, too
+		r.until("pauses", func(s Stats) bool { return s.Paused })
+		for range 20 {
+			r.poke()
+			r.until("tries again", func(Stats) bool { return len(r.wake) == 0 })
+		}
+		last := r.Stats().Last
+		for i := mqttetl.Seq(1); i <= last; i++ {
+			read(t, c, 1)
+			c.Commit(i)
+			r.until("trims", func(s Stats) bool { return s.First >= i })
+		}
+		if !<-taken {
+			t.Errorf("stuck with %d bytes, which an empty log takes: %+v", most, r.Stats())
+		}
+		verify(t, r, path, last+1)
+	})
 }

@@ -102,6 +102,7 @@ type Log struct {
 	done       chan struct{} // closed when Run has ended
 	trimmedTo  mqttetl.Seq   // the position up to which trimming has been done; owned by Run
 	segments   int           // in the log; owned by Run
+	passes     int           // of putInOrder since the last append; owned by Run
 }
 
 // Stats is the state of a log at one moment.

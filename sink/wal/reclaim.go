@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -15,14 +14,14 @@ import (
 // On a full disk the log lives on its free pages. LMDB writes a page that
 // transaction F has freed at the earliest in transaction F+2, and never while a
 // reader sees a state before F+1; a transaction that changes nothing does not
-// count. Whatever is stored is one run of pages. From this follows what has to be
-// done so that everything that would fit into an empty log is taken sooner or later:
+// count. A value is one run of pages, either of free pages or after the last page of the
+// file. From this follows what has to be done:
 //
 //   - Appends leave roomSlack to the transactions that free pages (growth).
 //   - If nothing but time is missing, empty transactions make it pass (age).
 //   - If all is consumed, the last segment is deleted too (transaction.empty).
-//   - If the free pages are scattered, what is in between is moved down, and those
-//     that are left join those at the end of the file (transaction.settleDown).
+//   - If free pages and the rest of the disk would be enough for a value, but are no
+//     run, they are made one (putInOrder). The package comment says why that suffices.
 
 // freePages counts the free pages of the file, in bytes.
 type freePages struct {
@@ -67,25 +66,36 @@ func (l *Log) eachFree(fn func(freed, last, psize int64, ids []byte)) error {
 // and an append leaves roomSlack of it, or of free pages, to later transactions
 // that free some. LMDB itself then says that it has no room, before it writes.
 func (l *Log) growth(t *transaction, noRoom error) error {
-	if noRoom == nil && t.settle == nil {
+	if noRoom == nil && t.gather == 0 {
 		return l.limit(max(l.mapped, l.fileLimit(t.bytes)), false)
 	}
 	end, err := l.room.end()
 	if err != nil {
 		return err
 	}
-	upTo := min(l.room.reserved, max(end, l.fileLimit(t.bytes)))
+	upTo := min(l.room.reserved, max(end, l.fileLimit(max(t.bytes, t.gather))))
 	if len(t.group) > 0 {
 		f, err := l.census()
 		if err != nil {
 			return err
 		}
-		if f.usable < t.need()+max(0, roomSlack-(upTo-end)) {
+		slack := l.slack()
+		if f.usable < t.need()+max(0, slack-(upTo-end)) {
 			return &fullError{fmt.Errorf("disk of %s: %w", l.dir, noRoom), true}
 		}
-		upTo = max(end, upTo-roomSlack)
+		upTo = max(end, upTo-slack)
 	}
 	return l.limit(upTo, true)
+}
+
+// slack is what an append leaves to the transactions that free pages, where there is no
+// more room. An empty log is asked for less, so that it takes what
+// fits into one whose free pages are not in the file yet.
+func (l *Log) slack() int64 {
+	if l.isEmpty() {
+		return roomSlack / 2
+	}
+	return roomSlack
 }
 
 // need is what the segments of t may take in pages.
@@ -119,27 +129,37 @@ func (l *Log) limit(size int64, narrow bool) error {
 // nothing: it frees the few pages that it writes itself.
 const agingWorth = 128 << 10
 
-// thoroughRounds is how often the scattered pages are put in order for one append.
-const thoroughRounds = 8
-
-// makeRoom does what can be done for an append that found no room in so many
-// rounds before. What fails for lack of room itself may do better in the next one.
-func (l *Log) makeRoom(b *mqttetl.Batch, round int) error {
+// makeRoom does what can be done for an append that found no room, for that reason, and
+// none in so many rounds before. What fails for lack of room itself may do better in the next one.
+func (l *Log) makeRoom(b *mqttetl.Batch, full *fullError, round int) error {
 	l.forgetDeadReaders()
-	if l.trimmable() > l.trimmedTo {
-		if err := l.housekeep(); err != nil {
-			return err
-		}
+	if err := l.trimMore(); err != nil {
+		return err
 	}
 	if l.segments == 1 && l.last >= l.first && l.trimmable() >= l.last {
 		if err := l.reclaim(&transaction{log: l, empty: true}); err != nil {
 			return err
 		}
 	}
-	if err := l.letAge(); err != nil || round == 0 || round > thoroughRounds {
+	if err := l.letAge(); err != nil || round == 0 || !full.pages || !l.isEmpty() {
 		return err
 	}
-	return l.putInOrder(l.transaction([]*mqttetl.Batch{b}).need())
+	return l.putInOrder(l.transaction([]*mqttetl.Batch{b}).need(), round)
+}
+
+// trimMore trims while there is something to trim and room for it, but not for long.
+func (l *Log) trimMore() error {
+	const atMost = 16
+	for range atMost {
+		first := l.first
+		if l.trimmable() <= l.trimmedTo {
+			return nil
+		}
+		if err := l.housekeep(); err != nil || l.first == first {
+			return err
+		}
+	}
+	return nil
 }
 
 // letAge makes transactions as long as that makes more pages usable.
@@ -184,92 +204,12 @@ func (l *Log) reclaim(t *transaction) error {
 	}
 }
 
-// putInOrder is for free pages that would be enough, but lie scattered.
-func (l *Log) putInOrder(need int64) error {
-	holes, err := l.unused(0)
-	if err != nil || len(holes) > 0 && holes[0].size >= need {
-		return err
-	}
-	more, err := l.room.reserveSome(need)
-	if err != nil {
-		return err
-	}
-	if err := l.reclaim(&transaction{settle: toFill(holes, more)}); err != nil {
-		return err
-	}
-	// It fails where LMDB has taken a page for a tree out of the middle of a run that
-	// was to be filled. The next round finds the pages lying differently.
-	if err := l.age(); err != nil {
-		return err
-	}
-	return l.letAge()
-}
-
-// toFill are the sizes of values that fill the free pages in which more bytes would
-// have room, the largest first, and then so many at the end of the file, which LMDB
-// else begins only where no free pages are left: a run cannot be partly both.
-func toFill(holes []hole, more int64) (sizes []int64) {
-	for i, h := range holes {
-		if i == 0 || h.size >= more && more > 0 {
-			sizes = append(sizes, h.size-agingWorth) // other pages of the transaction may be taken from it
-		}
-	}
-	const margin = 32 << 10 // for other pages there, and LMDB does not take the last one
-	return append(sizes, more-margin)
-}
-
-// settleDown moves all that is left in the log to the lowest pages. LMDB takes the
-// lowest of those that it has looked at, which is all of them after it has looked for
-// room for values of these sizes.
-func (t *transaction) settleDown(txn *lmdb.Txn) error {
-	const header = 16 // of a page
-	l := t.log
-	name := func(i int) []byte { return fmt.Appendf(nil, "settle %d", i) }
-	for i, size := range t.settle {
-		if size < agingWorth {
-			continue
-		}
-		if _, err := txn.PutReserve(l.dbs.meta, name(i), int(size-header), 0); err != nil {
-			return err
-		}
-	}
-	for i, size := range t.settle {
-		if size < agingWorth {
-			continue
-		}
-		if err := txn.Del(l.dbs.meta, name(i), nil); err != nil {
-			return err
-		}
-	}
-	for _, dbi := range l.dbs.names() {
-		if *dbi == l.dbs.segments && t.first <= t.last { // more than the mark
-			continue
-		}
-		var keys, values [][]byte
-		if err := each(txn, *dbi, nil, func(key, val []byte) (bool, error) {
-			keys, values = append(keys, bytes.Clone(key)), append(values, bytes.Clone(val))
-			return len(keys) < settleAtMost, nil
-		}); err != nil {
-			return err
-		}
-		for i, key := range keys {
-			if err := txn.Put(*dbi, key, values[i], 0); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// settleAtMost bounds the entries of one database that are moved, and the memory for them.
-const settleAtMost = 10_000
-
 // keptFree is how many bytes of free pages stay allocated, so that trimming, which
 // needs some, is possible on a full disk.
 const keptFree = 2 << 20
 
-// punch gives free pages back to the file system: as many bytes as asked for, but
-// for those to keep. LMDB writes them anew, as a whole, when it uses them again.
+// punch gives so many bytes of free pages back to the file system, and leaves as many
+// allocated as are to be kept. LMDB writes a page as a whole when it uses it again.
 func (l *Log) punch(short, keep int64) error {
 	holes, err := l.unused(keep)
 	if err != nil {
@@ -296,10 +236,10 @@ func (l *Log) punch(short, keep int64) error {
 // hole is a run of pages in the file, in bytes.
 type hole struct{ from, size int64 }
 
-// unused are the free pages that the next transaction may overwrite, but for
-// so many bytes to keep of those that LMDB would take first, the longest run first. Pages
-// that the last transaction has freed belong to the state that its predecessor
-// would fall back to, and those that a reader may see to the reader.
+// unused returns the free pages that the next transaction may overwrite, the longest
+// run first. It leaves out so many bytes to keep, of the pages that LMDB would take
+// first. It also leaves out the pages that the last transaction has freed, because the
+// state before it needs them, and the pages that a reader may still see.
 func (l *Log) unused(keep int64) (list []hole, err error) {
 	reader := l.oldestReader()
 	var pages []uint64

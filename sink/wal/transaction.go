@@ -18,11 +18,12 @@ type transaction struct {
 	runs  []run
 	bytes int64 // upper bound of the segments
 
-	trimAtMost int     // segments
-	dirty      bool    // counts as a transaction, whatever it changes
-	empty      bool    // deletes the last segment as well
-	lastResort bool    // no room is reserved for it
-	settle     []int64 // moves what is left to the lowest pages, if not nil; see settleDown
+	trimAtMost int   // segments
+	dirty      bool  // counts as a transaction, whatever it changes
+	empty      bool  // deletes the last segment as well
+	lastResort bool  // no room is reserved for it
+	gather     int64 // bytes for which free pages and the rest of the file are made one list, 0: not; see gatherPages
+	rewrite    bool  // writes all that an empty log holds anew, on the lowest of these pages
 
 	first, last mqttetl.Seq
 	records     int
@@ -230,8 +231,13 @@ func (t *transaction) tidyUp(txn *lmdb.Txn) error {
 			return err
 		}
 	}
-	if t.settle != nil {
-		if err := t.settleDown(txn); err != nil {
+	if t.gather > 0 {
+		if err := t.gatherPages(txn); err != nil {
+			return err
+		}
+	}
+	if t.rewrite {
+		if err := t.rewriteAll(txn); err != nil {
 			return err
 		}
 	}
