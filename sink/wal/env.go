@@ -116,10 +116,51 @@ func openEnv(dir string, mapSize int64, flags uint) (env *lmdb.Env, err error) {
 	if err = env.SetMapSize(mapSize); err != nil {
 		return env, err
 	}
+	if err = reserveReaders(dir, flags); err != nil {
+		return env, fmt.Errorf("open log %s: room for %s: %w", dir, readersFile, err)
+	}
 	if err = env.Open(dir, flags, 0o640); err != nil {
 		return env, fmt.Errorf("open log %s: %w", dir, markDamage(err))
 	}
 	return env, nil
+}
+
+// reserveReaders makes room on the disk for the table of readers. LMDB writes it through
+// memory, and a page without room would end the process by a signal.
+func reserveReaders(dir string, flags uint) error {
+	const size = 8 << 10 // for 126 readers
+	if flags&lmdb.NoLock != 0 {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(dir, readersFile), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil // LMDB says it
+	}
+	defer f.Close()
+	if err := fallocate(int(f.Fd()), 0, size, size); isNoSpace(err) {
+		return err
+	}
+	return nil
+}
+
+// noCopyOnWrite has btrfs overwrite the files that will be made in dir, as other
+// file systems do. By copying, it would need room for a page that is in
+// the file already: on a full disk neither the log nor the table of readers
+// could be written. Segments have checksums of their own.
+func noCopyOnWrite(dir string) {
+	const flag = 0x00800000 // FS_NOCOW_FL
+	f, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	var fs unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &fs) != nil || fs.Type != unix.BTRFS_SUPER_MAGIC {
+		return
+	}
+	if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err == nil && flags&flag == 0 {
+		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|flag)) // without it, only a full disk is worse
+	}
 }
 
 // markDamage marks the errors by which LMDB says that a file is not what it wrote.
@@ -141,6 +182,8 @@ func create(dir string) error {
 	if err := os.Mkdir(tmp, 0o750); err != nil {
 		return err
 	}
+	noCopyOnWrite(dir)
+	noCopyOnWrite(tmp)
 	if err := initialise(tmp); err != nil {
 		return err
 	}

@@ -199,3 +199,40 @@ func TestReserve(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenOnFullDisk: a log whose table of readers has no room on the disk is refused.
+// Its memory would have no page behind it, and the process would end by a signal.
+func TestOpenOnFullDisk(t *testing.T) {
+	inSmallDisks(t, 1, func(t *testing.T, _ uint64, small string) {
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH)
+		log := filepath.Join(dir, "log")
+		l, err := Open(log, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if err := os.Remove(filepath.Join(log, readersFile)); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, filepath.Join(dir, "filler"))
+		for _, path := range []string{log, filepath.Join(dir, "new")} {
+			l, err := Open(path, Options{})
+			if err == nil {
+				l.Close()
+			}
+			if !isNoSpace(err) {
+				t.Errorf("%s: error %v", path, err)
+			}
+		}
+		if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+			t.Fatal(err)
+		}
+		r := open(t, log, Options{})
+		r.put("s", "x")
+		verify(t, r, log, 1)
+	})
+}
