@@ -20,26 +20,28 @@
 //
 // # Why a full disk does not stop it for ever
 //
-// On a disk of a given size, the log takes whatever it would take there if it
-// were new, once all is consumed and no other process holds an old snapshot.
-// A new log takes a value if its n bytes, n/64 and 1 MiB more find room after the
-// pages of the trees. Of an old one that is empty, these pages may lie anywhere, and the
-// rest is either free pages or not yet in the file; a value cannot be partly both.
-// putInOrder then makes four transactions:
+// Once all is consumed, the log takes whatever a new log with the same cursors,
+// packet ids and dead letters would take on that disk, as long as no other process
+// holds an old snapshot. (Where a consumer stores on the same disk, that one
+// needs room first; see Options.Drain.)
 //
-//  1. It takes every free page and all up to the limit of the file for values, which it
-//     deletes before it commits. For that LMDB has had to read its whole
-//     list of free pages, and it writes it anew in order. From now on, whoever takes a
-//     page gets the lowest.
-//  2. It does the same again, and writes all anew that is stored. So every page in use
-//     is now one of the lowest, but for those that 1 has freed.
-//  3. Two that change nothing. After these, what 1 and 2 have freed is free for use.
+// A new log takes a value of n bytes if n, n/64 and 1 MiB have room after the pages
+// of its trees. In an old one these pages may lie anywhere. The rest is either
+// free pages or not yet in the file, and a value cannot be partly both.
+// putInOrder makes four transactions:
 //
-// What is not free then is the trees, LMDB's list (a 512th of the file), and what 3
-// has freed, at the low end of the file. The rest is one run, up to the limit. An append to
-// an empty log leaves 512 KiB free and not 1 MiB (slack). So the run has n bytes: the n/64
-// and 512 KiB that remain are more than list and trees. And 512 KiB are enough to free what
-// was appended, because that takes the list of n/512 bytes, which is in the n/64, and a few pages.
+//  1. The first takes every free page, and all up to the limit of the file, for values
+//     that it deletes before it commits. For that, LMDB has to read its whole list of
+//     free pages, and writes it anew in order. From now on, who takes a page gets the lowest.
+//  2. The second does the same again, and writes all anew that is stored. Every page in use
+//     is now one of the lowest, but for those that the first has freed.
+//  3. Two more change nothing. After them, what the first two have freed is free for use.
+//
+// What is not free then lies at the low end of the file: the trees, LMDB's list (a 512th of
+// the file), and the few pages that the last two have freed. All the rest is one run. It
+// has n bytes and, of the n/64 and 1 MiB, more than the 512 KiB that an append
+// must leave in an empty log (slack), because the list takes less than n/64. These 512 KiB
+// are enough to free what was appended: that takes another list of n/512 bytes and a few pages.
 //
 // Each of these is an ordinary transaction of LMDB: a crash or an error leaves
 // the state before it or after it, and neither differs in what is stored.

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passesAtOnce is how often the pages are put in order for one append, at
-// most; then only in each passesLater-th round. One pass is enough, unless a reader keeps
-// an old snapshot meanwhile.
+// passesAtOnce is how often the pages are put in order for one append, at most; after
+// that only each passesLater-th round does it. One pass is enough, unless a reader keeps
+// an old snapshot meanwhile, or what its first transaction frees fills a page: that
+// page it may have taken before it had read the whole list. The second pass moves it.
 const (
 	passesAtOnce = 4
 	passesLater  = 16
