@@ -26,7 +26,7 @@ var decodeBombs = attack{
 			h.setup.settings.Routes += fmt.Sprintf("  - {name: %[1]s, topic: '%[2]s', %[3]s, table: %[1]s, columns: {x: 'ANY %[4]s'}}\n", f.route(), f.topic, f.keys, f.value)
 		}
 		h.source("bombs", "url: \"{broker}\"")
-		h.setup.settings.Sources = strings.ReplaceAll(h.setup.settings.Sources, `"bombs/#"`, `"bombs/#", "spBv1.0/#"`)
+		h.setup.settings.Sources = strings.ReplaceAll(h.setup.settings.Sources, `"bombs/#"`, `"bombs/#", "spBv1.0/bomb/#"`)
 		return nil
 	},
 	run: func(ctx context.Context, h *hostile) error {
