@@ -60,6 +60,9 @@ func TestResultsThatCannotBeWritten(t *testing.T) {
 		published.Publish = "s"
 		for _, r := range []Route{inColumn, inMap, published} {
 			got := apply(t, Options{Objects: r.Publish != ""}, r, "t", `{"a":1}`)
+			if underRace && program == many && strings.Contains(got, "did not end in time") {
+				continue // to count 64 Mi values takes longer than a worker has
+			}
 			if failed := strings.HasPrefix(got, "r: "); failed != (want != "") || !strings.Contains(got, want) {
 				t.Errorf("%s: got %.200s", program, got)
 			}
