@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -54,10 +55,15 @@ func message(at uint64, seq mqttetl.Seq) *nats.Msg {
 	return &nats.Msg{Subject: w.subject, Header: fieldsOf(w), Data: bytes.Clone(w.body)}
 }
 
-// publish has a message stored.
+// publish has a message stored. The servers of a cluster learn one after the
+// other that a new stream takes it; until then nobody has it.
 func publish(t *testing.T, nc *nats.Conn, m *nats.Msg) {
 	t.Helper()
 	ack, err := nc.RequestMsg(m, 5*time.Second)
+	for deadline := time.Now().Add(20 * time.Second); errors.Is(err, nats.ErrNoResponders) && time.Now().Before(deadline); {
+		waitTick(t)
+		ack, err = nc.RequestMsg(m, 5*time.Second)
+	}
 	if err == nil {
 		_, err = parseAnswer(ack)
 	}
