@@ -22,7 +22,7 @@ func crashStatesCampaign() *Campaign {
 		Name: "crashstates",
 		Injects: "every state a crash could leave, rebuilt from the recorded writes and syncs: of what is not synced none, all, a prefix, all but one, " +
 			"one alone, a page torn at 512 bytes, for each file and combined; each is verified, started and drained. Trials are states",
-		Short: 500, Long: 20_000,
+		Short: 300, Long: 20_000,
 		Skip: needStrace,
 		Run:  crashStates,
 		Controls: []Control{

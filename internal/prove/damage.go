@@ -21,7 +21,7 @@ func damageCampaign() *Campaign {
 		Name: "damage",
 		Injects: "bits flipped, pages zeroed, overwritten, exchanged, files cut off, in the log and in the archive's two files; an older archive, " +
 			"one that is ahead of a restored log, one of another log; then mqttetl verify and mqttetl run",
-		Short: 60, Long: 2000,
+		Short: 40, Long: 2000,
 		Run: damages,
 		Controls: []Control{
 			{Name: "segments without a checksum", Replace: noChecksum, Trials: 600},

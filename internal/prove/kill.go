@@ -45,7 +45,7 @@ func killCampaign() *Campaign {
 	return &Campaign{
 		Name:    "kill",
 		Injects: "kill -9 of mqttetl, nats-server or Mosquitto at a random moment or within the N-th write, fdatasync, pwrite64, rename …, QoS 1 and 2",
-		Short:   30, Long: 1000,
+		Short:   20, Long: 1000,
 		Run: func(ctx context.Context, e Env) (Tally, error) {
 			return eachTrial(ctx, e, killTrial)
 		},

@@ -12,7 +12,7 @@ func modelCampaign() *Campaign {
 	return &Campaign{
 		Name:    "model",
 		Injects: "random operations on the log beside a model in memory: append, failing commit, read, cursor, trim, dead letter, packet id, crash, reopen",
-		Short:   2000, Long: 20000,
+		Short:   1000, Long: 20000,
 		Run: modelRun,
 		Controls: []Control{
 			{Name: "trimmed one record too far", Replace: map[string][2]string{"sink/wal/transaction.go": {

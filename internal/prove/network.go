@@ -75,7 +75,7 @@ func networkCampaign() *Campaign {
 	return &Campaign{
 		Name:    "network",
 		Injects: "connections to the broker or to NATS cut, ended, half open, refused, silent in one or both directions, byte by byte, slow; TLS certificate and authority replaced",
-		Short:   12, Long: 500,
+		Short:   8, Long: 500,
 		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, networkTrial) },
 		Controls: []Control{
 			{Name: "position moved when sent, not when confirmed", Replace: movedWhenSent, Setting: only("nats"), Trials: 40},
