@@ -9,8 +9,8 @@ const (
 	// may have stopped for it.
 	silence = 5 * time.Millisecond
 	// soon is how long after an acknowledgement the next packet of a sender comes
-	// that had stopped for it: a round trip and some work.
-	soon = 20 * time.Millisecond
+	// that had stopped for it: a round trip, also to a broker far away, and some work.
+	soon = 100 * time.Millisecond
 	// often is how many times in a row a sender must have stopped at the same
 	// number of packets.
 	often = 3

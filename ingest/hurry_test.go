@@ -57,6 +57,7 @@ func TestHurry(t *testing.T) {
 		"a backlog, one in flight":              {sender: sender{window: 1, trip: ms}, most: 450, packets: 900},
 		"a backlog, 20 in flight":               {sender: sender{window: 20, trip: ms}, most: 32767, packets: 18000},
 		"a backlog, 20 in flight, far away":     {sender: sender{window: 20, trip: 15 * ms}, most: 32767, packets: 1200},
+		"a backlog, 20 in flight, 80 ms away":   {sender: sender{window: 20, trip: 80 * ms}, most: 32767, packets: 240},
 		"a backlog within our Receive Maximum":  {sender: sender{window: 900, trip: ms}, most: 450, packets: 800_000},
 		"1,000 a second of a window of 20":      {sender: sender{window: 20, every: ms, trip: ms}, most: 450, packets: 950, commits: 80},
 		"10,000 a second, Receive Maximum 900":  {sender: sender{window: 900, every: ms / 10, trip: ms}, most: 450, packets: 9700, commits: 25},

@@ -114,6 +114,7 @@ func (l *link) run(ctx context.Context) error {
 
 // windDown brings the present connection to rest, then ends the control plane.
 func (l *link) windDown(stop context.CancelCauseFunc) {
+	l.log.Hurry() // also what a connection that has ended has left there
 	l.mu.Lock()
 	l.stopping = true
 	c := l.conn

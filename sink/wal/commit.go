@@ -68,7 +68,7 @@ func (l *Log) run(ctx context.Context) error {
 		case <-readers.C:
 			l.forgetDeadReaders()
 		case <-ctx.Done():
-			return l.commitAll(ctx, nil)
+			return l.commitAll(ctx, l.queue.take()) // with what waits for the end of an interval
 		case <-l.queue.ready:
 			if wait := l.spacing(time.Now()); wait > 0 {
 				spaced.Reset(wait)
