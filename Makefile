@@ -1,6 +1,6 @@
 # make build    bin/mqttetl
 # make demo     the whole pipeline with simulated devices, DURATION=10s ends it
-# make test     all tests, with the race detector, against a real Mosquitto, nats-server and sqlite3
+# make test     all tests, most of them with the race detector, against a real Mosquitto, nats-server and sqlite3
 # make test-brokers  the broker table's rows that need npm or a large package, the bench report in Chromium, DuckDB
 # make test-cross    builds for arm64 and runs that under an emulator, 4 minutes; before a release
 # make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing

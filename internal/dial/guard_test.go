@@ -79,6 +79,7 @@ func TestServerThatLies(t *testing.T) {
 		"error without end":                  {func(c net.Conn) { fmt.Fprint(c, "-ERR '"); flood(c, "x") }, "control line of more"},
 		"PING without end of line":           {func(c net.Conn) { fmt.Fprint(c, "PING"); flood(c, " ") }, "control line of more"},
 		"PINGs whose answers it never reads": {func(c net.Conn) { flood(c, "PING\r\n") }, "PINGs"},
+		"PINGs of another form":              {func(c net.Conn) { flood(c, "PING \r\n") }, "PINGs"},
 		"message longer than it says":        {func(c net.Conn) { fmt.Fprint(c, "MSG x 1 3\r\n"); flood(c, "x") }, "something that is not NATS"},
 		"something else":                     {func(c net.Conn) { flood(c, "HTTP/1.1 200 OK\r\n") }, "something that is not NATS"},
 	} {

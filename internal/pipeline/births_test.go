@@ -69,7 +69,7 @@ func TestMapperRewinds(t *testing.T) {
 	}
 }
 
-// Births are those of the consumer's position: one behind it is not taken, nor
+// Births are those of the consumer's position: a later one is not taken, nor
 // an older one in its place.
 func TestBirthsAsOfThePosition(t *testing.T) {
 	for _, c := range []struct {

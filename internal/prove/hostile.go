@@ -299,7 +299,7 @@ func (h *hostile) checkProcess() {
 	}
 }
 
-// memoryOfAll is the memory of a process and of those that it has started, now.
+// memoryOfAll is the memory, now, of a process and of the processes that it has started.
 func memoryOfAll(pid int) (bytes int) {
 	bytes = memoryOf(pid, "VmRSS:")
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))

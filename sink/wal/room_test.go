@@ -204,7 +204,7 @@ func TestReserve(t *testing.T) {
 }
 
 // TestOpenOnFullDisk: a log whose table of readers has no room on the disk is refused.
-// Its memory would have no page behind it, and the process would end by a signal.
+// A page of that memory would have no room on the disk, and the process would end by a signal.
 func TestOpenOnFullDisk(t *testing.T) {
 	inSmallDisks(t, 1, func(t *testing.T, _ uint64, small string) {
 		dir := t.TempDir()
