@@ -36,7 +36,7 @@ demo: build
 
 # Without the race detector: a decoder is one goroutine and has limits of memory and time,
 # and the others measure programs that are built without it.
-UNRACED := /batch/decode$$|/bench$$|/internal/prove$$
+UNRACED := /batch/decode$$|/bench$$|/test/prove$$
 
 # Two packages at a time: many of them are several processes already, which mostly wait.
 test: deps
@@ -50,7 +50,7 @@ NPM_BROKERS := aedes@1.2.0 ws@8.23.0 @duckdb/node-api@1.5.6-r.1
 test-brokers:
 	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) node:nodejs npm:npm /usr/lib/rabbitmq/bin/rabbitmq-server:rabbitmq-server activemq:activemq /usr/share/java/mqtt-client.jar:libmqtt-client-java ejabberdctl:ejabberd chromium:chromium'
 	npm install --no-audit --no-fund --no-package-lock --silent --prefix bin/npm $(NPM_BROKERS)
-	$(GO) test -race -timeout $(TESTTIME) -parallel 16 -tags brokers ./internal/brokers -run '^Test(MoreBrokers|IdleMinute)$$' -count=1 \
+	$(GO) test -race -timeout $(TESTTIME) -parallel 16 -tags brokers ./test/brokers -run '^Test(MoreBrokers|IdleMinute)$$' -count=1 \
 		-args -modules '$(CURDIR)/bin/npm/node_modules'
 	$(GO) test -race -timeout $(TESTTIME) -tags brokers ./bench/report -run '^TestHTMLInChromium$$' -count=1
 	$(GO) test -race -timeout $(TESTTIME) -tags brokers ./cmd/mqttetl -run '^TestDocumentsWithDuckDB$$' -count=1 -args -modules '$(CURDIR)/bin/npm/node_modules'
@@ -58,7 +58,7 @@ test-brokers:
 test-cross:
 	@$(MAKE) --no-print-directory deps NEEDS='$(NEEDS) qemu-aarch64:qemu-user aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu \
 		/usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
-	$(GO) test -timeout $(TESTTIME) -tags cross ./internal/e2e -run '^TestArm64$$' -count=1 -v
+	$(GO) test -timeout $(TESTTIME) -tags cross ./test/e2e -run '^TestArm64$$' -count=1 -v
 
 check: deps format vet staticcheck vulncheck test fuzz
 
@@ -70,7 +70,7 @@ microbench:
 
 # Rows of campaigns that were not chosen stay in the report.
 prove: deps
-	$(GO) test ./internal/prove -run '^TestCampaigns$$' -count=1 -v -timeout 0 -args -prove.long \
+	$(GO) test ./test/prove -run '^TestCampaigns$$' -count=1 -v -timeout 0 -args -prove.long \
 		-prove.report '$(CURDIR)/docs' -prove.campaign '$(CAMPAIGN)' -prove.trials $(TRIALS) -prove.seed $(SEED) -prove.soak $(SOAK)
 
 soak:

@@ -42,9 +42,9 @@ var arrows = map[string]string{
 
 	// What measures and tests.
 	"internal/servers/": "",
-	"internal/brokers":  "",
-	"internal/e2e":      "",
-	"internal/prove/":   "internal/e2e internal/servers batch batch/transform forward sink/archive sink/wal",
+	"test/brokers":      "",
+	"test/e2e":          "",
+	"test/prove/":       "test/e2e internal/servers batch batch/transform forward sink/archive sink/wal",
 	"bench/":            "internal/servers batch batch/transform sink/archive sink/wal",
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl/batch/transform"
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 // jqBombs: small messages of which the jq of a route makes what no process can

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 func crashStatesCampaign() *Campaign {
@@ -311,7 +311,7 @@ type opener struct {
 // system for that: their syncs cost nothing there.
 func startOpener(ctx context.Context, dir string) (*opener, error) {
 	o := &opener{bin: filepath.Join(dir, "reopen")}
-	build := exec.CommandContext(ctx, "go", "build", "-o", o.bin, "github.com/mqttetl/mqttetl/internal/prove/reopen")
+	build := exec.CommandContext(ctx, "go", "build", "-o", o.bin, "github.com/mqttetl/mqttetl/test/prove/reopen")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build reopen: %w\n%s", err, out)
 	}

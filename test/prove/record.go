@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mqttetl/mqttetl/internal/e2e"
 	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 // recording is what the service has done to its files, and when its

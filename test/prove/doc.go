@@ -9,7 +9,7 @@
 // go test runs the short form of all campaigns with all controls; make prove
 // runs the long form and writes docs/reliability.md. The seed is printed;
 //
-//	go test ./internal/prove -run TestCampaigns -v -prove.campaign=NAME -prove.seed=N -prove.trials=1
+//	go test ./test/prove -run TestCampaigns -v -prove.campaign=NAME -prove.seed=N -prove.trials=1
 //
 // replays trial i of a run with seed S as N = S+i.
 package prove

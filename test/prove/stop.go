@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 const (

@@ -20,10 +20,10 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
-	"github.com/mqttetl/mqttetl/internal/e2e"
-	"github.com/mqttetl/mqttetl/internal/prove"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/wal"
+	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/prove"
 )
 
 func main() {

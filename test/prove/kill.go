@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 // savingConf is a broker that saves its sessions as it goes, so that what a

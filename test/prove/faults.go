@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 // exitIO is the exit code of a service that cannot trust its drive any more.

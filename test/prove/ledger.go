@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 // ledger accounts for a run that is too long to be accounted for at its end: it

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 const (

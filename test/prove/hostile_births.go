@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/mqttetl/mqttetl/batch/transform"
-	"github.com/mqttetl/mqttetl/internal/e2e"
+	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
 // birthFlood: nodes of Sparkplug that nobody has, each with many metrics. What
