@@ -31,21 +31,22 @@ var arrows = map[string]string{
 	// Here they meet.
 	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
 	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/mosquitto internal/routetest ingest/importer forward forward/format forward/replay batch/transform " +
-		"sink/archive sink/history sink/wal internal/simulate bench/compare bench/report deploy internal/servers",
+		"sink/archive sink/history sink/wal internal/simulate bench/compare bench/report deploy internal/embedded",
 
 	"internal/config":    "batch/transform",
 	"internal/mosquitto": "",
 	"internal/doctor":    "internal/config internal/pipeline forward sink/wal",
 	"internal/routetest": "internal/config batch/transform",
 	"internal/simulate":  "internal/config forward",
+	"internal/embedded":  "",
 	"deploy":             "",
 
 	// What measures and tests.
-	"internal/servers/": "",
-	"test/brokers":      "",
-	"test/e2e":          "",
-	"test/prove/":       "test/e2e internal/servers batch batch/transform forward sink/archive sink/wal",
-	"bench/":            "internal/servers batch batch/transform sink/archive sink/wal",
+	"test/servers/": "",
+	"test/brokers":  "",
+	"test/e2e":      "",
+	"test/prove/":   "test/e2e test/servers batch batch/transform forward sink/archive sink/wal",
+	"bench/":        "internal/embedded test/servers batch batch/transform sink/archive sink/wal",
 }
 
 // tools import the root and each other, and anybody may import them.

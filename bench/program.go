@@ -16,7 +16,7 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // A program is a running mqttetl.

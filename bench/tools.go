@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // What is measured of the commands that read and write what was recorded, and of

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // startCluster starts three JetStream servers that know each other.
-func startCluster(t *testing.T) []*servers.NATS {
+func startCluster(t *testing.T) []*embedded.NATS {
 	t.Helper()
 	var routes []*url.URL
 	var ports []int
@@ -30,7 +30,7 @@ func startCluster(t *testing.T) []*servers.NATS {
 			t.Fatal(err)
 		}
 	}
-	nodes := make([]*servers.NATS, 3)
+	nodes := make([]*embedded.NATS, 3)
 	for i := range nodes {
 		nodes[i] = startNATS(t, func(o *server.Options) {
 			o.ServerName = string(rune('a' + i))

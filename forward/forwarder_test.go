@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/test/servers"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,9 +30,9 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.startTicker.func1"))
 }
 
-func startNATS(t testing.TB, change ...func(*server.Options)) *servers.NATS {
+func startNATS(t testing.TB, change ...func(*server.Options)) *embedded.NATS {
 	t.Helper()
-	n, err := servers.StartNATS(t.TempDir(), change...)
+	n, err := embedded.StartNATS(t.TempDir(), change...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // A JetStream that gives no answer, or none that counts, is not one that says
 // that no stream takes the subjects.
 func TestTakenByNeedsAnAnswer(t *testing.T) {
-	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	n, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/ingest"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // disk is a log that has everything on disk at once. A real one is wal.Log.
@@ -29,7 +29,7 @@ func (disk) Note(string) ([]byte, error)        { return nil, nil }
 // A source hands over what its broker sends, and acknowledges it when the log
 // calls Done.
 func Example() {
-	broker, err := servers.StartMochi()
+	broker, err := embedded.StartMochi("")
 	if err != nil {
 		log.Fatal(err)
 	}

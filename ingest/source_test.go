@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 func startMosquitto(t testing.TB, extra string) *servers.Mosquitto {
@@ -281,9 +282,13 @@ func TestDroppedIsWatched(t *testing.T) {
 	}
 }
 
-func startMochi(t testing.TB) *servers.Mochi {
+func startMochi(t testing.TB) *embedded.Mochi {
 	t.Helper()
-	m, err := servers.StartMochi()
+	address, err := servers.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := embedded.StartMochi(address)
 	if err != nil {
 		t.Fatal(err)
 	}

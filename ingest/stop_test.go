@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // transports is a Mosquitto that speaks all of them, by URL.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // issue makes a certificate of a new or given authority that ends in d.

@@ -17,7 +17,8 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // asRole tells a child of the test binary to be a server.
@@ -210,7 +211,7 @@ func TestReorderingAndDuplicatesAreFound(t *testing.T) {
 // What a given server cannot do is in the report, the other cases go on.
 func TestServerWithoutJetStream(t *testing.T) {
 	t.Parallel()
-	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	n, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +237,7 @@ func TestServersThatRefuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Kill()
-	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.Username, o.Password = "me", "right" })
+	n, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.Username, o.Password = "me", "right" })
 	if err != nil {
 		t.Fatal(err)
 	}

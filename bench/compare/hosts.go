@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // Kinds of servers.

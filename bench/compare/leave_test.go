@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // shuffler is a proxy that swaps every 50th message to the broker with the next
@@ -107,7 +107,7 @@ func streams(t *testing.T, js jetstream.JetStream) (names []string) {
 
 func startJetStream(t *testing.T) (url string, js jetstream.JetStream) {
 	t.Helper()
-	n, err := servers.StartNATS(t.TempDir())
+	n, err := embedded.StartNATS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // Roles of this program as a server of its own, for Serve.
@@ -67,7 +67,7 @@ func serve(role, dir string) (said ready, count func() map[string]uint64, stop f
 	count = func() map[string]uint64 { return nil }
 	switch role {
 	case roleMochi:
-		m, err := servers.StartMochi()
+		m, err := embedded.StartMochi("")
 		if err != nil {
 			return said, nil, nil, err
 		}
@@ -95,7 +95,7 @@ func serveNATS(dir string, always bool) (said ready, stop func(), err error) {
 	if err != nil {
 		return said, nil, err
 	}
-	n, err := servers.StartNATS(dir, func(o *server.Options) {
+	n, err := embedded.StartNATS(dir, func(o *server.Options) {
 		o.HTTPHost, o.HTTPPort = "127.0.0.1", port
 		o.SyncAlways = always
 		if always {

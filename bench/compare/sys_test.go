@@ -10,7 +10,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // Of a broker that seldom tells its counters the measurement stands without.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // The pipeline's part is a process of this program, so it is measured here.

@@ -19,8 +19,8 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
-	"github.com/mqttetl/mqttetl/internal/servers"
 )
 
 // demoFlags are what the demo can be told.
@@ -86,9 +86,9 @@ const demoWindow = 800
 // demo is the servers and the pipeline between them.
 type demo struct {
 	cfg      *config.Config
-	broker   *servers.Mochi
-	others   *servers.Strangers
-	nats     *servers.NATS
+	broker   *embedded.Mochi
+	others   *embedded.Strangers
+	nats     *embedded.NATS
 	registry *prometheus.Registry
 	logger   *slog.Logger
 	pipeline *pipeline.Pipeline
@@ -185,13 +185,13 @@ func startDemo(dir string, logger *slog.Logger) (d *demo, err error) {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if d.broker, err = servers.StartMochi(); err != nil {
+	if d.broker, err = embedded.StartMochi(""); err != nil {
 		return d, err
 	}
 	if d.others, err = d.broker.Strangers(demoClient, deviceID("")); err != nil {
 		return d, err
 	}
-	if d.nats, err = servers.StartNATS(filepath.Join(dir, "jetstream")); err != nil {
+	if d.nats, err = embedded.StartNATS(filepath.Join(dir, "jetstream")); err != nil {
 		return d, err
 	}
 	d.cfg = d.config(dir)

@@ -15,7 +15,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/mqttetl/mqttetl/internal/doctor"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // diagnosis is what doctor -o json prints.
@@ -60,7 +61,7 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Kill()
-	n, err := servers.StartNATS(filepath.Join(dir, "js"), func(*server.Options) {})
+	n, err := embedded.StartNATS(filepath.Join(dir, "js"), func(*server.Options) {})
 	if err != nil {
 		t.Fatal(err)
 	}

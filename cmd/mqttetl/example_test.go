@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // An example is how the examples of a command are run where it is not enough
@@ -238,7 +238,7 @@ func (w *exampleWorld) directory(t *testing.T, text string) *exampleDir {
 	}
 	addresses := append([]string{"127.0.0.1:9641", d.listen, "client_id: stock", "client_id: " + strings.ToLower(rand.Text())}, w.address...)
 	if strings.Contains(text, ":4222") || strings.Contains(text, "--publish") || strings.Contains(text, "mqttetl run") {
-		n, err := servers.StartNATS(t.TempDir())
+		n, err := embedded.StartNATS(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}

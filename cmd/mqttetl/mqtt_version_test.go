@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // natsMQTT is nats-server's MQTT, which is 3.1.1 only, and says so.

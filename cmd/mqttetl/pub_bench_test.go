@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // BenchmarkPubLines publishes the same lines with QoS 1 by mqttetl pub -l and by

@@ -21,16 +21,17 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/mqttetl/mqttetl/internal/embedded"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // world is a broker, a NATS server and a site that is configured for them.
 type world struct {
 	site
 	mosquitto *servers.Mosquitto
-	nats      *servers.NATS
+	nats      *embedded.NATS
 }
 
 func newWorld(t *testing.T) world {
@@ -40,7 +41,7 @@ func newWorld(t *testing.T) world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Stop() })
-	n, err := servers.StartNATS(t.TempDir())
+	n, err := embedded.StartNATS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

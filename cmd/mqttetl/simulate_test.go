@@ -12,8 +12,9 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 	"github.com/mqttetl/mqttetl/internal/simulate"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 var confirmedAll = regexp.MustCompile(`^sent ([1-9]\d*) = confirmed (\d+) \([^)]+\) in \S+ \(\d+/s\)\n$`)
@@ -125,7 +126,7 @@ func TestSimulateInterrupted(t *testing.T) {
 }
 
 func TestSimulateWithoutJetStream(t *testing.T) {
-	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	n, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
 	if err != nil {
 		t.Fatal(err)
 	}

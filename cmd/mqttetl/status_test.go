@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/mqttetl/mqttetl/internal/pipeline"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // Messages of QoS 0 are none that wait for an acknowledgement.

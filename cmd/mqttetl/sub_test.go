@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // TestSubConnectsAgain: a broker that restarts does not end sub, and its

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 func TestToolUsage(t *testing.T) {

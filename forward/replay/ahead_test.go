@@ -14,7 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // recycled is a Source of numbered records that uses memory again as soon as it
@@ -112,7 +112,7 @@ func TestSendCopiesMQTT(t *testing.T) {
 
 // Of a record that was sent, NATS needs nothing any more.
 func TestSendCopies(t *testing.T) {
-	n, err := servers.StartNATS(t.TempDir())
+	n, err := embedded.StartNATS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

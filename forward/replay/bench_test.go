@@ -13,7 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // endless is a Source of n records that all stand in memory.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // A replay into a stream with three replicas is killed while another writer's

@@ -11,7 +11,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 // Trouble that stays ends the opening at once, not when patience ends.
@@ -19,12 +19,12 @@ func TestTroubleThatStays(t *testing.T) {
 	before := patience
 	patience = time.Hour // longer than any test lasts
 	defer func() { patience = before }()
-	with, err := servers.StartNATS(t.TempDir())
+	with, err := embedded.StartNATS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer with.Stop()
-	without, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
+	without, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -207,7 +207,7 @@ func (s *slice) Next(context.Context) ([]mqttetl.Record, error) {
 
 // A record over the server's limit ends the replay, or is counted and passed.
 func TestRefusedRecords(t *testing.T) {
-	n, err := servers.StartNATS(t.TempDir(), func(o *server.Options) { o.MaxPayload = 4096 })
+	n, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.MaxPayload = 4096 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestRefusedRecords(t *testing.T) {
 
 // Headers and subjects over core NATS are those of the forwarder.
 func TestCoreMessages(t *testing.T) {
-	n, err := servers.StartNATS(t.TempDir())
+	n, err := embedded.StartNATS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

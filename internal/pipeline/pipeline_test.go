@@ -15,8 +15,8 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // until is a part that says what becomes of it.

@@ -18,7 +18,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 func mosquitto(t *testing.T, extra string) *servers.Mosquitto {

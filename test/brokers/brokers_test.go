@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // TestBrokers is the part of the table that needs nothing beyond make deps.
@@ -105,7 +106,7 @@ func startNATS(t *testing.T) broker {
 }
 
 func startMochi(t *testing.T) broker {
-	m, err := servers.StartMochi()
+	m, err := embedded.StartMochi("")
 	if err != nil {
 		t.Fatal(err)
 	}

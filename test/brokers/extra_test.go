@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 var modules = flag.String("modules", "", "node_modules with aedes and ws")

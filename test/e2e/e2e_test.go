@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/batch/transform"
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // patience bounds every test; a test that passes needs a fraction of it.

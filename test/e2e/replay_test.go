@@ -21,10 +21,10 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 	"github.com/mqttetl/mqttetl/sink/wal"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // kinds are messages of every kind of payload and properties.

@@ -12,8 +12,8 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // heard subscribes to everything, calls during, and returns what has come by

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // A destination that goes away halfway ends the replay with exit code 69 and

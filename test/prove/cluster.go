@@ -15,8 +15,8 @@ import (
 
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 const (

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 func damageCampaign() *Campaign {

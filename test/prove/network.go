@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 const (

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // recording is what the service has done to its files, and when its

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // soakPeriod is one trial of the soak: load, one fault, and a look at everything

@@ -3,7 +3,7 @@ package prove
 import (
 	"testing"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // TestTapPublishedAgain: only what the broker sends again behind its PUBREL is its fault.

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/servers"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // Bounds of what a trial waits for. A trial that passes needs a fraction.

@@ -2,9 +2,6 @@ package servers
 
 import (
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -32,20 +29,6 @@ func publishOne(t *testing.T, url string) uint64 {
 		t.Fatal(err)
 	}
 	return ack.Sequence
-}
-
-func TestNATSKeepsItsStore(t *testing.T) {
-	dir := t.TempDir()
-	for want := uint64(1); want <= 2; want++ {
-		n, err := StartNATS(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := publishOne(t, n.URL()); got != want {
-			t.Errorf("message %d of the stream, want %d", got, want)
-		}
-		n.Stop()
-	}
 }
 
 func TestNATSProcessSurvivesKill(t *testing.T) {
@@ -89,22 +72,5 @@ func TestNATSProcessAbsent(t *testing.T) {
 	_, err := findNATS()
 	if err != nil && !errors.Is(err, ErrNoNATS) {
 		t.Errorf("got %v, want ErrNoNATS", err)
-	}
-}
-
-// A store that cannot be used is said at once, and not after the time in which a
-// server gets ready.
-func TestNATSWithoutItsStore(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	n, err := StartNATS(file)
-	if err == nil {
-		n.Stop()
-	}
-	if path := (*fs.PathError)(nil); !errors.As(err, &path) || path.Path != file || time.Since(began) > natsReady/2 {
-		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 }

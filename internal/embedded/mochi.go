@@ -1,4 +1,4 @@
-package servers
+package embedded
 
 import (
 	"fmt"
@@ -18,13 +18,14 @@ type Mochi struct {
 	Addr string // host:port
 	URL  string // mqtt://host:port
 
-	WebSocketURL string // ws://host:port/mqtt
+	WebSocketURL string // ws://host:port/mqtt; empty: none
 
 	server *mqtt.Server
 }
 
-// StartMochi starts a broker on a free port of the loopback interface.
-func StartMochi() (*Mochi, error) {
+// StartMochi starts a broker on a free port of the loopback interface, and if
+// webSocket is not empty on that host:port too, for MQTT over WebSocket.
+func StartMochi(webSocket string) (*Mochi, error) {
 	capabilities := mqtt.NewDefaultServerCapabilities()
 	capabilities.MaximumClientWritesPending = 1 << 16
 	capabilities.MaximumInflight = math.MaxUint16
@@ -39,22 +40,19 @@ func StartMochi() (*Mochi, error) {
 	if err := server.AddListener(listener); err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}
-	wsAddr, err := FreeAddr()
-	if err != nil {
-		return nil, fmt.Errorf("start mochi: %w", err)
-	}
-	if err := server.AddListener(guarded{listeners.NewWebsocket(listeners.Config{ID: "ws", Address: wsAddr})}); err != nil {
-		return nil, fmt.Errorf("start mochi: %w", err)
+	m := &Mochi{server: server}
+	if webSocket != "" {
+		if err := server.AddListener(guarded{listeners.NewWebsocket(listeners.Config{ID: "ws", Address: webSocket})}); err != nil {
+			return nil, fmt.Errorf("start mochi: %w", err)
+		}
+		m.WebSocketURL = "ws://" + webSocket + "/mqtt"
 	}
 	if err := server.Serve(); err != nil {
 		return nil, fmt.Errorf("start mochi: %w", err)
 	}
-	addr := listener.Address()
-	return &Mochi{
-		Addr: addr, URL: "mqtt://" + addr,
-		WebSocketURL: "ws://" + wsAddr + "/mqtt",
-		server:       server,
-	}, nil
+	m.Addr = listener.Address()
+	m.URL = "mqtt://" + m.Addr
+	return m, nil
 }
 
 // Counted is how many PUBLISH packets the broker has received, sent, and dropped

@@ -34,7 +34,7 @@ type NATSNode struct {
 // configuration.
 func StartNATSCluster(ctx context.Context, dir string, n int, extraConf string) (_ *NATSCluster, err error) {
 	binary := filepath.Join(dir, "nats-server")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mqttetl/mqttetl/internal/servers/natsd")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mqttetl/mqttetl/test/servers/natsd")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build nats-server: %w\n%s", err, out)
 	}

@@ -1,4 +1,4 @@
-package servers
+package embedded
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // strangePackets are whole packets of MQTT 5, as a client sends them.
@@ -45,7 +46,11 @@ var helloMQTT5 = []byte{0x10, 0x10, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 60, 0, 0,
 // every packet cut at every byte, and packets with changed bytes. A panic would
 // end this process; afterwards the broker still serves.
 func TestMochiOutlivesStrangers(t *testing.T) {
-	m, err := StartMochi()
+	address, err := servers.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := StartMochi(address)
 	if err != nil {
 		t.Fatal(err)
 	}
