@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
 // TestMain lets the test binary be the roles that a measurement starts.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "role" {
+	if len(os.Args) > 1 && (os.Args[1] == "role" || os.Args[1] == transform.WorkCommand) {
 		os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mqttetl/mqttetl/batch/transform"
 )
 
 func main() {
@@ -33,9 +35,12 @@ func main() {
 // execute runs one command line and returns the exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var err error
-	if len(args) > 0 && args[0] == "role" {
+	switch {
+	case len(args) > 0 && args[0] == "role":
 		err = runRole(args[1:], stdin, stdout)
-	} else {
+	case len(args) > 0 && args[0] == transform.WorkCommand: // the archive stage of this process has jq routes
+		err = transform.Work(stdin, stdout)
+	default:
 		err = runAll(ctx, args, stdout, stderr)
 	}
 	switch {

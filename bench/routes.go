@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -139,7 +140,7 @@ func (l *sensorLog) DeadLetters(int) ([]mqttetl.DeadLetter, error) { return nil,
 func (l *sensorLog) DropDeadLetters([]mqttetl.DeadLetter)          {}
 
 // archiveStage archives n messages from memory; its processor time is that of
-// this process.
+// this process and of the workers that run its jq programs.
 func (b *bench) archiveStage(r results, name subject, routes []transform.Route, n int) error {
 	dir, done, err := b.newDir()
 	if err != nil {
@@ -167,6 +168,7 @@ func (b *bench) fillTables(path string, routes []transform.Route, n int) (spent,
 	ctx, cancel := context.WithCancel(b.ctx)
 	defer cancel()
 	begun := time.Now()
+	workers := endedChildren()
 	before, err := processTime(os.Getpid())
 	if err != nil {
 		return 0, 0, err
@@ -183,7 +185,31 @@ func (b *bench) fillTables(path string, routes []transform.Route, n int) (spent,
 	elapsed = time.Since(begun)
 	after, err := processTime(os.Getpid())
 	cancel()
-	return after - before, elapsed, errors.Join(err, <-ended)
+	if err = errors.Join(err, <-ended); err != nil {
+		return 0, 0, err
+	}
+	return after - before + endedChildren() - workers, elapsed, checkTables(path, routes, n)
+}
+
+// checkTables holds the first route, which matches every message, to have made
+// a row of each of n.
+func checkTables(path string, routes []transform.Route, n int) error {
+	if len(routes) == 0 {
+		return nil
+	}
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var rows, letters int
+	if err := db.QueryRow(`SELECT (SELECT count(*) FROM `+routes[0].Table+`), (SELECT count(*) FROM dead_letters)`).Scan(&rows, &letters); err != nil {
+		return fmt.Errorf("count table %s: %w", routes[0].Table, err)
+	}
+	if rows != n || letters != 0 {
+		return fmt.Errorf("table %s has %d rows of %d messages; %d dead letters", routes[0].Table, rows, n, letters)
+	}
+	return nil
 }
 
 // rerun builds the table of three columns from an archive without it.

@@ -28,6 +28,16 @@ func processTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
+// endedChildren is the processor time of the children of this process that
+// have ended.
+func endedChildren() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &u); err != nil {
+		panic(err) // the flag and the pointer are right
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // procNumber reads the number behind "key:" in a file of /proc.
 func procNumber(path, key string) (int64, error) {
 	b, err := os.ReadFile(path)
