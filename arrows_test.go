@@ -31,7 +31,7 @@ var arrows = map[string]string{
 	// Here they meet.
 	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
 	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/mosquitto internal/routetest ingest/importer forward forward/format forward/replay batch/transform " +
-		"sink/archive sink/history sink/wal internal/simulate bench/compare bench/report deploy internal/embedded",
+		"sink/archive sink/history sink/wal internal/reporters internal/simulate bench/compare bench/report deploy internal/embedded",
 
 	"internal/config":    "batch/transform",
 	"internal/mosquitto": "",
@@ -39,6 +39,7 @@ var arrows = map[string]string{
 	"internal/routetest": "internal/config batch/transform",
 	"internal/simulate":  "internal/config forward",
 	"internal/embedded":  "",
+	"internal/reporters": "internal/pipeline",
 	"deploy":             "",
 
 	// What measures and tests.
@@ -51,7 +52,7 @@ var arrows = map[string]string{
 
 // tools import the root and each other, and anybody may import them.
 const tools = "internal/backoff internal/client internal/dial internal/disk internal/format internal/journal internal/news internal/processes " +
-	"internal/reason internal/secret internal/self internal/wire"
+	"internal/reason internal/secret internal/self internal/spool internal/wire"
 
 // TestArrows: packages import what they may, and the table names nothing that is not so.
 func TestArrows(t *testing.T) {

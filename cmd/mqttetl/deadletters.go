@@ -17,6 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/format"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/spool"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -108,7 +109,7 @@ func (l *letterList) read(ctx context.Context, path, route string) error {
 	if route != "" {
 		stages = []string{transform.Stage(route), forward.PublishStage(route)}
 	}
-	kept := newSpool(l.std.out)
+	kept := spool.New(l.std.out)
 	out := bufio.NewWriterSize(kept, 64<<10)
 	var line []byte
 	err := archive.EachLetter(ctx, path, &l.sel, stages, func(d *archive.Letter) error {
@@ -128,7 +129,7 @@ func (l *letterList) read(ctx context.Context, path, route string) error {
 		_, err := out.Write(line)
 		return err
 	})
-	return endOutput(err, out, kept)
+	return spool.End(err, out, kept)
 }
 
 // valuesOf are those of letterColumns; what the archive does not have is nil.

@@ -21,6 +21,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/embedded"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
+	"github.com/mqttetl/mqttetl/internal/simulate"
 )
 
 // demoFlags are what the demo can be told.
@@ -188,7 +189,7 @@ func startDemo(dir string, logger *slog.Logger) (d *demo, err error) {
 	if d.broker, err = embedded.StartMochi(""); err != nil {
 		return d, err
 	}
-	if d.others, err = d.broker.Strangers(demoClient, deviceID("")); err != nil {
+	if d.others, err = d.broker.Strangers(demoClient, simulate.CrowdID); err != nil {
 		return d, err
 	}
 	if d.nats, err = embedded.StartNATS(filepath.Join(dir, "jetstream")); err != nil {
@@ -237,9 +238,9 @@ func (d *demo) publish(ctx context.Context, f demoFlags, out *display) (account,
 		ctx, cancel = context.WithTimeout(ctx, f.duration)
 		defer cancel()
 	}
-	devices := &fleet{
-		broker: d.broker.Addr, devices: f.devices, rate: f.rate, window: demoWindow,
-		acknowledged: d.acknowledged,
+	devices := &simulate.Crowd{
+		Broker: d.broker.Addr, Devices: f.devices, Rate: f.rate, Window: demoWindow,
+		Acknowledged: d.acknowledged,
 	}
 	published := make(chan error, 1)
 	go func() { published <- devices.Run(ctx) }()
@@ -257,7 +258,7 @@ func (d *demo) publish(ctx context.Context, f demoFlags, out *display) (account,
 				return account{}, err
 			}
 			out.draining()
-			return d.drained(devices.published.Load()), nil
+			return d.drained(devices.Published.Load()), nil
 		}
 	}
 }

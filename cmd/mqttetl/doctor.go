@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/mqttetl/mqttetl/internal/doctor"
 	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl/internal/doctor"
+	"github.com/mqttetl/mqttetl/internal/reporters"
 )
 
 func newDoctor(std streams) *cobra.Command {
@@ -40,7 +42,9 @@ configuration.`,
 			}
 			o := doctor.Options{Path: path, Probe: probe}
 			if cfg.HTTP != nil {
-				o.Metrics = func(ctx context.Context) (io.ReadCloser, error) { return getService(ctx, cfg.HTTP.Listen, "/metrics") }
+				o.Metrics = func(ctx context.Context) (io.ReadCloser, error) {
+					return reporters.Get(ctx, cfg.HTTP.Listen, "/metrics")
+				}
 			}
 			found := doctor.Examine(cmd.Context(), cfg, o)
 			if err := format.write(std.out, doctorReport(found)); err != nil {

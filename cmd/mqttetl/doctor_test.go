@@ -16,6 +16,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/doctor"
 	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/internal/reporters"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -148,7 +149,7 @@ func TestDoctorBesideTheService(t *testing.T) {
 		t.Fatal(err)
 	}
 	metric := func() string {
-		body, err := getService(t.Context(), s.listen, "/metrics")
+		body, err := reporters.Get(t.Context(), s.listen, "/metrics")
 		if err != nil {
 			return ""
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/internal/reporters"
 )
 
 // FuzzStatus: whatever answers at http.listen, status says that it is none or
@@ -14,7 +16,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add(`{"version":"\u001b[2J","sources":[]}`)
 	f.Add(`{"version":"1","sources":[null],"archive":null,"log":{"first":-1}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := decodeStatus(json.NewDecoder(strings.NewReader(text)))
+		s, err := reporters.DecodeStatus(json.NewDecoder(strings.NewReader(text)))
 		if err != nil {
 			return
 		}
@@ -31,7 +33,7 @@ func FuzzStatus(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err := decodeStatus(json.NewDecoder(bytes.NewReader(again))); err != nil || s.Version == "" {
+		if s, err := reporters.DecodeStatus(json.NewDecoder(bytes.NewReader(again))); err != nil || s.Version == "" {
 			t.Fatalf("%s: %v", again, err)
 		}
 	})

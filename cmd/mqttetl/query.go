@@ -16,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
 	visible "github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -97,12 +98,12 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 	if given("sql") && strings.TrimSpace(f.sql) == "" {
 		return errors.New("--sql: which statement?")
 	}
-	word, behind := statement(f.sql)
-	if behind != "" {
-		return fmt.Errorf("--sql takes one statement, behind the first stands %q", visibleText(behind[:min(len(behind), 40)]))
+	word, rest := archive.Statement(f.sql)
+	if rest != "" {
+		return fmt.Errorf("--sql takes one statement, after the first comes %q", visibleText(rest[:min(len(rest), 40)]))
 	}
-	if f.sql != "" && !slices.Contains(asking, word) {
-		return fmt.Errorf("--sql %s: must be one of %s, the archive is not changed", visibleText(word), strings.Join(asking, ", "))
+	if f.sql != "" && !slices.Contains(archive.Asking, word) {
+		return fmt.Errorf("--sql %s: must be one of %s, the archive is not changed", visibleText(word), strings.Join(archive.Asking, ", "))
 	}
 	for _, flag := range []string{"count", "by", "last", "since", "until", "seq", "topic", "source", "limit"} {
 		if given("sql") && given(flag) {
@@ -127,7 +128,7 @@ func (f *queryFlags) kind(w io.Writer) outputFormat {
 func (f *queryFlags) list(ctx context.Context, std streams, h *history.History, sel mqttetl.Selection) error {
 	var src format.Source = h.Select(sel)
 	if f.last > 0 && sel.Limit == 0 {
-		recs, err := lastOf(ctx, h, sel, f.last)
+		recs, err := h.Tail(ctx, sel, f.last)
 		if err != nil {
 			return err
 		}
@@ -165,31 +166,6 @@ func sayNone(w io.Writer, n uint64, err error) error {
 		fmt.Fprintln(w, noneMeant)
 	}
 	return err
-}
-
-// lastOf returns the last n records of a selection, from windows that grow
-// backwards from its end.
-func lastOf(ctx context.Context, h *history.History, sel mqttetl.Selection, n int) (found []mqttetl.Record, err error) {
-	first, last := h.Select(sel).Bounds()
-	for width := mqttetl.Seq(4096); last >= first && len(found) < n; width *= 2 {
-		part := sel
-		part.From, part.To = max(first, last-min(last, width)+1), last
-		var recs []mqttetl.Record
-		for c := h.Select(part); ; {
-			some, err := c.Next(ctx)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			recs = append(recs, some...)
-			recs = slices.Clone(recs[max(0, len(recs)-n):])
-		}
-		found = append(recs, found...)
-		last = part.From - 1
-	}
-	return found[max(0, len(found)-n):], nil
 }
 
 // given is a Source of records that are there already.

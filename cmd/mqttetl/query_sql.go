@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/spool"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -32,7 +33,7 @@ func (f *queryFlags) ask(ctx context.Context, std streams) error {
 	if kind := f.kind(std.out); kind != "ndjson" {
 		return f.askTable(ctx, std, path, kind)
 	}
-	kept := newSpool(std.out)
+	kept := spool.New(std.out)
 	w := bufio.NewWriterSize(kept, 64<<10)
 	var line []byte
 	err := archive.Query(ctx, path, f.sql, func(columns []string, values []any) error {
@@ -40,7 +41,7 @@ func (f *queryFlags) ask(ctx context.Context, std streams) error {
 		_, err := w.Write(line)
 		return err
 	})
-	return endOutput(err, w, kept)
+	return spool.End(err, w, kept)
 }
 
 // askTable prints the rows when all are there.

@@ -12,6 +12,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
+	"github.com/mqttetl/mqttetl/internal/reporters"
 )
 
 func newRun(std streams) *cobra.Command {
@@ -85,10 +86,25 @@ func openService(cfg *config.Config, started time.Time, logger *slog.Logger, reg
 	}
 	if listener != nil {
 		p.Add(pipeline.Reporters, "http", pipeline.Func(func(ctx context.Context) error {
-			return serveHTTP(ctx, listener, endpoints(p, registry), logger)
+			return reporters.Serve(ctx, listener, reporters.Endpoints(p, registry), logger)
 		}))
 	}
-	p.Add(pipeline.Reporters, "memory", pipeline.Func((&memory{look: memoryLook, spare: memorySpare}).Run))
-	p.Add(pipeline.Reporters, "notifier", pipeline.Func((&notifier{pipeline: p, logger: logger}).Run))
+	p.Add(pipeline.Reporters, "memory", pipeline.Func(reporters.NewMemory().Run))
+	p.Add(pipeline.Reporters, "notifier", pipeline.Func(reporters.NewNotifier(p, logger).Run))
 	return p, nil
+}
+
+// listen binds the address of the HTTP listener.
+func listen(address string) (net.Listener, error) {
+	l, err := reporters.Listen(address)
+	if err != nil {
+		return nil, codedError{err, exitIO}
+	}
+	return l, nil
+}
+
+// newRegistry is a registry with what is true of this process.
+func newRegistry(started time.Time) *prometheus.Registry {
+	b := buildVersion()
+	return reporters.NewRegistry(started, map[string]string{"version": b.Version, "commit": b.Commit, "goversion": b.Go})
 }

@@ -128,7 +128,7 @@ func (t *follower) run(ctx context.Context) error {
 	defer tick.Stop()
 	next := t.history.Last() + 1
 	if t.last > 0 {
-		recs, err := lastOf(ctx, t.history, t.sel, t.last)
+		recs, err := t.history.Tail(ctx, t.sel, t.last)
 		if err == nil {
 			err = t.print(recs)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/disk"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -51,7 +52,7 @@ func readAll(ctx context.Context, cfg *config.Config, tell func(history.Found) e
 	places := history.Places{LogDir: cfg.Log.Dir}
 	if cfg.Archive != nil {
 		places.Archive = cfg.Archive.Path
-		if err := mayRead("archive", places.Archive); err != nil {
+		if err := disk.MayRead("archive", places.Archive); err != nil {
 			return err
 		}
 	}

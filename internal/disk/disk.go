@@ -1,13 +1,17 @@
-// Package disk reads the sizes that a file system gives.
+// Package disk reads the sizes that a file system gives, and who may read there.
 package disk
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl"
 )
 
 // Unlimited is the size of a file system that names none, such as a tmpfs
@@ -44,4 +48,17 @@ func Existing(dir string) (string, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
+}
+
+// MayRead says why this user cannot read what is at path; nothing is wrong if there is
+// nothing.
+func MayRead(what, path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return mqttetl.WithHint(fmt.Errorf("%s: %w", what, err), "read it as root, or as the user that the service runs as")
+	}
+	return f.Close()
 }

@@ -1,4 +1,6 @@
-package main
+// Package spool passes on output for which a reader may not wait: what it has not
+// taken yet is kept, so that whoever writes can end.
+package spool
 
 import (
 	"bufio"
@@ -15,15 +17,15 @@ import (
 )
 
 const (
-	spoolMemory = 1 << 20
-	spoolChunk  = 64 << 10
+	mostMemory = 1 << 20
+	chunkSize  = 64 << 10
 )
 
-// spool passes on what is written to it, and keeps what the reader of out has not
+// Spool passes on what is written to it, and keeps what the reader of out has not
 // taken yet: 1 MiB in memory, the rest in a temporary file without a name. So a
 // query does not hold its snapshot of the archive, which keeps the write-ahead
 // log from being emptied, for as long as nobody reads its output.
-type spool struct {
+type Spool struct {
 	out     io.Writer
 	changed *sync.Cond
 	memory  []byte // older than what is in the file
@@ -36,21 +38,22 @@ type spool struct {
 	done    chan struct{}
 }
 
-func newSpool(out io.Writer) *spool {
-	s := &spool{out: out, changed: sync.NewCond(&sync.Mutex{}), done: make(chan struct{})}
+// New begins to pass on to out.
+func New(out io.Writer) *Spool {
+	s := &Spool{out: out, changed: sync.NewCond(&sync.Mutex{}), done: make(chan struct{})}
 	go s.passOn()
 	return s
 }
 
 // Write never waits for the reader. It returns the error that ended the output.
-func (s *spool) Write(p []byte) (int, error) {
+func (s *Spool) Write(p []byte) (int, error) {
 	s.changed.L.Lock()
 	defer s.changed.L.Unlock()
 	defer s.changed.Signal()
 	if s.err != nil {
 		return 0, s.err
 	}
-	if s.written == s.read && len(s.memory)+len(p) <= spoolMemory {
+	if s.written == s.read && len(s.memory)+len(p) <= mostMemory {
 		s.memory = append(s.memory, p...)
 		return len(p), nil
 	}
@@ -61,7 +64,7 @@ func (s *spool) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *spool) store(p []byte) error {
+func (s *Spool) store(p []byte) error {
 	if s.file == nil {
 		f, err := os.CreateTemp("", ".mqttetl-query-*")
 		if err != nil {
@@ -82,7 +85,7 @@ func (s *spool) store(p []byte) error {
 }
 
 // passOn writes to out until all is written or out fails.
-func (s *spool) passOn() {
+func (s *Spool) passOn() {
 	defer close(s.done)
 	var chunk []byte
 	for {
@@ -104,7 +107,7 @@ func (s *spool) passOn() {
 }
 
 // next waits for what is to be written, and returns nothing at the end.
-func (s *spool) next(into []byte) ([]byte, error) {
+func (s *Spool) next(into []byte) ([]byte, error) {
 	s.changed.L.Lock()
 	defer s.changed.L.Unlock()
 	for len(s.memory) == 0 && s.read == s.written && !s.closed {
@@ -114,10 +117,10 @@ func (s *spool) next(into []byte) ([]byte, error) {
 		into, s.memory = s.memory, into
 		return into, nil
 	}
-	if cap(into) < spoolChunk {
-		into = make([]byte, spoolChunk)
+	if cap(into) < chunkSize {
+		into = make([]byte, chunkSize)
 	}
-	into = into[:min(spoolChunk, s.written-s.read)]
+	into = into[:min(chunkSize, s.written-s.read)]
 	if _, err := s.file.ReadAt(into, s.read); err != nil {
 		return nil, err
 	}
@@ -129,7 +132,7 @@ func (s *spool) next(into []byte) ([]byte, error) {
 }
 
 // Close waits until the reader has taken all.
-func (s *spool) Close() error {
+func (s *Spool) Close() error {
 	s.changed.L.Lock()
 	s.closed = true
 	s.changed.L.Unlock()
@@ -141,8 +144,8 @@ func (s *spool) Close() error {
 	return s.err
 }
 
-// endOutput passes on the rest of the output of a query that has ended with err.
-func endOutput(err error, w *bufio.Writer, s *spool) error {
+// End passes on the rest of the output, which w buffers, of what has ended with err.
+func End(err error, w *bufio.Writer, s *Spool) error {
 	werr := w.Flush()
 	if cerr := s.Close(); cerr != nil { // it is what the others are about
 		return cerr

@@ -1,4 +1,4 @@
-package main
+package reporters
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
 
-// listen binds the address of /metrics and the others.
-func listen(address string) (net.Listener, error) {
+// Listen binds the address of /metrics and the others. An error says what to do.
+func Listen(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return l, nil
@@ -41,14 +41,14 @@ func listen(address string) (net.Listener, error) {
 	if errors.As(err, &errno) {
 		err = errno // what is around it repeats the address
 	}
-	return nil, mqttetl.WithHint(codedError{fmt.Errorf("http.listen %s: %w", address, err), exitIO}, hint)
+	return nil, mqttetl.WithHint(fmt.Errorf("http.listen %s: %w", address, err), hint)
 }
 
 // httpConnections is how many connections are served at a time; others wait.
 const httpConnections = 256
 
-// serveHTTP answers on l until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
+// Serve answers on l until ctx ends.
+func Serve(ctx context.Context, l net.Listener, handler http.Handler, logger *slog.Logger) error {
 	logger.Info("listening", "address", l.Addr().String())
 	server := &http.Server{
 		Handler:           handler,
@@ -67,8 +67,8 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger
 	return nil
 }
 
-// endpoints is the whole of what is served.
-func endpoints(p *pipeline.Pipeline, metrics prometheus.Gatherer) http.Handler {
+// Endpoints is the whole of what is served.
+func Endpoints(p *pipeline.Pipeline, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !p.Alive() {

@@ -1,4 +1,4 @@
-package main
+package reporters
 
 import (
 	"runtime"
@@ -9,7 +9,7 @@ import (
 // TestMemoryIsGivenBack: what a burst has taken goes back to the system while
 // nothing is allocated.
 func TestMemoryIsGivenBack(t *testing.T) {
-	m := &memory{look: time.Millisecond, spare: 64 << 20}
+	m := &Memory{look: time.Millisecond, spare: 64 << 20}
 	m.giveBack()
 	before := held()
 	burst := make([]byte, 300<<20)

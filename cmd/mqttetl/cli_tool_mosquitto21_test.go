@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 )
 
 // TestEveryOptionOf21: the options of mosquitto_pub and mosquitto_sub 2.1, and of

@@ -15,8 +15,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/spf13/cobra"
+
+	"github.com/mqttetl/mqttetl/internal/mosquitto"
 )
 
 // program is how a program of mosquitto's ends.

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -74,22 +73,4 @@ func choose(cond bool, yes, no string) string {
 		return yes
 	}
 	return no
-}
-
-// summary is a status in a few words, with the rate of the last interval.
-func summary(s *pipeline.Status, rate float64) string {
-	text := strconv.FormatFloat(rate, 'f', 0, 64) + " msg/s"
-	if s.Log.Paused {
-		text += ", paused: log is full"
-	}
-	if s.Archive != nil {
-		text += fmt.Sprintf(", archive %d behind", s.Archive.Lag)
-	}
-	if s.NATS != nil {
-		text += fmt.Sprintf(", nats %d behind", s.NATS.Lag)
-	}
-	if s.NATS != nil && !s.NATS.Connected {
-		text += ", nats not connected" + because(s.NATS.Error)
-	}
-	return text
 }

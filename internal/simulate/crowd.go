@@ -1,4 +1,4 @@
-package main
+package simulate
 
 import (
 	"context"
@@ -15,26 +15,24 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/mqttetl/mqttetl/internal/simulate"
 )
 
-// deviceID is the client id of a device. Nobody else has one like it by chance.
-func deviceID(n string) string { return fleetID + n }
+// CrowdID is how the client ids of its devices begin. Nobody else has one
+// like it by chance.
+var CrowdID = "device-" + rand.Text()[:8] + "-"
 
-var fleetID = "device-" + rand.Text()[:8] + "-"
-
-// fleet is the simulated devices of the demo, each with a connection of its
-// own. It never has more messages on their way than window, so that the broker
+// Crowd is the simulated devices of the demo, each with a connection of its
+// own. It never has more messages on their way than Window, so that the broker
 // never has a queue that it would have to bound.
-type fleet struct {
-	broker       string // host:port
-	devices      int
-	rate         int // messages a second, all devices together
-	window       uint64
-	acknowledged func() uint64 // messages that the subscriber has acknowledged
+type Crowd struct {
+	Broker       string // host:port
+	Devices      int
+	Rate         int // messages a second, all devices together
+	Window       uint64
+	Acknowledged func() uint64 // messages that the subscriber has acknowledged
 
+	Published atomic.Uint64 // publishes that the broker has acknowledged
 	started   atomic.Uint64 // publishes begun
-	published atomic.Uint64 // publishes that the broker has acknowledged
 }
 
 // publishTime is how long the broker may take to acknowledge a message.
@@ -42,16 +40,16 @@ const publishTime = 10 * time.Second
 
 // Run publishes until ctx ends and then waits for the PUBACKs that are due, so
 // that every message begun is either counted as published or an error.
-func (f *fleet) Run(ctx context.Context) error {
+func (c *Crowd) Run(ctx context.Context) error {
 	publishers, ctx := errgroup.WithContext(ctx)
 	began := time.Now()
-	all := simulate.Devices(&simulate.Scenario{
+	all := Devices(&Scenario{
 		Seed: uint64(began.UnixNano()), Start: began,
-		Groups: []simulate.Group{{Profile: simulate.All, Devices: f.devices, Rate: float64(f.rate), Jitter: 0.1}},
+		Groups: []Group{{Profile: All, Devices: c.Devices, Rate: float64(c.Rate), Jitter: 0.1}},
 	})
 	for n, d := range all {
 		publishers.Go(func() error {
-			if err := f.run(ctx, n, d, began); err != nil {
+			if err := c.run(ctx, n, d, began); err != nil {
 				return fmt.Errorf("device %d: %w", n, err)
 			}
 			return nil
@@ -61,12 +59,12 @@ func (f *fleet) Run(ctx context.Context) error {
 }
 
 // run is the life of one device.
-func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.Time) error {
+func (c *Crowd) run(ctx context.Context, n int, d *Device, began time.Time) error {
 	m := d.Next()
 	if !backoff.Pause(ctx, time.Until(began.Add(m.At))) {
 		return nil
 	}
-	client, err := f.connect(ctx, n)
+	client, err := c.connect(ctx, n)
 	if err != nil {
 		// A dial gives up at the deadline, which may be a moment before ctx does.
 		if end, ok := ctx.Deadline(); ctx.Err() != nil || ok && !time.Now().Before(end) {
@@ -75,8 +73,8 @@ func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.T
 		return err
 	}
 	defer client.Disconnect(&paho.Disconnect{})
-	for f.admit(ctx) {
-		if err := f.publish(client, m.Topic, m.Payload); err != nil {
+	for c.admit(ctx) {
+		if err := c.publish(client, m.Topic, m.Payload); err != nil {
 			return err
 		}
 		m = d.Next()
@@ -87,15 +85,15 @@ func (f *fleet) run(ctx context.Context, n int, d *simulate.Device, began time.T
 	return nil
 }
 
-func (f *fleet) connect(ctx context.Context, n int) (*paho.Client, error) {
+func (c *Crowd) connect(ctx context.Context, n int) (*paho.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", f.broker)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.Broker)
 	if err != nil {
 		return nil, err
 	}
 	client := paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn)})
-	_, err = client.Connect(ctx, &paho.Connect{ClientID: deviceID(strconv.Itoa(n)), CleanStart: true, KeepAlive: 30})
+	_, err = client.Connect(ctx, &paho.Connect{ClientID: CrowdID + strconv.Itoa(n), CleanStart: true, KeepAlive: 30})
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -103,14 +101,14 @@ func (f *fleet) connect(ctx context.Context, n int) (*paho.Client, error) {
 }
 
 // admit waits until one more message may be on its way, false at the end of ctx.
-func (f *fleet) admit(ctx context.Context) bool {
+func (c *Crowd) admit(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		n := f.started.Load()
-		if n-min(n, f.acknowledged()) >= f.window {
+		n := c.started.Load()
+		if n-min(n, c.Acknowledged()) >= c.Window {
 			backoff.Pause(ctx, time.Millisecond)
 			continue
 		}
-		if f.started.CompareAndSwap(n, n+1) {
+		if c.started.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
@@ -119,7 +117,7 @@ func (f *fleet) admit(ctx context.Context) bool {
 
 // publish sends one message and waits for its PUBACK, also when the fleet has
 // been told to stop: the message may be on its way already.
-func (f *fleet) publish(client *paho.Client, topic string, payload []byte) error {
+func (c *Crowd) publish(client *paho.Client, topic string, payload []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
 	defer cancel()
 	r, err := client.Publish(ctx, &paho.Publish{Topic: topic, QoS: 1, Payload: payload})
@@ -129,6 +127,6 @@ func (f *fleet) publish(client *paho.Client, topic string, payload []byte) error
 	if r.ReasonCode != packets.PubackSuccess {
 		return fmt.Errorf("publish %s: the broker answers 0x%02x", topic, r.ReasonCode)
 	}
-	f.published.Add(1)
+	c.Published.Add(1)
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package reporters
 
 import (
 	"context"
@@ -14,17 +14,20 @@ const (
 	memorySpare = 64 << 20
 )
 
-// memory gives back to the system what a burst has taken, such as a few messages
+// Memory gives back to the system what a burst has taken, such as a few messages
 // of 64 MiB. The runtime collects nothing for two minutes where nothing is
 // allocated, and gives back slowly.
-type memory struct {
+type Memory struct {
 	look  time.Duration
 	spare uint64
 	floor uint64 // what was held after the last look
 }
 
+// NewMemory looks every 10 seconds.
+func NewMemory() *Memory { return &Memory{look: memoryLook, spare: memorySpare} }
+
 // Run looks until ctx ends.
-func (m *memory) Run(ctx context.Context) error {
+func (m *Memory) Run(ctx context.Context) error {
 	t := time.NewTicker(m.look)
 	defer t.Stop()
 	for {
@@ -39,7 +42,7 @@ func (m *memory) Run(ctx context.Context) error {
 
 // giveBack collects and releases if the process holds much more than it did
 // after the last time.
-func (m *memory) giveBack() {
+func (m *Memory) giveBack() {
 	if held() > m.floor+m.spare {
 		debug.FreeOSMemory()
 		m.floor = held()

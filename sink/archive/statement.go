@@ -1,19 +1,20 @@
-package main
+package archive
 
 import (
 	"strings"
 	"unicode"
 )
 
-// asking are the words that statements begin with which ask. Others may write
+// Asking are the words that statements begin with which ask. Others may write
 // beside an archive that itself cannot be changed, as ATTACH and VACUUM INTO do.
-var asking = []string{"select", "with", "values", "explain", "pragma"}
+var Asking = []string{"select", "with", "values", "explain", "pragma"}
 
-// statement returns the word that the first statement of an SQL text begins with,
-// in small letters, and what stands behind that statement, without spaces and
-// comments: SQLite would run it too, and only its rows would come.
-func statement(sql string) (word, behind string) {
-	rest, begun, ended := sql, false, false
+// Statement returns the word that the first statement of an SQL text begins with,
+// in small letters, and what follows that statement, without spaces and comments:
+// SQLite would run it too, and only its rows would come.
+func Statement(sql string) (word, rest string) {
+	rest = sql
+	begun, ended := false, false
 	for rest != "" {
 		if n := blank(rest); n > 0 {
 			rest = rest[n:]
@@ -30,7 +31,7 @@ func statement(sql string) (word, behind string) {
 			begun, word = true, leadingWord(rest)
 		}
 		if strings.IndexByte("'\"`[", rest[0]) >= 0 {
-			rest = behindQuote(rest)
+			rest = afterQuote(rest)
 		} else {
 			rest = rest[1:]
 		}
@@ -65,9 +66,9 @@ func blank(text string) int {
 	return 0
 }
 
-// behindQuote is what follows the string or name that text begins with. A quote
+// afterQuote is what follows the string or name that text begins with. A quote
 // that is doubled within it begins the next one, which is as good.
-func behindQuote(text string) string {
+func afterQuote(text string) string {
 	end := text[0]
 	if end == '[' {
 		end = ']'

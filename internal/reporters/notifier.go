@@ -1,18 +1,21 @@
-package main
+package reporters
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/mqttetl/mqttetl/internal/pipeline"
 )
 
-// notifier reports to the service manager (sd_notify(3)): READY=1 once, a
+// Notifier reports to the service manager (sd_notify(3)): READY=1 once, a
 // STATUS text, WATCHDOG=1 while the pipeline is alive, STOPPING=1 at the end.
-type notifier struct {
+type Notifier struct {
 	pipeline *pipeline.Pipeline
 	logger   *slog.Logger
 
@@ -23,6 +26,11 @@ type notifier struct {
 	at     time.Time
 }
 
+// NewNotifier reports on p.
+func NewNotifier(p *pipeline.Pipeline, logger *slog.Logger) *Notifier {
+	return &Notifier{pipeline: p, logger: logger}
+}
+
 // Rounds are short until READY=1, for the start of other units waits for it.
 const (
 	startRound = 100 * time.Millisecond
@@ -30,7 +38,7 @@ const (
 )
 
 // Run reports until ctx ends. It returns at once where no service manager listens.
-func (n *notifier) Run(ctx context.Context) error {
+func (n *Notifier) Run(ctx context.Context) error {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return nil
 	}
@@ -60,7 +68,7 @@ func (n *notifier) Run(ctx context.Context) error {
 }
 
 // round tells what there is to tell now.
-func (n *notifier) round(now time.Time, watchdog bool) {
+func (n *Notifier) round(now time.Time, watchdog bool) {
 	if !n.ready && n.pipeline.Begun() {
 		n.send(daemon.SdNotifyReady)
 		n.ready = true
@@ -84,9 +92,30 @@ func (n *notifier) round(now time.Time, watchdog bool) {
 }
 
 // send logs the first failure only: the next would be the same, every second.
-func (n *notifier) send(state string) {
+func (n *Notifier) send(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil && !n.failed {
 		n.failed = true
 		n.logger.Warn("the service manager cannot be notified", "error", err)
 	}
+}
+
+// summary is a status in a few words, with the rate of the last interval.
+func summary(s *pipeline.Status, rate float64) string {
+	text := strconv.FormatFloat(rate, 'f', 0, 64) + " msg/s"
+	if s.Log.Paused {
+		text += ", paused: log is full"
+	}
+	if s.Archive != nil {
+		text += fmt.Sprintf(", archive %d behind", s.Archive.Lag)
+	}
+	if s.NATS != nil {
+		text += fmt.Sprintf(", nats %d behind", s.NATS.Lag)
+	}
+	if s.NATS != nil && !s.NATS.Connected {
+		text += ", nats not connected"
+		if s.NATS.Error != "" {
+			text += ": " + s.NATS.Error
+		}
+	}
+	return text
 }

@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/test/servers"
 	"go.uber.org/goleak"
+
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // asCommand tells a child of the test binary to be mqttetl itself.

@@ -1,4 +1,4 @@
-package main
+package reporters
 
 import (
 	"time"
@@ -7,14 +7,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// newRegistry returns a registry with what is true of the whole process.
-func newRegistry(started time.Time) *prometheus.Registry {
+// NewRegistry returns a registry with what is true of the whole process; build are
+// the labels that say what was built.
+func NewRegistry(started time.Time, build map[string]string) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	b := buildVersion()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "mqttetl_build_info",
 		Help:        "Always 1; the labels say what was built.",
-		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "goversion": b.Go},
+		ConstLabels: build,
 	})
 	info.Set(1)
 	uptime := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

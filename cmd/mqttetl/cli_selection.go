@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/disk"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -108,12 +109,12 @@ func openHistory(conf, alone string) (*history.History, error) {
 		return nil, err
 	}
 	places := history.Places{LogDir: cfg.Log.Dir}
-	if err := mayRead("log", places.LogDir); err != nil {
+	if err := disk.MayRead("log", places.LogDir); err != nil {
 		return nil, err
 	}
 	if cfg.Archive != nil {
 		places.Archive = cfg.Archive.Path
-		if err := mayRead("archive", places.Archive); err != nil {
+		if err := disk.MayRead("archive", places.Archive); err != nil {
 			return nil, err
 		}
 	}
@@ -138,7 +139,7 @@ func checkArchive(path string, configured bool) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nothingYet(path)
 	}
-	return mayRead("archive", path)
+	return disk.MayRead("archive", path)
 }
 
 // checkFile holds an archive that is named to be a file.
@@ -153,7 +154,7 @@ func checkFile(path string) error {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return mayRead("--archive", path)
+		return disk.MayRead("--archive", path)
 	}
 	defer f.Close()
 	magic := make([]byte, 16) // SQLite's file format, 1.3.1
