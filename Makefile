@@ -5,6 +5,7 @@
 # make test-cross    builds for arm64 and runs that under an emulator, 4 minutes; before a release
 # make check    what CI runs: format, vet, staticcheck, govulncheck, make test, fuzzing
 # make bench    what each stage costs, into bench/RESULTS.md and the README, 10 minutes
+# make bench-rates  what a message costs at 10 to 10,000 a second, into the same files, 15 minutes
 # make microbench  Go benchmarks of the parts, for benchstat
 # make prove    breaks everything that can break, long; writes docs/reliability.md.
 #               CAMPAIGN=kill TRIALS=1 SEED=7 replays; best as root
@@ -26,7 +27,7 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Each test binary ends by itself.
 TESTTIME := 20m
 
-.PHONY: build demo test test-brokers test-cross check bench microbench prove soak deps format vet staticcheck vulncheck fuzz clean
+.PHONY: build demo test test-brokers test-cross check bench bench-rates microbench prove soak deps format vet staticcheck vulncheck fuzz clean
 
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/mqttetl ./cmd/mqttetl
@@ -64,6 +65,9 @@ check: deps format vet staticcheck vulncheck test fuzz
 
 bench: deps
 	$(GO) run ./bench -readme README.md
+
+bench-rates: deps
+	$(GO) run ./bench -rates -cell 20s -readme README.md
 
 microbench:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 15m ./...
@@ -114,7 +118,7 @@ fuzz:
 
 # Commands and the Debian packages that hold them.
 NEEDS := mosquitto:mosquitto mosquitto_pub:mosquitto-clients nats-server:nats-server \
-	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler jq:jq curl:curl
+	sqlite3:sqlite3 strace:strace systemd-analyze:systemd protoc:protobuf-compiler jq:jq curl:curl /usr/lib/python3/dist-packages/paho:python3-paho-mqtt
 
 deps:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \

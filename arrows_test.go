@@ -47,7 +47,7 @@ var arrows = map[string]string{
 	"test/brokers":  "",
 	"test/e2e":      "",
 	"test/prove/":   "test/e2e test/servers batch batch/transform forward sink/archive sink/wal",
-	"bench/":        "internal/embedded test/servers batch batch/transform sink/archive sink/wal",
+	"bench/":        "internal/config internal/embedded test/servers batch batch/transform sink/archive sink/wal",
 }
 
 // tools import the root and each other, and anybody may import them.

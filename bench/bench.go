@@ -18,12 +18,14 @@ import (
 
 // A bench is what all measurements of a run share.
 type bench struct {
-	ctx      context.Context
-	progress io.Writer
-	dir      string // on a real disk; each measurement has a directory of its own below it
-	binary   string // mqttetl, built from this checkout
-	profiles string // where CPU profiles go; empty: none are made
-	scale    float64
+	ctx        context.Context
+	progress   io.Writer
+	dir        string // on a real disk; each measurement has a directory of its own below it
+	binary     string // mqttetl, built from this checkout
+	profiles   string // where CPU profiles go; empty: none are made
+	scale      float64
+	cell       time.Duration // of each rate of the group rates, and in how many
+	rateRounds int           // rounds; 0: in all
 
 	server *servers.NATSProcess
 	nc     *nats.Conn
@@ -48,7 +50,7 @@ func open(ctx context.Context, progress io.Writer, parent, profiles string, scal
 			return nil, err
 		}
 	}
-	b = &bench{ctx: ctx, progress: progress, profiles: profiles, scale: scale}
+	b = &bench{ctx: ctx, progress: progress, profiles: profiles, scale: scale, cell: max(time.Duration(float64(rateTime)*scale), time.Second), rateRounds: 1}
 	opened := b
 	if b.dir, err = os.MkdirTemp(parent, "bench-"); err != nil {
 		return nil, err

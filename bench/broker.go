@@ -60,7 +60,7 @@ func (b *bench) withBroker(n int, measure func(*servers.Mosquitto, string, int) 
 
 // startPublisher starts a publisher that waits for the word.
 func (b *bench) startPublisher(broker *servers.Mosquitto, n int) (*child, error) {
-	p, err := startRole(b.ctx, "publish", publishing{broker.Addr, n, brokerShape.Payload, publisherWindow})
+	p, err := startRole(b.ctx, "publish", publishing{broker.Addr, n, brokerShape.Payload, publisherWindow, 0})
 	if err != nil {
 		return nil, err
 	}

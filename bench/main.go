@@ -4,6 +4,7 @@
 //	go run ./bench                 everything, into bench/RESULTS.md
 //	go run ./bench -short          the same, smaller, for a look
 //	go run ./bench -run 'stages/128/10000|drain'
+//	go run ./bench -rates -cell 30s    the rates that people have, into their place in the results
 //	go run ./bench -profile /tmp/profiles -run stages/128/10000 -rounds 1
 //
 // Its invariant: a number counts only if every message that was sent is in
@@ -11,6 +12,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -67,6 +69,8 @@ type options struct {
 	out      string
 	readme   string
 	profiles string
+	rates    bool          // only the groups of rates, into their places
+	cell     time.Duration // 0: as long as usual
 }
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
@@ -74,11 +78,13 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.BoolVar(&o.short, "short", false, "a tenth of the messages, one round, no file")
-	f.StringVar(&match, "run", "", "only groups whose name matches this `expression`: stages/<payload>/<window>, mosquitto, latency, tools, routes, drain, start")
+	f.StringVar(&match, "run", "", "only groups whose name matches this `expression`: stages/<payload>/<window>, mosquitto, rates/<messages a second>, latency, tools, routes, drain, start")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds")
 	f.StringVar(&o.dir, "dir", "bench/work", "`directory` on a real disk for everything that is stored meanwhile")
 	f.StringVar(&o.out, "o", "bench/RESULTS.md", "`file` for the results of all groups; part of them only goes to standard output")
 	f.StringVar(&o.readme, "readme", "", "`file` whose table of speed is to be replaced, if the results of all groups are written")
+	f.BoolVar(&o.rates, "rates", false, "only the groups rates, in all rounds, into the places of their tables in the files of -o and -readme")
+	f.DurationVar(&o.cell, "cell", 0, "for how `long` messages are sent in the groups rates (default 10s)")
 	f.StringVar(&o.profiles, "profile", "", "write CPU profiles of mqttetl into this `directory`")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -86,13 +92,16 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		}
 		return o, errUsage
 	}
+	if o.rates {
+		match = "^rates/"
+	}
 	if o.match, err = regexp.Compile(match); err != nil {
 		return o, err
 	}
 	if o.short {
 		o.rounds = 1
 	}
-	if o.short || match != "" {
+	if o.short || match != "" && !o.rates {
 		o.out = ""
 	}
 	return o, nil
@@ -114,6 +123,9 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
+	if b.cell = cmp.Or(o.cell, b.cell); o.rates {
+		b.rateRounds = 0
+	}
 	m, err := inspect(ctx, b.dir)
 	if err != nil {
 		return err
@@ -123,13 +135,25 @@ func runAll(ctx context.Context, args []string, stdout, stderr io.Writer) (err e
 		return err
 	}
 	var text strings.Builder
-	p := report{w: &text, r: r, m: m, rounds: o.rounds, took: time.Since(begun), command: strings.Join(append([]string{"go run ./bench"}, args...), " ")}
+	p := report{w: &text, r: r, m: m, rounds: o.rounds, took: time.Since(begun), cell: b.cell, command: strings.Join(append([]string{"go run ./bench"}, args...), " ")}
 	p.write()
 	if _, err := io.WriteString(stdout, text.String()); err != nil || o.out == "" {
 		return err
 	}
-	if err := os.WriteFile(o.out, []byte(text.String()), 0o644); err != nil || o.readme == "" {
+	return o.keep(&p, text.String())
+}
+
+// keep writes the results into the files that are to have them.
+func (o *options) keep(p *report, text string) error {
+	if o.rates {
+		err := putTable(o.out, rateMarks, p.rateSection())
+		if err != nil || o.readme == "" {
+			return err
+		}
+		return putTable(o.readme, rateMarks, p.rateSummary())
+	}
+	if err := os.WriteFile(o.out, []byte(text), 0o644); err != nil || o.readme == "" {
 		return err
 	}
-	return putTable(o.readme, p.summary())
+	return errors.Join(putTable(o.readme, speedMarks, p.summary()), putTable(o.readme, rateMarks, p.rateSummary()))
 }

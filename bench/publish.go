@@ -11,6 +11,7 @@ type publishing struct {
 	Messages int
 	Payload  int
 	Window   int
+	Rate     int // messages a second in open loop; 0: as fast as the window allows
 }
 
 // publish is the role of a publisher that is faster than any broker: packets
@@ -38,8 +39,9 @@ func publish(l *link, parameters []byte) error {
 	if err := l.awaitGo(); err != nil {
 		return err
 	}
-	if err := d.run(); err != nil {
+	done, err := run(d, p.Rate)
+	if err != nil {
 		return err
 	}
-	return l.done(d.times)
+	return l.done(done.deliveryTimes)
 }

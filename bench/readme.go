@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// The lines of the README between which the table of speed stands.
-const (
-	tableBegins = "<!-- speed: written by make bench -->\n"
-	tableEnds   = "<!-- end of speed -->\n"
-)
+// marks are the lines of a document between which a table stands.
+type marks struct{ begin, end string }
+
+var speedMarks = marks{"<!-- speed: written by make bench -->\n", "<!-- end of speed -->\n"}
 
 // summary is the table for whoever wants to know whether it is fast enough.
 func (p *report) summary() string {
@@ -51,18 +50,18 @@ func thousands(v float64) string {
 	return s
 }
 
-// putTable replaces what stands between the two lines in a file.
-func putTable(path, table string) error {
+// putTable replaces what stands between the marks in a file.
+func putTable(path string, at marks, table string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, begins := bytes.Cut(text, []byte(tableBegins))
-	_, after, ends := bytes.Cut(rest, []byte(tableEnds))
+	before, rest, begins := bytes.Cut(text, []byte(at.begin))
+	_, after, ends := bytes.Cut(rest, []byte(at.end))
 	if !begins || !ends {
-		return fmt.Errorf("%s: no place for the table of speed", path)
+		return fmt.Errorf("%s: no place for a table: %s", path, bytes.TrimSpace([]byte(at.begin)))
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s%s\n%s\n%s%s", before, tableBegins, table, tableEnds, after)
+	fmt.Fprintf(&b, "%s%s\n%s\n%s%s", before, at.begin, table, at.end, after)
 	return os.WriteFile(path, b.Bytes(), 0o644)
 }

@@ -16,6 +16,7 @@ type report struct {
 	command string
 	rounds  int
 	took    time.Duration
+	cell    time.Duration // of a rate
 }
 
 func (p *report) printf(format string, args ...any) { fmt.Fprintf(p.w, format, args...) }
@@ -26,6 +27,7 @@ func (p *report) write() {
 	p.stages()
 	p.broker()
 	p.latency()
+	p.rates()
 	p.commands()
 	p.routes()
 	p.backlog()
@@ -42,9 +44,13 @@ func (p *report) head() {
 
 func (p *report) targets() {
 	p.printf("## Targets\n\n128 bytes, window 10,000 unless said. Ratios are within one round.\n\n")
+	p.targetTable(targets)
+}
+
+func (p *report) targetTable(all []target) {
 	p.printf("| what | target | result | |\n|---|---|---|---|\n")
 	var limits []string
-	for _, t := range targets {
+	for _, t := range all {
 		v := t.value(p.r)
 		verdict := t.verdict(v.Median)
 		sign := "≥"

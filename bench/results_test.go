@@ -102,15 +102,15 @@ func TestThousands(t *testing.T) {
 func TestPutTable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "README.md")
 	for _, c := range []struct{ before, after string }{
-		{"a\n" + tableBegins + tableEnds + "b\n", "a\n" + tableBegins + "\nnew\n\n" + tableEnds + "b\n"},
-		{"a\n" + tableBegins + "old\n" + tableEnds + "b\n", "a\n" + tableBegins + "\nnew\n\n" + tableEnds + "b\n"},
-		{"a\n" + tableEnds + tableBegins + "b\n", ""},
+		{"a\n" + speedMarks.begin + speedMarks.end + "b\n", "a\n" + speedMarks.begin + "\nnew\n\n" + speedMarks.end + "b\n"},
+		{"a\n" + speedMarks.begin + "old\n" + speedMarks.end + "b\n", "a\n" + speedMarks.begin + "\nnew\n\n" + speedMarks.end + "b\n"},
+		{"a\n" + speedMarks.end + speedMarks.begin + "b\n", ""},
 		{"a\n", ""},
 	} {
 		if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := putTable(path, "new\n")
+		err := putTable(path, speedMarks, "new\n")
 		got, _ := os.ReadFile(path)
 		if c.after == "" && (err == nil || string(got) != c.before) || c.after != "" && (err != nil || string(got) != c.after) {
 			t.Errorf("%q: %q, %v", c.before, got, err)

@@ -44,6 +44,7 @@ type measurement struct {
 	Allocs    float64
 	Written   float64 // bytes
 	Peak      float64 // RssAnon, bytes in all
+	Commits   float64 // of the log
 	CommitP50 float64 // seconds, of log transactions
 	CommitP99 float64
 	Ack       quantiles // from reading a message to writing its PUBACK, as the program counts it

@@ -12,9 +12,8 @@ type group struct {
 	run    func(*bench, results) error
 }
 
-// groups are all there are, in the order of a round. The target shape comes
-// in more rounds than the others.
-func groups() (all []group) {
+// groups are all there are, in the order of a round.
+func (b *bench) groups() (all []group) {
 	for _, p := range payloads {
 		for _, w := range windows {
 			s := shape{p, w}
@@ -23,6 +22,9 @@ func groups() (all []group) {
 				run:  func(b *bench, r results) error { return b.stagesAt(r, s) },
 			})
 		}
+	}
+	for _, n := range rates {
+		all = append(all, group{name: fmt.Sprintf("rates/%d", n), rounds: b.rateRounds, run: func(b *bench, r results) error { return b.atRate(r, n) }})
 	}
 	return append(all,
 		group{name: "mosquitto", run: (*bench).atBroker},
@@ -39,7 +41,7 @@ func groups() (all []group) {
 func (b *bench) runGroups(match *regexp.Regexp, rounds int) (results, error) {
 	r := results{}
 	for round := range rounds {
-		for _, g := range groups() {
+		for _, g := range b.groups() {
 			if !match.MatchString(g.name) || g.rounds > 0 && round >= g.rounds {
 				continue
 			}

@@ -29,14 +29,23 @@ type NATSNode struct {
 	dir  string
 }
 
+// BuildNATS builds nats-server from the module in go.mod into dir.
+func BuildNATS(ctx context.Context, dir string) (binary string, err error) {
+	binary = filepath.Join(dir, "nats-server")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mqttetl/mqttetl/test/servers/natsd")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build nats-server: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
 // StartNATSCluster builds nats-server from the module in go.mod and starts a
 // cluster of n of them, with their files in dir. extraConf is added to each
 // configuration.
 func StartNATSCluster(ctx context.Context, dir string, n int, extraConf string) (_ *NATSCluster, err error) {
-	binary := filepath.Join(dir, "nats-server")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/mqttetl/mqttetl/test/servers/natsd")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build nats-server: %w\n%s", err, out)
+	binary, err := BuildNATS(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
 	var routes []string
 	for range n {
