@@ -44,9 +44,10 @@ var arrows = map[string]string{
 
 	// What measures and tests.
 	"test/servers/": "",
+	"test/service":  "test/servers",
 	"test/brokers":  "",
-	"test/e2e":      "",
-	"test/prove/":   "test/e2e test/servers batch batch/transform forward sink/archive sink/wal",
+	"test/e2e":      "test/service",
+	"test/prove/":   "test/e2e test/servers test/service batch batch/transform forward sink/archive sink/wal",
 	"bench/":        "internal/config internal/embedded test/servers batch batch/transform sink/archive sink/wal",
 }
 

@@ -130,7 +130,7 @@ func (w *world) killed() {
 		}
 		if round%2 == 1 {
 			w.publish(false, "d/killed", payloads[:size/2]...) // some of them are on their way
-			w.kill()
+			w.Kill()
 			w.publish(false, "d/killed", payloads[size/2:]...)
 			w.start()
 		} else {
@@ -155,13 +155,11 @@ func (w *world) distinct(prefix string) int {
 // comes again, with DUP.
 func (w *world) redelivered() {
 	w.t.Helper()
-	if err := w.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		w.t.Fatal(err)
-	}
+	w.Signal(syscall.SIGSTOP)
 	w.publish(false, "d/again", "again 0", "again 1", "again 2")
 	// Behind these, the broker has sent the others to the stopped process too.
 	w.publish(false, "d/again", "again 3")
-	w.kill()
+	w.Kill()
 	w.start()
 	w.eventually("the redelivered messages", func() bool { return w.distinct("again ") == 4 })
 	dups := 0
@@ -194,7 +192,7 @@ func (w *world) takenOver() {
 	before, _ := w.source()
 	connects := 0
 	remedy := func() bool {
-		return strings.Contains(w.log.String(), "its own client_id") || strings.Contains(w.log.String(), "each must have its own")
+		return strings.Contains(w.Output(), "its own client_id") || strings.Contains(w.Output(), "each must have its own")
 	}
 	began := time.Now()
 	for !remedy() {

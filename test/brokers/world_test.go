@@ -1,20 +1,13 @@
 package brokers
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +15,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // patience bounds every wait; one that ends well needs a fraction of it.
@@ -35,9 +29,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "mqttetl")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/mqttetl/mqttetl/cmd/mqttetl").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build mqttetl: %v: %s", err, out))
+	if binary, err = service.Build(context.Background(), dir, nil); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -53,43 +46,20 @@ type broker struct {
 
 // world is a mqttetl process between a broker and its stores.
 type world struct {
+	*service.Service
 	t *testing.T
 	row
 	broker
-	dir, http string
-
-	cmd  *exec.Cmd
-	done chan struct{}
-	log  output
-}
-
-// output is what all processes of a world have written.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // newWorld writes the configuration: a source with filters, and one with "#".
 func newWorld(t *testing.T, r row, b broker, keepalive time.Duration) *world {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	svc, err := service.Bare(binary, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, row: r, broker: b, dir: t.TempDir(), http: l.Addr().String()}
-	l.Close()
+	w := &world{svc, t, r, b}
 	common := fmt.Sprintf("url: %q, version: %q, username: %q, password: %q, keepalive: %s, tls: {ca: %q, cert: %q, key: %q}",
 		b.url, r.version, b.user, b.pass, keepalive, b.tls.CA, b.tls.Cert, b.tls.Key)
 	common = strings.NewReplacer(`username: "", password: "", `, "", `, tls: {ca: "", cert: "", key: ""}`, "").Replace(common)
@@ -103,42 +73,26 @@ func newWorld(t *testing.T, r row, b broker, keepalive time.Duration) *world {
 log: {dir: %q, max_size: 64MiB}
 archive: {path: %q, batch: {period: 20ms}}
 http: {listen: %q}
-`, common, share, common, filepath.Join(w.dir, "log"), w.archive(), w.http)
-	if err := os.WriteFile(w.config(), []byte(text), 0o600); err != nil {
+`, common, share, common, w.LogDir(), w.Archive(), w.HTTP)
+	if err := w.Configure(text); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		w.kill()
+		w.Kill()
 		if t.Failed() {
-			t.Logf("mqttetl wrote:\n%s", w.log.String())
+			t.Logf("mqttetl wrote:\n%s", w.Output())
 		}
 	})
 	return w
 }
 
-func (w *world) config() string  { return filepath.Join(w.dir, "mqttetl.yaml") }
-func (w *world) archive() string { return filepath.Join(w.dir, "telemetry.db") }
-
 // start runs mqttetl and waits until all is subscribed.
 func (w *world) start() {
 	w.t.Helper()
-	w.cmd = exec.Command(binary, "run", "-c", w.config())
-	w.cmd.Stderr = &w.log
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := w.cmd.Start(); err != nil {
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(w.Start(), w.Ready(ctx)); err != nil {
 		w.t.Fatal(err)
-	}
-	w.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) { _ = cmd.Wait(); close(done) }(w.cmd, w.done)
-	w.eventually("ready", w.ready)
-}
-
-// kill ends mqttetl with SIGKILL.
-func (w *world) kill() {
-	if w.cmd != nil {
-		_ = w.cmd.Process.Kill()
-		<-w.done
-		w.cmd = nil
 	}
 }
 
@@ -158,30 +112,19 @@ func (w *world) eventually(what string, cond func() bool) {
 }
 
 func (w *world) ready() bool {
-	resp, err := http.Get("http://" + w.http + "/readyz")
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	s, err := w.Status(w.t.Context())
+	return err == nil && s.Ready
 }
 
-// reconnects is how often the first source has connected again, and how many
+// source is how often the first source has connected again, and how many
 // redelivered messages it has seen, in this process.
 func (w *world) source() (reconnects, redelivered int) {
 	w.t.Helper()
-	resp, err := http.Get("http://" + w.http + "/status")
+	s, err := w.Status(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	var s struct {
-		Sources []struct{ Reconnects, Redelivered int }
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		w.t.Fatal(err)
-	}
-	return s.Sources[0].Reconnects, s.Sources[0].Redelivered
+	return int(s.Sources[0].Reconnects), int(s.Sources[0].Redelivered)
 }
 
 // archived is one row of the archive.
@@ -193,7 +136,7 @@ type archived struct {
 // rows are the archived messages of a source.
 func (w *world) rows(source string) (rows []archived) {
 	w.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+w.archive()+"?mode=ro&_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", "file:"+w.Archive()+"?mode=ro&_pragma=busy_timeout(10000)")
 	if err != nil {
 		w.t.Fatal(err)
 	}

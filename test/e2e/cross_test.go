@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // emulated is a program for arm64 under an emulator that the kernel knows nothing
@@ -25,14 +27,14 @@ func TestArm64(t *testing.T) {
 	for key, value := range map[string]string{"GOOS": "linux", "GOARCH": "arm64", "CGO_ENABLED": "1", "CC": "aarch64-linux-gnu-gcc"} {
 		t.Setenv(key, value)
 	}
-	bin, err := Build(t.Context(), dir, nil)
+	bin, err := service.Build(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"GOOS", "GOARCH", "CGO_ENABLED", "CC"} {
 		os.Unsetenv(key)
 	}
-	native, err := Build(t.Context(), t.TempDir(), nil)
+	native, err := service.Build(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

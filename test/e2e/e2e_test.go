@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // patience bounds every test; a test that passes needs a fraction of it.
@@ -27,7 +28,7 @@ var product = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return Build(context.Background(), dir, nil)
+	return service.Build(context.Background(), dir, nil)
 })
 
 // TestMain removes the program that the tests have built. A child of the tests
@@ -48,20 +49,20 @@ func TestMain(m *testing.M) {
 
 // world is a broker, a JetStream server and the service between them.
 type world struct {
-	*Service
+	*service.Service
 	t      testing.TB
 	ctx    context.Context
 	broker *servers.Mosquitto
 	nats   *servers.NATSProcess
 }
 
-func newWorld(t testing.TB, bin string, s Settings) *world {
+func newWorld(t testing.TB, bin string, s service.Settings) *world {
 	t.Helper()
 	return newWorldOn(t, bin, "", s)
 }
 
 // newWorldOn adds natsConf to the configuration of nats-server.
-func newWorldOn(t testing.TB, bin, natsConf string, s Settings) *world {
+func newWorldOn(t testing.TB, bin, natsConf string, s service.Settings) *world {
 	t.Helper()
 	w := &world{t: t}
 	var cancel context.CancelFunc
@@ -77,7 +78,7 @@ func newWorldOn(t testing.TB, bin, natsConf string, s Settings) *world {
 	}
 	t.Cleanup(func() { w.nats.Kill() })
 	s.Broker, s.NATS = w.broker.URL, w.nats.URL()
-	if w.Service, err = NewService(bin, t.TempDir(), s); err != nil {
+	if w.Service, err = service.New(bin, t.TempDir(), s); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -90,7 +91,7 @@ func newWorldOn(t testing.TB, bin, natsConf string, s Settings) *world {
 }
 
 // productWorld is a world with the mqttetl of the checkout, ready.
-func productWorld(t testing.TB, s Settings) *world {
+func productWorld(t testing.TB, s service.Settings) *world {
 	t.Helper()
 	bin, err := product()
 	if err != nil {
@@ -132,7 +133,7 @@ func (w *world) publish(p *Publisher) (stop func()) {
 func (w *world) account(p *Publisher) []Archived {
 	w.t.Helper()
 	acknowledged := p.Acknowledged()
-	w.must(w.Delivered(w.ctx, acknowledged))
+	w.must(Delivered(w.ctx, w.Service, acknowledged))
 	took, err := w.Stop()
 	w.must(err)
 	w.t.Logf("SIGTERM took %v", took)
@@ -154,7 +155,7 @@ func (w *world) account(p *Publisher) []Archived {
 
 // TestEachExactlyOnce: 20,000 messages on 100 topics from mosquitto_pub.
 func TestEachExactlyOnce(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	const topics, each = 100, 200
 	host, port, _ := strings.Cut(w.broker.Addr, ":")
 	sent := map[string]string{}
@@ -180,7 +181,7 @@ func TestEachExactlyOnce(t *testing.T) {
 
 // TestKill kills the service 20 times while a publisher sends.
 func TestKill(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -199,7 +200,7 @@ func TestKill(t *testing.T) {
 // TestKillAtStart kills the service at moments counted from its start, so that
 // it dies while it opens its stores, subscribes and resumes too.
 func TestKillAtStart(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	p := &Publisher{Broker: w.broker.URL, Run: "early", QoS: 1, Topics: 10, Workers: 4}
 	stop := w.publish(p)
 	for i := range 20 {
@@ -219,7 +220,7 @@ func TestKillAtStart(t *testing.T) {
 // TestQoS2 kills the service with a QoS 2 subscription: every message is one
 // record, across reconnects too.
 func TestQoS2(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 2})
+	w := productWorld(t, service.Settings{QoS: 2})
 	p := &Publisher{Broker: w.broker.URL, Run: "two", QoS: 2, Topics: 10, Workers: 8}
 	stop := w.publish(p)
 	for range 8 {
@@ -240,7 +241,7 @@ func TestQoS2(t *testing.T) {
 
 // TestKillNATS kills and restarts the JetStream server in mid-stream.
 func TestKillNATS(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	p := &Publisher{Broker: w.broker.URL, Run: "nats", QoS: 1, Topics: 10, Workers: 8}
 	stop := w.publish(p)
 	for range 5 {
@@ -249,7 +250,7 @@ func TestKillNATS(t *testing.T) {
 		before, err := w.Status(w.ctx)
 		w.must(err)
 		// Neither ingest nor the archive waits for NATS.
-		_, err = w.Await(w.ctx, "archive goes on without NATS", func(s Status) bool { return s.Archive.Cursor > before.Log.Last+500 })
+		_, err = w.Await(w.ctx, "archive goes on without NATS", func(s service.Status) bool { return s.Archive.Cursor > before.Log.Last+500 })
 		w.must(err)
 		w.must(w.nats.Restart())
 	}
@@ -259,7 +260,7 @@ func TestKillNATS(t *testing.T) {
 
 // TestStopBroker stops and restarts a broker that persists its sessions.
 func TestStopBroker(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	p := &Publisher{Broker: w.broker.URL, Run: "broker", QoS: 1, Topics: 10, Workers: 8}
 	stop := w.publish(p)
 	for range 5 {
@@ -275,14 +276,14 @@ func TestStopBroker(t *testing.T) {
 // TestArchiveDeleted: an archive that is deleted while the service is stopped
 // is rebuilt from what the log still holds, and the service says from where.
 func TestArchiveDeleted(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	p := &Publisher{Broker: w.broker.URL, Run: "gone", QoS: 1, Topics: 10, Workers: 8}
 	w.must(p.Publish(w.ctx, 3000))
 	_, err := w.Drained(w.ctx, 3000)
 	w.must(err)
 	w.must(w.nats.Kill()) // from here on the log keeps what NATS has not got
 	w.must(p.Publish(w.ctx, 5000))
-	_, err = w.Await(w.ctx, "archive has 5000", func(s Status) bool { return s.Archive.Cursor == 5000 })
+	_, err = w.Await(w.ctx, "archive has 5000", func(s service.Status) bool { return s.Archive.Cursor == 5000 })
 	w.must(err)
 	_, err = w.Stop()
 	w.must(err)
@@ -319,7 +320,7 @@ func TestArchiveDeleted(t *testing.T) {
 // TestStopsInASecond stops the service under load. The best of three counts: a
 // busy machine can hold up any of them.
 func TestStopsInASecond(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	p := &Publisher{Broker: w.broker.URL, Run: "stop", QoS: 1, Topics: 10, Workers: 4}
 	stop := w.publish(p)
 	best := time.Hour

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl/internal/news"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // logLine is a line of the service's log.
@@ -72,7 +73,7 @@ func TestLogIsNotFlooded(t *testing.T) {
 	}
 	for i := range cases {
 		c := &cases[i]
-		s := Settings{QoS: 1, MaxSize: "1MiB"}
+		s := service.Settings{QoS: 1, MaxSize: "1MiB"}
 		if c.stranger == nil {
 			s.MaxSize = ""
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // odd is a message at an edge of what MQTT allows.
@@ -25,7 +27,7 @@ type odd struct {
 // TestOddMessages: whatever a broker delivers is stored byte for byte, and
 // forwarded or dead-lettered with the reason; nothing is stuck behind it.
 func TestOddMessages(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	odds := []odd{
 		{name: "plain", topic: "e2e/plain", payload: []byte("21.5")},
 		{name: "empty payload", topic: "e2e/empty"},

@@ -25,6 +25,7 @@ import (
 	"github.com/mqttetl/mqttetl/sink/history"
 	"github.com/mqttetl/mqttetl/sink/wal"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // kinds are messages of every kind of payload and properties.
@@ -70,7 +71,7 @@ func recordAll(w *world, recs []mqttetl.Record) {
 }
 
 // all reads the records of a service.
-func all(w *world, s *Service) (recs []mqttetl.Record) {
+func all(w *world, s *service.Service) (recs []mqttetl.Record) {
 	w.t.Helper()
 	h, err := history.Open(history.Places{Archive: s.Archive(), LogDir: s.LogDir()})
 	w.must(err)
@@ -135,7 +136,7 @@ func (w *world) command(args ...string) (stdout, stderr string) {
 }
 
 func TestRecordedMessagesArePlayedAgain(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 2})
+	w := productWorld(t, service.Settings{QoS: 2})
 	const n = 50_000
 	sent := kinds(n)
 	recordAll(w, sent)
@@ -153,7 +154,7 @@ func TestRecordedMessagesArePlayedAgain(t *testing.T) {
 	t.Run("export, import, export", func(t *testing.T) {
 		first := filepath.Join(t.TempDir(), "first.ndjson.zst")
 		w.command("export", "-c", w.Config(), "--compress", "zstd", "--out", first)
-		fresh, err := NewService(w.Bin, t.TempDir(), Settings{Broker: w.broker.URL})
+		fresh, err := service.New(w.Bin, t.TempDir(), service.Settings{Broker: w.broker.URL})
 		w.must(err)
 		w.command("import", "-c", fresh.Config(), first)
 		before, _ := w.command("export", "-c", w.Config())
@@ -162,7 +163,7 @@ func TestRecordedMessagesArePlayedAgain(t *testing.T) {
 			t.Errorf("%d and %d lines differ", strings.Count(before, "\n"), strings.Count(after, "\n"))
 		}
 		csv, _ := w.command("export", "-c", fresh.Config(), "--format", "csv")
-		third, err := NewService(w.Bin, t.TempDir(), Settings{Broker: w.broker.URL})
+		third, err := service.New(w.Bin, t.TempDir(), service.Settings{Broker: w.broker.URL})
 		w.must(err)
 		file := filepath.Join(t.TempDir(), "all.csv")
 		w.must(os.WriteFile(file, []byte(csv), 0o600))
@@ -176,7 +177,7 @@ func TestRecordedMessagesArePlayedAgain(t *testing.T) {
 // playToMQTT plays to a second broker, which a second service records.
 func playToMQTT(t *testing.T, w *world, how ...string) []mqttetl.Record {
 	t.Helper()
-	other := newWorld(t, w.Bin, Settings{QoS: 2})
+	other := newWorld(t, w.Bin, service.Settings{QoS: 2})
 	other.start()
 	_, account := w.command(append([]string{"replay", "-c", w.Config(), "--to", other.broker.URL, "--speed", "max"}, how...)...)
 	if !strings.Contains(account, "selected 50000 = sent 50000, confirmed 50000") {
@@ -347,12 +348,12 @@ func TestKilledReplaysGoOn(t *testing.T) {
 		}
 	})
 	t.Run("to MQTT", func(t *testing.T) {
-		w := newWorld(t, bin, Settings{QoS: 1})
+		w := newWorld(t, bin, service.Settings{QoS: 1})
 		w.start()
 		position := filepath.Join(t.TempDir(), "position")
 		killed(t, w.ctx, bin, kills, func() uint64 { return recordedPosition(position) }, between, paced[0], paced[1],
 			"replay", "--archive", path, "--to", w.broker.URL, "--resume", position)
-		w.must(w.Delivered(w.ctx, messages))
+		w.must(Delivered(w.ctx, w.Service, messages))
 		checkPlayed(t, all(w, w.Service))
 	})
 }
@@ -403,7 +404,7 @@ func TestKilledImportsGoOn(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	svc, err := NewService(bin, t.TempDir(), Settings{Broker: "mqtt://127.0.0.1:1"})
+	svc, err := service.New(bin, t.TempDir(), service.Settings{Broker: "mqtt://127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}

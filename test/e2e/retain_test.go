@@ -14,6 +14,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // heard subscribes to everything, calls during, and returns what has come by
@@ -115,7 +116,7 @@ func playRetained(t *testing.T, path, flag string, published, kept map[string]st
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { broker.Kill() })
-	w := &world{Service: &Service{Bin: bin}, t: t, ctx: t.Context(), broker: broker}
+	w := &world{Service: &service.Service{Bin: bin}, t: t, ctx: t.Context(), broker: broker}
 	got := heard(w, true, func() { w.command("replay", "--archive", path, "--to", broker.URL, flag) })
 	if !maps.Equal(got, published) {
 		t.Errorf("published:\n%v, want\n%v", got, published)

@@ -13,6 +13,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const testRoutes = `routes:
@@ -45,7 +46,7 @@ func routedPayload(i int64) string {
 // TestKillWithRoutes kills the service eight times while routes are applied: every
 // table has exactly the rows that the routes make of the archived messages.
 func TestKillWithRoutes(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1, Routes: testRoutes, Readings: true})
+	w := productWorld(t, service.Settings{QoS: 1, Routes: testRoutes, Readings: true})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -98,12 +99,12 @@ func TestKillWithRoutes(t *testing.T) {
 // TestEndlessRoute: a jq program that never ends holds up neither the PUBACKs nor
 // the raw messages in NATS, and the archive not for long.
 func TestEndlessRoute(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1, Routes: `routes:
+	w := productWorld(t, service.Settings{QoS: 1, Routes: `routes:
   - {name: endless, topic: "e2e/#", map: "last(repeat(1))", table: e, columns: {x: REAL}, publish: out}
 `})
 	p := &Publisher{Broker: w.broker.URL, Run: "endless", QoS: 1, Topics: 5, Workers: 4}
 	w.must(p.Publish(w.ctx, 3000))
-	st, err := w.Await(w.ctx, "NATS has all", func(st Status) bool { return st.NATS.Cursor >= 3000 })
+	st, err := w.Await(w.ctx, "NATS has all", func(st service.Status) bool { return st.NATS.Cursor >= 3000 })
 	w.must(err)
 	t.Logf("when NATS had all, the archive was at %d", st.Archive.Cursor)
 	w.account(p)

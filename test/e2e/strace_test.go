@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // TestPubackBehindCommit reads the system calls of the service: every PUBACK's
@@ -31,7 +33,7 @@ func TestPubackBehindCommit(t *testing.T) {
 // TestEarlyPubackIsSeen is the control of TestPubackBehindCommit: a build that
 // acknowledges before the commit must fail it.
 func TestEarlyPubackIsSeen(t *testing.T) {
-	bin, err := Build(context.Background(), t.TempDir(), EarlyAck)
+	bin, err := service.Build(context.Background(), t.TempDir(), EarlyAck)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,7 @@ func traceAcks(t *testing.T, bin string) (acks int, violations []string) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Fatal("strace is not installed: apt-get install strace")
 	}
-	w := newWorld(t, bin, Settings{QoS: 1})
+	w := newWorld(t, bin, service.Settings{QoS: 1})
 	trace := filepath.Join(t.TempDir(), "trace")
 	w.Wrap = Trace(trace)
 	w.start()
@@ -69,7 +71,7 @@ func TestLogIsOnDiskBeforeConnecting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, bin, Settings{QoS: 1})
+	w := newWorld(t, bin, service.Settings{QoS: 1})
 	config := w.Config()
 	text, err := os.ReadFile(config)
 	w.must(err)

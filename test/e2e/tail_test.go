@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // Tail prints what the service has recorded last and then what it records, each
 // message once, in order.
 func TestTailFollowsTheRunningService(t *testing.T) {
-	w := productWorld(t, Settings{QoS: 1})
+	w := productWorld(t, service.Settings{QoS: 1})
 	messages := func(from, to int) (recs []mqttetl.Record) {
 		for i := from; i < to; i++ {
 			recs = append(recs, mqttetl.Record{Seq: mqttetl.Seq(i + 1), Message: mqttetl.Message{

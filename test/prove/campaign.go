@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // Campaigns are all campaigns, in the order of the report.
@@ -51,7 +51,7 @@ type Campaign struct {
 // Control is a deliberately broken build or setting that its campaign must catch.
 type Control struct {
 	Name    string               // what is broken
-	Replace map[string][2]string // of e2e.Build: file → old text → new text; nil: the product itself
+	Replace map[string][2]string // of service.Build: file → old text → new text; nil: the product itself
 	Setting func(*Env)           // changes what Run is given; nil: nothing
 	Skip    func() string        // why it cannot run here, "" if it can; nil: it can run everywhere
 	Trials  int                  // at the most; the first finding ends it
@@ -232,7 +232,7 @@ func (c *Campaign) control(ctx context.Context, p Plan, control Control) (Caught
 			return Caught{Name: control.Name}, err
 		}
 		defer os.RemoveAll(dir)
-		if e.Bin, err = e2e.Build(ctx, dir, control.Replace); err != nil {
+		if e.Bin, err = service.Build(ctx, dir, control.Replace); err != nil {
 			return Caught{Name: control.Name}, fmt.Errorf("control %q: %w", control.Name, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -327,7 +328,7 @@ func (w *clusterWorld) late(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.await(ctx, "another connection to NATS", func(s e2e.Status) bool {
+	_, err = w.Await(ctx, "another connection to NATS", func(s service.Status) bool {
 		return s.NATS != nil && s.NATS.Cursor > before.NATS.Cursor+200
 	})
 	return err

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 func crashStatesCampaign() *Campaign {
@@ -54,7 +55,7 @@ var recordedWindows = []int{7, 30, 100, 900}
 func crashStates(ctx context.Context, e Env) (t Tally, err error) {
 	bin := e.Bin
 	if e.Control == "" {
-		if bin, err = e2e.Build(ctx, e.Dir, smallSteps); err != nil {
+		if bin, err = service.Build(ctx, e.Dir, smallSteps); err != nil {
 			return t, err
 		}
 	}
@@ -393,7 +394,7 @@ func (o *opener) command(ctx context.Context, bin string, m *image, trial string
 	if err := m.write(dir); err != nil {
 		return err
 	}
-	s, err := e2e.NewService(bin, dir, e2e.Settings{Broker: "mqtt://127.0.0.1:1", QoS: 1})
+	s, err := service.New(bin, dir, service.Settings{Broker: "mqtt://127.0.0.1:1", QoS: 1})
 	if err != nil {
 		return err
 	}

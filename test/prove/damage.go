@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 func damageCampaign() *Campaign {
@@ -110,7 +111,7 @@ func (s *spoiled) trial(ctx context.Context, rnd *rand.Rand, trial string, t *Ta
 		return fmt.Errorf("%s: %w", k.name, err)
 	}
 	c := &damageCase{spoiled: s, kind: k, t: t, name: fmt.Sprintf("%s, %s %s", trial, k.name, what)}
-	if c.service, err = e2e.NewService(s.bin, dir, e2e.Settings{Broker: s.broker.URL, QoS: 1, Version: "5"}); err != nil {
+	if c.service, err = service.New(s.bin, dir, service.Settings{Broker: s.broker.URL, QoS: 1, Version: "5"}); err != nil {
 		return err
 	}
 	defer c.service.Kill()
@@ -125,7 +126,7 @@ type damageCase struct {
 	*spoiled
 	kind    kind
 	name    string
-	service *e2e.Service
+	service *service.Service
 	t       *Tally
 }
 
@@ -206,17 +207,17 @@ func (c *damageCase) serve(ctx context.Context) (ended bool, code int, err error
 		return false, 0, err
 	}
 	w := &world{Service: c.service, pub: &e2e.Publisher{Broker: c.broker.URL, Run: "more", QoS: 1, Workers: 1}}
-	drained := func(s e2e.Status) bool {
+	drained := func(s service.Status) bool {
 		return s.Ready && s.Archive.Lag == 0 && s.Archive.Cursor == s.Log.Last || c.kind.ofArchive && c.archiveSaid() && c.subscribed()
 	}
 	limit, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	_, err = w.await(limit, "drained", drained)
+	_, err = w.Await(limit, "drained", drained)
 	if err == nil {
 		if err = w.pub.Publish(ctx, 3); err != nil {
 			return false, 0, err
 		}
-		_, err = w.await(limit, "drained again", func(s e2e.Status) bool {
+		_, err = w.Await(limit, "drained again", func(s service.Status) bool {
 			return drained(s) && len(s.Sources) > 0 && s.Sources[0].Acknowledged >= 3
 		})
 	}

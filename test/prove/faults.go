@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // exitIO is the exit code of a service that cannot trust its drive any more.
@@ -74,7 +75,7 @@ func faultTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally
 	when := fmt.Sprintf("%d..%d", first, first+n-1)
 	trial := fmt.Sprintf("trial %d (seed %d), %s in %s %s of %q", t.Trials, e.Seed+uint64(t.Trials), how, f.call, when, f.file)
 
-	w, err := newWorld(e.Bin, setup{dir: dir, settings: e2e.Settings{CommitInterval: interval(rnd)}})
+	w, err := newWorld(e.Bin, setup{dir: dir, settings: service.Settings{CommitInterval: interval(rnd)}})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -60,10 +60,10 @@ func fullTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally)
 	}
 	byDisk := rnd.IntN(2) == 0 && needMount() == ""
 	trial := fmt.Sprintf("trial %d (seed %d), max_size reached", t.Trials, e.Seed+uint64(t.Trials))
-	s := setup{dir: dir, settings: e2e.Settings{KeepAlive: fullKeepAlive, MaxSize: "2MiB"}}
+	s := setup{dir: dir, settings: service.Settings{KeepAlive: fullKeepAlive, MaxSize: "2MiB"}}
 	if byDisk {
 		trial = fmt.Sprintf("trial %d (seed %d), disk full", t.Trials, e.Seed+uint64(t.Trials))
-		s = setup{dir: dir, files: filepath.Join(dir, "small"), settings: e2e.Settings{KeepAlive: fullKeepAlive}}
+		s = setup{dir: dir, files: filepath.Join(dir, "small"), settings: service.Settings{KeepAlive: fullKeepAlive}}
 		if err := os.Mkdir(s.files, 0o750); err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (w *world) takeRoom(byDisk bool) (makeRoom func() error, err error) {
 
 // pauses waits for the pause, and notes what happens in it that must not.
 func (w *world) pauses(ctx context.Context, t *Tally, trial string) error {
-	before, err := w.await(ctx, "pauses", func(s e2e.Status) bool { return s.Log.Paused })
+	before, err := w.Await(ctx, "pauses", func(s service.Status) bool { return s.Log.Paused })
 	if w.Ended() {
 		return fmt.Errorf("%w while full", errDown)
 	} else if err != nil {
@@ -149,7 +149,7 @@ func (w *world) resumes(ctx context.Context, t *Tally, trial string, makeRoom fu
 	begun, acked := time.Now(), w.tap.count()
 	ctx, cancel := context.WithTimeout(ctx, drainTime/2)
 	defer cancel()
-	if _, err := w.await(ctx, "goes on", func(s e2e.Status) bool { return !s.Log.Paused && w.tap.count() > acked }); err != nil {
+	if _, err := w.Await(ctx, "goes on", func(s service.Status) bool { return !s.Log.Paused && w.tap.count() > acked }); err != nil {
 		t.Violate("%s: %v", trial, err)
 		return nil
 	}

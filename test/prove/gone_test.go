@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // goneTime is how long it may take to notice: a second, on a machine that has
@@ -20,7 +21,7 @@ const goneTime = 3 * time.Second
 // says what to do. What it had acknowledged by then is in the archive, or in the
 // log that was moved.
 func TestLogGone(t *testing.T) {
-	bin, err := e2e.Build(context.Background(), t.TempDir(), nil)
+	bin, err := service.Build(context.Background(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestLogGone(t *testing.T) {
 				must(w.pub.AwaitAcked(ctx, 500))
 				if rate == 0 {
 					stop()
-					_, err := w.await(ctx, "drained", func(s e2e.Status) bool { return s.Log.Last >= 500 })
+					_, err := w.Await(ctx, "drained", func(s service.Status) bool { return s.Log.Last >= 500 })
 					must(err)
 				}
 				must(c.do(w))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -243,7 +244,7 @@ func (h *hostile) goesOn(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, hostileHold+2*time.Second)
 	defer cancel()
-	h.await(ctx, "both go on", func(s e2e.Status) bool {
+	h.Await(ctx, "both go on", func(s service.Status) bool {
 		return s.Archive.Cursor >= now.Log.Last && s.NATS.Cursor >= now.Log.Last
 	})
 }
@@ -271,7 +272,7 @@ func (h *hostile) watch(ctx context.Context) {
 			continue
 		}
 		silent = time.Now()
-		for name, at := range map[string]*e2e.Position{"archive": s.Archive, "NATS": s.NATS} {
+		for name, at := range map[string]*service.Position{"archive": s.Archive, "NATS": s.NATS} {
 			p := positions[name]
 			if at == nil || at.Lag == 0 || at.Cursor != p.cursor {
 				p.since = time.Now()
@@ -316,7 +317,7 @@ func memoryOfAll(pid int) (bytes int) {
 
 // holds waits until the archive holds a message.
 func (h *hostile) holds(ctx context.Context, topic, payload string) error {
-	_, err := h.await(ctx, "archived", func(e2e.Status) bool {
+	_, err := h.Await(ctx, "archived", func(service.Status) bool {
 		there, err := e2e.Holds(h.Archive(), topic, payload)
 		return err == nil && there
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // savingConf is a broker that saves its sessions as it goes, so that what a
@@ -185,7 +186,7 @@ func (w *world) killFirstStart(ctx context.Context, rnd *rand.Rand) (trial strin
 	if err := w.Start(); err != nil {
 		return trial, err
 	}
-	_, err = w.await(ctx, "ready", func(s e2e.Status) bool { return s.Ready })
+	_, err = w.Await(ctx, "ready", func(s service.Status) bool { return s.Ready })
 	w.Kill()
 	return trial, ctx.Err() // ready or killed, either will do
 }

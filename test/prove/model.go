@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 func modelCampaign() *Campaign {
@@ -27,7 +27,7 @@ func modelCampaign() *Campaign {
 
 // modelRun runs the model test of the log as often as there are trials.
 func modelRun(ctx context.Context, e Env) (t Tally, err error) {
-	bin, err := e2e.BuildTest(ctx, e.Dir, "./sink/wal", e.Replace)
+	bin, err := service.BuildTest(ctx, e.Dir, "./sink/wal", e.Replace)
 	if err != nil {
 		return t, err
 	}

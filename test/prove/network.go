@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
-	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -101,7 +101,7 @@ func networkTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tal
 	case 9:
 		return certificateTrial(ctx, e, dir, "NATS", t)
 	}
-	w, err := newWorld(e.Bin, setup{dir: dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}})
+	w, err := newWorld(e.Bin, setup{dir: dir, settings: service.Settings{KeepAlive: networkKeepAlive}})
 	if err != nil {
 		return err
 	}
@@ -139,11 +139,11 @@ func (w *world) recovers(ctx context.Context, t *Tally, trial, where string, sil
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainTime/2)
 	defer cancel()
-	passes := func(s e2e.Status) bool { return w.tap.count() > acked && w.pub.Acked() > published }
+	passes := func(s service.Status) bool { return w.tap.count() > acked && w.pub.Acked() > published }
 	if where == "NATS" {
-		passes = func(s e2e.Status) bool { return s.NATS.Cursor > before.NATS.Cursor }
+		passes = func(s service.Status) bool { return s.NATS.Cursor > before.NATS.Cursor }
 	}
-	if _, err := w.await(ctx, "messages pass again", passes); err != nil {
+	if _, err := w.Await(ctx, "messages pass again", passes); err != nil {
 		t.Violate("%s: %v; it wrote: %s", trial, err, tail(w.Output(), 1000))
 		return nil
 	}
@@ -166,7 +166,7 @@ func certificateTrial(ctx context.Context, e Env, dir, where string, t *Tally) e
 	if err := newCertificates(certs); err != nil {
 		return err
 	}
-	s := setup{dir: dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}}
+	s := setup{dir: dir, settings: service.Settings{KeepAlive: networkKeepAlive}}
 	if where == "NATS" {
 		s.settings.NATSCA = filepath.Join(certs, "ca.pem")
 		s.nats = fmt.Sprintf("tls { cert_file: '%s/server.pem', key_file: '%[1]s/server.key' }\nallow_non_tls: true\n", certs)
@@ -207,11 +207,11 @@ func certificateTrial(ctx context.Context, e Env, dir, where string, t *Tally) e
 	if err != nil {
 		return err
 	}
-	again := func(s e2e.Status) bool { return s.Ready && s.Sources[0].Reconnects > 0 }
+	again := func(s service.Status) bool { return s.Ready && s.Sources[0].Reconnects > 0 }
 	if where == "NATS" {
-		again = func(s e2e.Status) bool { return s.NATS.Cursor > before.NATS.Cursor }
+		again = func(s service.Status) bool { return s.NATS.Cursor > before.NATS.Cursor }
 	}
-	if _, err := w.await(ctx, "messages pass over TLS again", again); err != nil {
+	if _, err := w.Await(ctx, "messages pass over TLS again", again); err != nil {
 		t.Violate("%s: %v; it wrote: %s", trial, err, tail(w.Output(), 1000))
 	} else if took := time.Since(back); took > reconnectTime {
 		t.Violate("%s: connected again only %v after the server is back", trial, took.Round(time.Millisecond))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 func powerCutCampaign() *Campaign {
@@ -121,7 +122,7 @@ func (w *world) underLoad(ctx context.Context, rnd *rand.Rand) (trial string, st
 	}
 	stop = w.publish(ctx)
 	if rnd.IntN(2) > 0 { // long enough for the log to be trimmed behind a few transactions of the archive
-		if _, err := w.await(ctx, "trimmed", func(s e2e.Status) bool { return s.Log.First > 1 }); err != nil {
+		if _, err := w.Await(ctx, "trimmed", func(s service.Status) bool { return s.Log.First > 1 }); err != nil {
 			return trial, stop, err
 		}
 	}

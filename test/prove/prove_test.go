@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 var (
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 // TestCampaigns runs every campaign with a control, or with -prove.long all of them.
 func TestCampaigns(t *testing.T) {
 	dir := t.TempDir()
-	bin, err := e2e.Build(context.Background(), dir, nil)
+	bin, err := service.Build(context.Background(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

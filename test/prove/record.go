@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // recording is what the service has done to its files, and when its
@@ -56,7 +56,7 @@ const (
 // record runs the service under strace from an empty directory, kills it and
 // runs it once more.
 func record(ctx context.Context, bin, dir string, window int) (*recording, error) {
-	w, err := newWorld(bin, setup{dir: dir, settings: e2e.Settings{Window: window}})
+	w, err := newWorld(bin, setup{dir: dir, settings: service.Settings{Window: window}})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (w *world) bursts(ctx context.Context) error {
 			return err
 		}
 		// What a control lost in the run before is not waited for.
-		if _, err := w.await(ctx, "drained", func(s e2e.Status) bool {
+		if _, err := w.Await(ctx, "drained", func(s service.Status) bool {
 			return s.Log.Last >= before.Log.Last+burstSize && s.Archive.Lag == 0 && s.NATS.Lag == 0
 		}); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 func roomCampaign() *Campaign {
@@ -33,7 +33,7 @@ func roomCampaign() *Campaign {
 
 // roomRun runs the tests of the log on a full disk once a trial.
 func roomRun(ctx context.Context, e Env) (Tally, error) {
-	bin, err := e2e.BuildTest(ctx, e.Dir, "./sink/wal", e.Replace)
+	bin, err := service.BuildTest(ctx, e.Dir, "./sink/wal", e.Replace)
 	if err != nil {
 		return Tally{}, err
 	}

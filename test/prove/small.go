@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -39,7 +39,7 @@ func smallTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally
 		return err
 	}
 	defer unmount()
-	w, err := newWorld(e.Bin, setup{dir: dir, files: files, settings: e2e.Settings{MaxSize: maxSize}})
+	w, err := newWorld(e.Bin, setup{dir: dir, files: files, settings: service.Settings{MaxSize: maxSize}})
 	if err != nil {
 		return err
 	}
@@ -55,31 +55,31 @@ func smallTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally
 	defer release()
 	stop := w.publish(ctx)
 	defer stop()
-	full, err := w.await(ctx, "pauses", func(s e2e.Status) bool { return s.Log.Paused })
+	full, err := w.Await(ctx, "pauses", func(s service.Status) bool { return s.Log.Paused })
 	if w.Ended() {
 		return fmt.Errorf("%w while full", errDown)
 	} else if err != nil {
 		return err
 	}
 	release()
-	reaches := func(what string, ok func(e2e.Status) bool) bool {
+	reaches := func(what string, ok func(service.Status) bool) bool {
 		ctx, cancel := context.WithTimeout(ctx, smallTime)
 		defer cancel()
-		if _, err := w.await(ctx, what, ok); err != nil {
+		if _, err := w.Await(ctx, what, ok); err != nil {
 			t.Violate("%s: %v; it wrote: %s", trial, err, tail(w.Output(), 1500))
 			return false
 		}
 		return true
 	}
-	drained := func(s e2e.Status) bool { return s.Archive.Lag == 0 }
-	if !reaches("goes on when the archive can be used", func(s e2e.Status) bool { return s.Archive.Cursor > full.Log.Last }) ||
-		!reaches("is full, and all is archived", func(s e2e.Status) bool { return s.Log.Paused && drained(s) }) {
+	drained := func(s service.Status) bool { return s.Archive.Lag == 0 }
+	if !reaches("goes on when the archive can be used", func(s service.Status) bool { return s.Archive.Cursor > full.Log.Last }) ||
+		!reaches("is full, and all is archived", func(s service.Status) bool { return s.Log.Paused && drained(s) }) {
 		return nil
 	}
 	if err := unix.Mount("tmpfs", files, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%dm", largeDisk)); err != nil {
 		return fmt.Errorf("remount: %w", err)
 	}
-	if !reaches("goes on when the disk has grown", func(s e2e.Status) bool { return !s.Log.Paused }) {
+	if !reaches("goes on when the disk has grown", func(s service.Status) bool { return !s.Log.Paused }) {
 		return nil
 	}
 	stop()

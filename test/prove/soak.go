@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // soakPeriod is one trial of the soak: load, one fault, and a look at everything
@@ -100,7 +100,7 @@ func (w *world) metric(ctx context.Context, name string) (int, error) {
 
 // soakRun is one world for all trials.
 func soakRun(ctx context.Context, e Env) (t Tally, err error) {
-	w, err := newWorld(e.Bin, setup{dir: e.Dir, settings: e2e.Settings{KeepAlive: networkKeepAlive}})
+	w, err := newWorld(e.Bin, setup{dir: e.Dir, settings: service.Settings{KeepAlive: networkKeepAlive}})
 	if err != nil {
 		return t, err
 	}
@@ -173,7 +173,7 @@ func (w *world) soakTrial(ctx context.Context, rnd *rand.Rand, history [][]int) 
 	}
 	recover, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	if _, err := w.await(recover, "has caught up", func(s e2e.Status) bool {
+	if _, err := w.Await(recover, "has caught up", func(s service.Status) bool {
 		return s.Ready && s.Archive.Lag < soakRate && s.NATS.Lag < soakRate
 	}); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqttetl/mqttetl/test/e2e"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -37,7 +37,7 @@ func stopCampaign() *Campaign {
 // stopTrial stops the service again and again while a publisher sends.
 func stopTrial(ctx context.Context, e Env, dir string, rnd *rand.Rand, t *Tally) error {
 	scheme := []string{"mqtt", "mqtts", "ws", "wss"}[rnd.IntN(4)]
-	s := setup{dir: dir, settings: e2e.Settings{QoS: 1 + rnd.IntN(2)}}
+	s := setup{dir: dir, settings: service.Settings{QoS: 1 + rnd.IntN(2)}}
 	if e.Only != "" {
 		scheme, s.settings.QoS = e.Only, 1
 	}
@@ -95,7 +95,7 @@ func (w *world) countStops(t *Tally, trial string, again int) {
 // and starts it again.
 func (w *world) stopAtRandom(ctx context.Context, rnd *rand.Rand, t *Tally, trial string) error {
 	if rnd.IntN(4) > 0 {
-		if _, err := w.await(ctx, "ready", func(s e2e.Status) bool { return s.Ready }); err != nil {
+		if _, err := w.Await(ctx, "ready", func(s service.Status) bool { return s.Ready }); err != nil {
 			return err
 		}
 		if err := w.more(ctx, rnd.IntN(1500)); err != nil {
@@ -111,6 +111,6 @@ func (w *world) stopAtRandom(ctx context.Context, rnd *rand.Rand, t *Tally, tria
 	if err := w.Start(); err != nil {
 		return err
 	}
-	_, err := w.await(ctx, "runs", func(e2e.Status) bool { return true })
+	_, err := w.Await(ctx, "runs", func(service.Status) bool { return true })
 	return err
 }

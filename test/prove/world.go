@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // Bounds of what a trial waits for. A trial that passes needs a fraction.
@@ -28,7 +29,7 @@ const queueConf = "persistence true\nautosave_interval 1800\nmax_queued_messages
 // world is a broker, a JetStream server and the service between them, with a
 // proxy on either side.
 type world struct {
-	*e2e.Service
+	*service.Service
 	broker *servers.Mosquitto
 	nats   *servers.NATSProcess
 	in     *servers.Proxy // between broker and service
@@ -46,7 +47,7 @@ type setup struct {
 	scheme   string // of the broker's URL; "": mqtt
 	listener string // address of the broker's listener for that scheme
 	cluster  string // URLs of a cluster in place of a nats-server and the proxy to it
-	settings e2e.Settings
+	settings service.Settings
 
 	// before puts something before the NATS server and returns its URL; nil: nothing.
 	before func(server string) (url string, err error)
@@ -95,7 +96,7 @@ func newWorld(bin string, s setup) (_ *world, err error) {
 		s.settings.QoS = 1
 	}
 	w.pub = &e2e.Publisher{Broker: w.broker.URL, Run: "m", QoS: byte(s.settings.QoS), Topics: 5, Workers: 4, Size: 64}
-	w.Service, err = e2e.NewService(bin, s.files, s.settings)
+	w.Service, err = service.New(bin, s.files, s.settings)
 	return w, err
 }
 
@@ -145,35 +146,8 @@ func (w *world) start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
-	_, err := w.await(ctx, "ready", func(s e2e.Status) bool { return s.Ready })
+	_, err := w.Await(ctx, "ready", func(s service.Status) bool { return s.Ready })
 	return err
-}
-
-// await is Await that ends when the service does.
-func (w *world) await(ctx context.Context, what string, ok func(e2e.Status) bool) (e2e.Status, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watch := time.NewTicker(20 * time.Millisecond)
-	defer watch.Stop()
-	type reached struct {
-		s   e2e.Status
-		err error
-	}
-	done := make(chan reached, 1)
-	go func() {
-		s, err := w.Await(ctx, what, ok)
-		done <- reached{s, err}
-	}()
-	for {
-		select {
-		case r := <-done:
-			return r.s, r.err
-		case <-watch.C:
-			if w.Ended() {
-				cancel(errors.New("the service has ended"))
-			}
-		}
-	}
 }
 
 // publish publishes in the background until the returned function is called,
@@ -214,9 +188,8 @@ func (w *world) lastArrives(ctx context.Context) error {
 		return err
 	}
 	for payload, topic := range last.Acknowledged() {
-		_, err := w.await(ctx, "drained", func(s e2e.Status) bool {
-			caughtUp := func(p *e2e.Position) bool { return p == nil || p.Lag == 0 && p.Cursor == s.Log.Last }
-			if !caughtUp(s.Archive) || !caughtUp(s.NATS) {
+		_, err := w.Await(ctx, "drained", func(s service.Status) bool {
+			if !s.Drained() {
 				return false
 			}
 			there, err := e2e.Holds(w.Archive(), topic, payload)
