@@ -48,11 +48,11 @@ var arrows = map[string]string{
 	"test/brokers":  "",
 	"test/e2e":      "test/service",
 	"test/prove/":   "test/e2e test/servers test/service batch batch/transform forward sink/archive sink/wal",
-	"bench/":        "internal/config internal/embedded test/servers batch batch/transform sink/archive sink/wal",
+	"bench/":        "internal/config internal/embedded test/servers test/service batch batch/transform sink/archive sink/wal",
 }
 
 // tools import the root and each other, and anybody may import them.
-const tools = "internal/backoff internal/client internal/dial internal/disk internal/format internal/journal internal/news internal/processes " +
+const tools = "internal/backoff internal/client internal/dial internal/disk internal/format internal/histogram internal/journal internal/news internal/processes " +
 	"internal/reason internal/secret internal/self internal/spool internal/wire"
 
 // TestArrows: packages import what they may, and the table names nothing that is not so.

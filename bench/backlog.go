@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 const (
@@ -23,8 +26,8 @@ func (b *bench) fillLog(dir string, n, payload int) error {
 	if err != nil {
 		return err
 	}
-	defer c.kill()
-	return errors.Join(c.hear(&received{}), c.stop())
+	defer c.Kill()
+	return errors.Join(c.Hear(&received{}), c.Stop())
 }
 
 // onBacklog runs do with the program started on a log that was filled before
@@ -43,11 +46,11 @@ func (b *bench) onBacklog(filled, payload, deliver int, do func(*trial) error) e
 	if t.server, addr, err = b.startServer(serving{Messages: deliver, Payload: t.shape.Payload, Window: t.shape.Window}); err != nil {
 		return err
 	}
-	defer t.server.kill()
-	if t.program, err = startProgram(b.ctx, b.binary, t.settings(addr)); err != nil {
+	defer t.server.Kill()
+	if err := t.startProgram(addr); err != nil {
 		return err
 	}
-	defer t.program.kill()
+	defer t.program.Kill()
 	return do(t)
 }
 
@@ -76,29 +79,29 @@ type reach struct {
 	cursor int
 }
 
+// drainLook is how often a drain is looked at.
+const drainLook = 50 * time.Millisecond
+
 // watchDrain follows the archive's cursor to the end of the log.
 func (t *trial) watchDrain() (m measurement, err error) {
-	memory := watchMemory(t.program.cmd.Process.Pid)
+	memory := instrument.WatchMemory(t.program.Pid())
 	var course []reach
-	_, err = t.program.until("at the end of the log", 5*pollEvery, func() (bool, error) {
-		s, err := t.program.status()
-		if err != nil {
-			return false, nil // it is starting
-		}
+	t.program.Look = drainLook
+	_, err = t.program.await("at the end of the log", func(s *service.Status) bool {
 		course = append(course, reach{time.Now(), int(s.Archive.Cursor)})
-		return int(s.Archive.Cursor) == t.n, nil
+		return int(s.Archive.Cursor) == t.n
 	})
-	m.Peak = float64(memory.end())
+	m.Peak = float64(memory.End())
 	if err != nil {
 		return m, err
 	}
-	spent, err := processTime(t.program.cmd.Process.Pid)
+	spent, err := instrument.ProcessTime(t.program.Pid())
 	if err != nil {
 		return m, err
 	}
 	m.Messages = t.n
 	m.CPU = spent.Seconds() / float64(t.n)
-	m.Rate = float64(t.n) / course[len(course)-1].at.Sub(t.program.begun).Seconds()
+	m.Rate = float64(t.n) / course[len(course)-1].at.Sub(t.program.Begun()).Seconds()
 	m.Tenths = ratesOf(course, t.n)
 	return m, errors.Join(t.program.stop(), checkLog(t.dir, t.n), checkArchive(t.dir, t.n))
 }
@@ -117,7 +120,7 @@ func (t *trial) exportBacklog() (m measurement, err error) {
 	if err := cmd.Start(); err != nil {
 		return m, err
 	}
-	memory := watchMemory(cmd.Process.Pid)
+	memory := instrument.WatchMemory(cmd.Process.Pid)
 	lines, piece := 0, make([]byte, 1<<20)
 	for err == nil {
 		var n int
@@ -127,7 +130,7 @@ func (t *trial) exportBacklog() (m measurement, err error) {
 			course = append(course, reach{time.Now(), lines})
 		}
 	}
-	m.Peak = float64(memory.end())
+	m.Peak = float64(memory.End())
 	if err := cmd.Wait(); err != nil {
 		return m, fmt.Errorf("%w: %s", err, ends(said.String(), 2000))
 	}
@@ -169,7 +172,7 @@ func (b *bench) startLarge(r results) error {
 
 // firstAck delivers one message as soon as the program has subscribed.
 func (t *trial) firstAck() (m measurement, err error) {
-	if err := t.server.hear(&subscribed{}); err != nil {
+	if err := t.server.Hear(&subscribed{}); err != nil {
 		return m, err
 	}
 	sent, err := t.server.deliver()
@@ -177,7 +180,7 @@ func (t *trial) firstAck() (m measurement, err error) {
 		return m, err
 	}
 	m.Messages = t.n
-	m.FirstAck = time.Unix(0, sent.FirstAck).Sub(t.program.begun).Seconds()
-	t.program.kill()
+	m.FirstAck = time.Unix(0, sent.FirstAck).Sub(t.program.Begun()).Seconds()
+	t.program.Kill()
 	return m, checkLog(t.dir, t.n)
 }

@@ -60,8 +60,7 @@ func open(ctx context.Context, progress io.Writer, parent, profiles string, scal
 			err = errors.Join(err, opened.Close())
 		}
 	}()
-	b.binary = filepath.Join(b.dir, "mqttetl")
-	if err := build(ctx, b.binary, b.dir, profiles != ""); err != nil {
+	if b.binary, err = build(ctx, b.dir, profiles != ""); err != nil {
 		return nil, err
 	}
 	if b.server, err = servers.StartNATSProcess(b.dir, ""); err != nil {

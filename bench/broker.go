@@ -64,7 +64,7 @@ func (b *bench) startPublisher(broker *servers.Mosquitto, n int) (*child, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.hear(&subscribed{}); err != nil {
+	if err := p.Hear(&subscribed{}); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -76,25 +76,25 @@ func (b *bench) nullAt(broker *servers.Mosquitto, _ string, n int) (m measuremen
 	if err != nil {
 		return m, err
 	}
-	defer client.kill()
-	if err := client.hear(&subscribed{}); err != nil {
+	defer client.Kill()
+	if err := client.Hear(&subscribed{}); err != nil {
 		return m, err
 	}
 	publisher, err := b.startPublisher(broker, n)
 	if err != nil {
 		return m, err
 	}
-	defer publisher.kill()
+	defer publisher.Kill()
 	var times delivered
 	var last received
 	m, err = client.observe(n, func() error {
 		if times, err = publisher.deliver(); err != nil {
 			return err
 		}
-		return client.hear(&last)
+		return client.Hear(&last)
 	})
 	m.deliveredWithin(times.Start, last.End)
-	return m, errors.Join(err, client.stop(), publisher.stop())
+	return m, errors.Join(err, client.Stop(), publisher.Stop())
 }
 
 // programAt measures a stage behind the broker.
@@ -105,14 +105,14 @@ func (b *bench) programAt(broker *servers.Mosquitto, st stage, dir string, n int
 		t.stream, done = b.newStream()
 		defer done()
 	}
-	if t.program, err = startProgram(b.ctx, b.binary, t.settings(broker.Addr)); err != nil {
+	if err := t.startProgram(broker.Addr); err != nil {
 		return m, err
 	}
-	defer t.program.kill()
+	defer t.program.Kill()
 	if t.server, err = b.startPublisher(broker, n); err != nil {
 		return m, err
 	}
-	defer t.server.kill()
+	defer t.server.Kill()
 	if err := errors.Join(t.program.ready(), b.settle()); err != nil {
 		return m, err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // The open loop: how many messages a second, and for how long.
@@ -159,10 +161,10 @@ func (w *watch) watchStream(t *trial, stop <-chan struct{}) error {
 }
 
 // latencies are the times from when each message was to be sent.
-func (w *watch) latencies(seen []int64, start int64, pace int) quantiles {
-	h := newLatencies()
+func (w *watch) latencies(seen []int64, start int64, pace int) instrument.Quantiles {
+	h := instrument.NewLatencies()
 	for i, at := range seen {
-		record(h, at-intended(start, i, pace))
+		h.Record(at - intended(start, i, pace))
 	}
-	return quantilesOf(h)
+	return h.Quantiles(true)
 }

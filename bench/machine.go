@@ -12,72 +12,31 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // A machine is what the numbers depend on.
 type machine struct {
-	CPU      string
-	Cores    int
-	Memory   int64 // bytes
-	Kernel   string
-	Disk     string  // file system
+	instrument.Machine
 	Burst    float64 // bytes a second, written and synced, after a rest
 	DiskRate float64 // the same without a rest: disks of virtual machines have an allowance
-	Sync     spread  // seconds of one fdatasync behind a write of 4 KiB
+	Sync     spread  // seconds of one fdatasync after a write of 4 KiB
 	Versions []string
 }
 
-// inspect describes this machine and measures the disk under dir.
+// inspect describes this machine and measures the disk under dir. One in memory is
+// refused: it would make syncing free.
 func inspect(ctx context.Context, dir string) (m machine, err error) {
-	m.CPU, m.Cores = cpuModel(), runtime.NumCPU()
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return m, err
-	}
-	m.Memory = int64(info.Totalram) * int64(info.Unit)
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return m, err
-	}
-	m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
-	if m.Disk, err = fileSystem(dir); err != nil {
-		return m, err
+	m.Machine = instrument.Inspect(dir)
+	if m.InMemory {
+		return m, fmt.Errorf("%s is in memory; choose a directory on a disk with -dir", dir)
 	}
 	if err := m.probe(filepath.Join(dir, "probe")); err != nil {
 		return m, err
 	}
 	m.Versions = versions(ctx)
 	return m, nil
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown processor"
-	}
-	for line := range strings.Lines(string(b)) {
-		if key, model, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
-			return strings.TrimSpace(model)
-		}
-	}
-	return runtime.GOARCH
-}
-
-// fileSystem names the file system that dir is on. A tmpfs is refused: it
-// would make syncing free.
-func fileSystem(dir string) (string, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return "", err
-	}
-	names := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs"}
-	if s.Type == unix.TMPFS_MAGIC {
-		return "", fmt.Errorf("%s is in memory; choose a directory on a disk with -dir", dir)
-	}
-	if name := names[s.Type]; name != "" {
-		return name, nil
-	}
-	return fmt.Sprintf("file system %#x", s.Type), nil
 }
 
 // probe measures what the disk can do at most.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // What a replay as recorded is measured with, and what with the same instrument
@@ -30,7 +32,7 @@ type hearing struct {
 }
 
 // heard is what a listener says at its end.
-type heard struct{ Off quantiles }
+type heard struct{ Off instrument.Quantiles }
 
 // listen is the role of a subscriber that notes when each message arrives.
 func listen(l *link, parameters []byte) error {
@@ -211,15 +213,15 @@ func (t *toolbox) pace() error {
 		if err != nil {
 			return measurement{}, err
 		}
-		defer c.kill()
-		if err := c.hear(&subscribed{}); err != nil {
+		defer c.Kill()
+		if err := c.Hear(&subscribed{}); err != nil {
 			return measurement{}, err
 		}
 		m, err := c.observe(n, func() error {
 			_, err := c.deliver()
 			return err
 		})
-		return m, errors.Join(err, c.stop())
+		return m, errors.Join(err, c.Stop())
 	})
 	if err != nil {
 		return err
@@ -237,16 +239,16 @@ func (t *toolbox) onTime(s subject, n int, play func() (measurement, error)) err
 	if err != nil {
 		return err
 	}
-	defer c.kill()
-	if err := c.hear(&subscribed{}); err != nil {
+	defer c.Kill()
+	if err := c.Hear(&subscribed{}); err != nil {
 		return err
 	}
 	m, err := play()
 	var h heard
 	if err == nil {
-		err = c.hear(&h)
+		err = c.Hear(&h)
 	}
-	if err := errors.Join(err, c.stop()); err != nil {
+	if err := errors.Join(err, c.Stop()); err != nil {
 		return fmt.Errorf("%s: %w", s, err)
 	}
 	m.Latency = h.Off
@@ -260,16 +262,16 @@ func offP99(m *measurement) float64 { return m.Latency.P99.Seconds() * 1e3 }
 
 // deviations are how far times are from a grid of that step. The zero of the grid
 // is that of the median time: a delay that all have is none.
-func deviations(times []int64, step time.Duration) quantiles {
+func deviations(times []int64, step time.Duration) instrument.Quantiles {
 	late := make([]int64, len(times))
 	for i, at := range times {
 		late[i] = at - int64(i)*int64(step)
 	}
 	sorted := slices.Sorted(slices.Values(late))
 	middle := sorted[len(sorted)/2]
-	h := newLatencies()
+	h := instrument.NewLatencies()
 	for _, d := range late {
-		record(h, max(d-middle, middle-d))
+		h.Record(max(d-middle, middle-d))
 	}
-	return quantilesOf(h)
+	return h.Quantiles(true)
 }

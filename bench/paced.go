@@ -7,34 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
-
-// Bounds of what a histogram of latencies records, in nanoseconds.
-const (
-	shortest = int64(time.Microsecond)
-	longest  = int64(time.Minute)
-)
-
-// newLatencies is a histogram of nanoseconds with three significant digits.
-func newLatencies() *hdrhistogram.Histogram { return hdrhistogram.New(shortest, longest, 3) }
-
-// quantiles are those of a histogram of latencies that are reported.
-type quantiles struct {
-	P50, P99, P999, Max time.Duration
-	Count               int64
-}
-
-func quantilesOf(h *hdrhistogram.Histogram) quantiles {
-	at := func(q float64) time.Duration { return time.Duration(h.ValueAtQuantile(q)) }
-	return quantiles{at(50), at(99), at(99.9), time.Duration(h.Max()), h.TotalCount()}
-}
-
-// record counts a latency, one out of bounds as the bound.
-func record(h *hdrhistogram.Histogram, d int64) {
-	_ = h.RecordValue(min(max(d, shortest), longest)) // within bounds there is no error
-}
 
 // A pacer sends in open loop: message i at start + i/rate, whether the ones
 // before were acknowledged or not. Latencies count from that time, so that
@@ -44,11 +20,11 @@ type pacer struct {
 	rate      int           // messages a second
 	slots     chan struct{} // one token for each message that is out, as many as the window
 	out       atomic.Int64
-	latencies *hdrhistogram.Histogram
+	latencies instrument.Latencies
 }
 
 func newPacer(d *delivery, rate int) *pacer {
-	return &pacer{delivery: d, rate: rate, slots: make(chan struct{}, d.window), latencies: newLatencies()}
+	return &pacer{delivery: d, rate: rate, slots: make(chan struct{}, d.window), latencies: instrument.NewLatencies()}
 }
 
 // run delivers all messages and records the time to each PUBACK.
@@ -106,7 +82,7 @@ func (p *pacer) readAll() error {
 			return err
 		}
 		for i := before; i < p.acked; i++ {
-			record(p.latencies, now-p.intended(i))
+			p.latencies.Record(now - p.intended(i))
 			<-p.slots
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // profilePath is the file for the CPU profile of a trial, empty if none is wanted.
@@ -24,13 +26,12 @@ func (t *trial) beginProfile() (end func() error) {
 		return func() error { return nil }
 	}
 	os.Remove(path) // of an earlier run
-	p := t.program.cmd.Process
-	p.Signal(syscall.SIGUSR1)
+	t.program.Signal(syscall.SIGUSR1)
 	return func() error {
-		p.Signal(syscall.SIGUSR1)
-		_, err := t.program.until("profiled", pollEvery, func() (bool, error) {
+		t.program.Signal(syscall.SIGUSR1)
+		_, err := t.program.await("profiled", func(*service.Status) bool {
 			_, err := os.Stat(path)
-			return err == nil, nil
+			return err == nil
 		})
 		return err
 	}

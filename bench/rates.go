@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // What a message costs at the rates that people have, through Mosquitto, with
@@ -57,8 +59,8 @@ func (b *bench) rateCell(rate int, start func(*contender) error) (m measurement,
 	if err != nil {
 		return m, err
 	}
-	defer p.kill()
-	if err := errors.Join(p.hear(&subscribed{}), b.settle()); err != nil {
+	defer p.Kill()
+	if err := errors.Join(p.Hear(&subscribed{}), b.settle()); err != nil {
 		return m, err
 	}
 	return m, c.measure(p, &m)
@@ -71,7 +73,7 @@ func (c *contender) measure(p *child, m *measurement) error {
 	if err != nil {
 		return err
 	}
-	memory := watchMemory(c.cmd.Process.Pid)
+	memory := instrument.WatchMemory(c.process.Process.Pid)
 	published := make(chan error, 1)
 	go func() {
 		_, err := p.deliver()
@@ -82,7 +84,7 @@ func (c *contender) measure(p *child, m *measurement) error {
 	case <-c.ctx.Done():
 	}
 	after, err := c.used()
-	m.Peak = float64(memory.end())
+	m.Peak = float64(memory.End())
 	if err != nil {
 		return errors.Join(c.ctx.Err(), err)
 	}
@@ -92,7 +94,7 @@ func (c *contender) measure(p *child, m *measurement) error {
 			return err
 		}
 	default: // the broker does not take them so fast
-		p.kill()
+		p.Kill()
 	}
 	if c.ask != nil {
 		if err := c.ask(m); err != nil {
@@ -115,8 +117,8 @@ func (c *contender) measure(p *child, m *measurement) error {
 
 // used is what the process has used so far.
 func (c *contender) used() (u use, err error) {
-	if u.cpu, err = processTime(c.cmd.Process.Pid); err == nil {
-		u.written, err = writtenBytes(c.cmd.Process.Pid)
+	if u.cpu, err = instrument.ProcessTime(c.process.Process.Pid); err == nil {
+		u.written, err = instrument.WrittenBytes(c.process.Process.Pid)
 	}
 	return u, err
 }

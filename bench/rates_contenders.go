@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl/test/servers"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // What is measured at the rates that people have.
@@ -29,11 +29,11 @@ const (
 // A contender stores what is published, as a process of its own.
 type contender struct {
 	*bench
-	dir   string
-	addr  string // where messages are published
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when cmd has been waited for
-	also  []func()      // end what was started for it
+	dir     string
+	addr    string // where messages are published
+	process *service.Process
+	said    service.Output
+	also    []func() // end what was started for it
 
 	ask    func(*measurement) error // what it knows itself, before its end
 	stored func() (int, error)      // how many messages it has stored, after its end
@@ -56,13 +56,11 @@ func (c *contender) ours() error {
 	if err != nil {
 		return err
 	}
-	p, err := startProgram(c.ctx, c.binary, settings{
-		Dir: c.dir, Broker: m.Addr, Version: 5, ReceiveMaximum: rateShape.Window, Archive: true,
-	})
+	p, err := startProgram(c.ctx, c.binary, c.dir, "", service.Settings{Broker: m.URL, Version: "5", Window: rateShape.Window})
 	if err != nil {
 		return err
 	}
-	c.cmd, c.ended = p.cmd, p.ended
+	c.process = p.Process()
 	if err := p.ready(); err != nil {
 		return err
 	}
@@ -72,10 +70,9 @@ func (c *contender) ours() error {
 		if err != nil {
 			return err
 		}
-		delta := func(name string) float64 { return after[name] - before[name] }
-		m.Commits = delta(commitSeconds + "_count")
-		m.CommitP99 = after.quantile(0.99, commitSeconds, before)
-		m.Ack.P99 = time.Duration(after.quantile(0.99, ackSeconds, before) * float64(time.Second))
+		m.Commits = after.Value(commitSeconds) - before.Value(commitSeconds)
+		m.CommitP99 = after.Quantile(0.99, commitSeconds, before)
+		m.Ack.P99 = time.Duration(after.Quantile(0.99, ackSeconds, before) * float64(time.Second))
 		return nil
 	}
 	c.stored = func() (int, error) { return c.rows("telemetry.db", "SELECT count(*) FROM messages") }
@@ -104,7 +101,7 @@ func (c *contender) script() error {
 		return err
 	}
 	c.stored = func() (int, error) { return c.rows("script.db", "SELECT count(*) FROM messages") }
-	if err := c.launch(exec.CommandContext(c.ctx, debianPython, path, host, port, filepath.Join(c.dir, "script.db"))); err != nil {
+	if err := c.launch(service.Command(debianPython, path, host, port, filepath.Join(c.dir, "script.db"))); err != nil {
 		return err
 	}
 	return c.subscribed(m)
@@ -139,7 +136,7 @@ func (c *contender) lines() error {
 		text, err := os.ReadFile(path)
 		return bytes.Count(text, []byte("\n")), err
 	}
-	cmd := exec.CommandContext(c.ctx, "mosquitto_sub", "-h", host, "-p", port, "-i", "lines", "-c", "-q", "1", "-t", topicFilter, "-v")
+	cmd := service.Command("mosquitto_sub", "-h", host, "-p", port, "-i", "lines", "-c", "-q", "1", "-t", topicFilter, "-v")
 	cmd.Stdout = out
 	if err := c.launch(cmd); err != nil {
 		return err
@@ -167,7 +164,7 @@ func (c *contender) mqttOfNATS() error {
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		return err
 	}
-	if err := c.launch(exec.CommandContext(c.ctx, binary, "-c", path)); err != nil {
+	if err := c.launch(service.Command(binary, "-c", path)); err != nil {
 		return err
 	}
 	var nc *nats.Conn
@@ -234,43 +231,28 @@ func (c *contender) subscribed(m *servers.Mosquitto) error {
 	})
 }
 
-// saidFile is where a contender's messages are.
-const saidFile = "said"
-
 // launch starts the process.
-func (c *contender) launch(cmd *exec.Cmd) error {
-	said, err := os.Create(filepath.Join(c.dir, saidFile))
-	if err != nil {
-		return err
+func (c *contender) launch(p *service.Process) error {
+	if p.Stderr = &c.said; p.Stdout == nil {
+		p.Stdout = &c.said
 	}
-	defer said.Close()
-	if cmd.Stderr = said; cmd.Stdout == nil {
-		cmd.Stdout = said
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	c.cmd, c.ended = cmd, make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(c.ended)
-	}()
-	return nil
+	c.process = p
+	return p.Start()
 }
 
 // until waits until c has done what it is started for.
 func (c *contender) until(what string, done func() bool) error {
-	again, late := time.NewTicker(pollEvery), time.After(patience)
+	again, late := time.NewTicker(10*time.Millisecond), time.After(patience)
 	defer again.Stop()
 	for !done() {
 		select {
 		case <-again.C:
-		case <-c.ended:
-			said, _ := os.ReadFile(filepath.Join(c.dir, saidFile)) // may say why
-			return fmt.Errorf("%s ended, and should %s: %s", c.cmd.Path, what, said)
+		case <-c.process.Done():
+			return fmt.Errorf("%s ended, and should %s: %s", c.process.Path, what, c.said.String())
 		case <-late:
-			return fmt.Errorf("%s does not %s", c.cmd.Path, what)
+			return fmt.Errorf("%s does not %s", c.process.Path, what)
+		case <-c.ctx.Done():
+			return c.ctx.Err()
 		}
 	}
 	return nil
@@ -279,23 +261,20 @@ func (c *contender) until(what string, done func() bool) error {
 // end ends the process as a service manager does, and returns what it has
 // written in its life, in bytes.
 func (c *contender) end() (written int64, err error) {
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return 0, fmt.Errorf("end %s: %w", c.cmd.Path, err)
-	}
+	c.process.Signal(syscall.SIGTERM)
 	select {
-	case <-c.ended:
+	case <-c.process.Done():
 	case <-time.After(patience):
-		return 0, fmt.Errorf("%s does not end", c.cmd.Path)
+		return 0, fmt.Errorf("%s does not end", c.process.Path)
 	}
 	const block = 512 // in which getrusage(2) counts what proc(5) calls write_bytes
-	return c.cmd.ProcessState.SysUsage().(*syscall.Rusage).Oublock * block, nil
+	return c.process.ProcessState.SysUsage().(*syscall.Rusage).Oublock * block, nil
 }
 
 // kill ends what is left. It may be called at any time.
 func (c *contender) kill() {
-	if c.cmd != nil {
-		c.cmd.Process.Kill()
-		<-c.ended
+	if c.process != nil && c.process.Process != nil {
+		c.process.Kill()
 	}
 	for _, end := range c.also {
 		end()

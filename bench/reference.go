@@ -33,23 +33,23 @@ func (b *bench) measureRole(s shape, n, pace int, start func(subscribing) (*chil
 	if err != nil {
 		return m, err
 	}
-	defer server.kill()
+	defer server.Kill()
 	client, err := start(subscribing{addr, s.version(), s.Window, n})
 	if err != nil {
 		return m, err
 	}
-	defer client.kill()
-	if err := errors.Join(server.hear(&subscribed{}), client.hear(&subscribed{}), b.settle()); err != nil {
+	defer client.Kill()
+	if err := errors.Join(server.Hear(&subscribed{}), client.Hear(&subscribed{}), b.settle()); err != nil {
 		return m, err
 	}
 	var times delivered
 	m, err = client.observe(n, func() error {
 		times, err = server.deliver()
-		return errors.Join(err, client.hear(&received{}))
+		return errors.Join(err, client.Hear(&received{}))
 	})
 	m.deliveredWithin(times.Start, times.End)
 	m.Latency = times.Latency
-	return m, errors.Join(err, client.stop(), server.stop())
+	return m, errors.Join(err, client.Stop(), server.Stop())
 }
 
 // deliveredWithin sets the rates of a measurement that has one end only.
@@ -65,7 +65,7 @@ func (b *bench) startServer(p serving) (*child, string, error) {
 		return nil, "", err
 	}
 	var at listening
-	if err := server.hear(&at); err != nil {
+	if err := server.Hear(&at); err != nil {
 		return nil, "", err
 	}
 	return server, at.Addr, nil
@@ -79,8 +79,8 @@ func (b *bench) measureBare(s shape, n int) (m measurement, err error) {
 	if err != nil {
 		return m, err
 	}
-	defer c.kill()
-	if err := c.hear(&subscribed{}); err != nil {
+	defer c.Kill()
+	if err := c.Hear(&subscribed{}); err != nil {
 		return m, err
 	}
 	if err := b.settle(); err != nil {
@@ -95,5 +95,5 @@ func (b *bench) measureBare(s shape, n int) (m measurement, err error) {
 		return m, err
 	}
 	m.deliveredWithin(times.Start, times.End)
-	return m, errors.Join(checkStream(b.ctx, b.js, stream, n), c.stop())
+	return m, errors.Join(checkStream(b.ctx, b.js, stream, n), c.Stop())
 }

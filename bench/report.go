@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // A report is RESULTS.md.
@@ -38,7 +40,7 @@ func (p *report) head() {
 	p.printf("# Results\n\nWritten by `%s` on %s, in %v. Medians of %d rounds, in brackets the lowest and the highest.\n\n",
 		p.command, time.Now().UTC().Format("2006-01-02"), p.took.Round(time.Second), p.rounds)
 	p.printf("%s, %d cores, %.0f GiB, %s, %s: %.0f MB/s written and synced, %.0f MB/s after a rest, one fdatasync %.2f ms (%.2f–%.2f).\n\n%s.\n\n",
-		p.m.CPU, p.m.Cores, float64(p.m.Memory)/(1<<30), p.m.Kernel, p.m.Disk, p.m.DiskRate/1e6, p.m.Burst/1e6,
+		p.m.CPU, p.m.Cores, float64(p.m.Memory)/(1<<30), p.m.Kernel, p.m.FileSystem, p.m.DiskRate/1e6, p.m.Burst/1e6,
 		p.m.Sync.Median*1e3, p.m.Sync.Low*1e3, p.m.Sync.High*1e3, strings.Join(p.m.Versions, ", "))
 }
 
@@ -142,30 +144,30 @@ func (p *report) latency() {
 	}
 	p.printf("## Latency\n\nOpen loop, from when a message was to be sent. PUBACK: read by the server that sent the message, loopback and that server's own lateness included. From received: as mqttetl_puback_seconds counts it, from the read of a message to the write of its PUBACK. Row: a reader of the archive sees it; the archive commits every 250 ms. Stream: a consumer has it.\n\n")
 	p.printf("| what | msg/s | until | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|---|\n")
-	p.quantiles(pacedFloor, "PUBACK", func(m *measurement) quantiles { return m.Latency })
+	p.quantiles(pacedFloor, "PUBACK", func(m *measurement) instrument.Quantiles { return m.Latency })
 	at := pacedLog
-	p.quantiles(at, "PUBACK", func(m *measurement) quantiles { return m.Latency })
-	p.quantiles(at, "PUBACK sent, from received", func(m *measurement) quantiles { return m.Ack })
+	p.quantiles(at, "PUBACK", func(m *measurement) instrument.Quantiles { return m.Latency })
+	p.quantiles(at, "PUBACK sent, from received", func(m *measurement) instrument.Quantiles { return m.Ack })
 	for _, pace := range paces {
 		at := point{subject(everything.name), targetShape, pace}
-		p.quantiles(at, "PUBACK", func(m *measurement) quantiles { return m.Latency })
-		p.quantiles(at, "row", func(m *measurement) quantiles { return m.Row })
-		p.quantiles(at, "stream", func(m *measurement) quantiles { return m.Stream })
+		p.quantiles(at, "PUBACK", func(m *measurement) instrument.Quantiles { return m.Latency })
+		p.quantiles(at, "row", func(m *measurement) instrument.Quantiles { return m.Row })
+		p.quantiles(at, "stream", func(m *measurement) instrument.Quantiles { return m.Stream })
 	}
 	p.printf("\n")
 }
 
-func (p *report) quantiles(at point, until string, of func(*measurement) quantiles) {
-	ms := func(f func(quantiles) time.Duration) string {
+func (p *report) quantiles(at point, until string, of func(*measurement) instrument.Quantiles) {
+	ms := func(f func(instrument.Quantiles) time.Duration) string {
 		return bracket("%.2f", p.r.of(at, func(m *measurement) float64 { return f(of(m)).Seconds() * 1e3 })) + " ms"
 	}
-	most := ms(func(q quantiles) time.Duration { return q.Max })
+	most := ms(func(q instrument.Quantiles) time.Duration { return q.Max })
 	if m := p.r[at]; len(m) > 0 && of(&m[0]).Max == 0 { // a histogram of Prometheus has none
 		most = "–"
 	}
 	p.printf("| %s | %d | %s | %s | %s | %s | %s |\n", at.subject, at.rate, until,
-		ms(func(q quantiles) time.Duration { return q.P50 }), ms(func(q quantiles) time.Duration { return q.P99 }),
-		ms(func(q quantiles) time.Duration { return q.P999 }), most)
+		ms(func(q instrument.Quantiles) time.Duration { return q.P50 }), ms(func(q instrument.Quantiles) time.Duration { return q.P99 }),
+		ms(func(q instrument.Quantiles) time.Duration { return q.P999 }), most)
 }
 
 func (p *report) commands() {
@@ -182,7 +184,7 @@ func (p *report) commands() {
 	}
 	p.printf("\nHow far from its recorded offset a message reaches a subscriber:\n\n| what | msg/s | until | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|---|\n")
 	for _, s := range []subject{replayPace, barePace} {
-		p.quantiles(pacePoint(s), "read", func(m *measurement) quantiles { return m.Latency })
+		p.quantiles(pacePoint(s), "read", func(m *measurement) instrument.Quantiles { return m.Latency })
 	}
 	p.printf("\n")
 }

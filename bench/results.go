@@ -2,20 +2,20 @@ package main
 
 import (
 	"math"
-	"slices"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
-// A spread is what several rounds have shown of one quantity.
-type spread struct{ Median, Low, High float64 }
+// A spread is what several rounds have shown of one quantity; its median is NaN if
+// there was none.
+type spread struct{ instrument.Spread }
 
-// spreadOf ignores rounds in which there was no value (NaN).
 func spreadOf(values []float64) spread {
-	v := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
-	if len(v) == 0 {
-		return spread{math.NaN(), math.NaN(), math.NaN()}
+	s := instrument.SpreadOf(values)
+	if s.N == 0 {
+		s.Median, s.Low, s.High = math.NaN(), math.NaN(), math.NaN()
 	}
-	slices.Sort(v)
-	return spread{(v[(len(v)-1)/2] + v[len(v)/2]) / 2, v[0], v[len(v)-1]}
+	return spread{s}
 }
 
 // A subject is what is measured: a stage, or what it is compared with.

@@ -13,6 +13,8 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/bench/instrument"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // What routes are measured with: 128 bytes of JSON on 100 topics.
@@ -168,8 +170,8 @@ func (b *bench) fillTables(path string, routes []transform.Route, n int) (spent,
 	ctx, cancel := context.WithCancel(b.ctx)
 	defer cancel()
 	begun := time.Now()
-	workers := endedChildren()
-	before, err := processTime(os.Getpid())
+	workers := instrument.EndedChildren()
+	before, err := instrument.ProcessTime(os.Getpid())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -183,12 +185,12 @@ func (b *bench) fillTables(path string, routes []transform.Route, n int) (spent,
 		return 0, 0, errors.Join(err, errors.New("the batcher has ended"))
 	}
 	elapsed = time.Since(begun)
-	after, err := processTime(os.Getpid())
+	after, err := instrument.ProcessTime(os.Getpid())
 	cancel()
 	if err = errors.Join(err, <-ended); err != nil {
 		return 0, 0, err
 	}
-	return after - before + endedChildren() - workers, elapsed, checkTables(path, routes, n)
+	return after - before + instrument.EndedChildren() - workers, elapsed, checkTables(path, routes, n)
 }
 
 // checkTables holds the first route, which matches every message, to have made
@@ -242,7 +244,7 @@ func (b *bench) besideSlow(r results, name subject, routes string) error {
 	t := &trial{stage: everything, shape: targetShape, n: b.scaled(slowMessages), rate: slowPace, routes: routes}
 	var forwarded time.Time
 	t.during = func(t *trial, stop <-chan struct{}) (err error) {
-		forwarded, err = t.program.untilStatus("forwarded", func(s *status) bool { return s.NATS.Cursor >= int64(t.n) })
+		forwarded, err = t.program.await("forwarded", func(s *service.Status) bool { return s.NATS.Cursor >= uint64(t.n) })
 		return err
 	}
 	t.after = func(m *measurement, start int64) { m.Rate = perSecond(t.n, start, forwarded.UnixNano()) }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // serving is what the synthetic MQTT server is to do: accept one subscriber and
@@ -31,7 +33,7 @@ type (
 	}
 	delivered struct {
 		deliveryTimes
-		Latency quantiles // intended send time to PUBACK, with Rate
+		Latency instrument.Quantiles // intended send time to PUBACK, with Rate
 	}
 )
 
@@ -164,7 +166,7 @@ func run(d *delivery, rate int) (delivered, error) {
 	}
 	p := newPacer(d, rate)
 	err := p.run()
-	return delivered{d.times, quantilesOf(p.latencies)}, err
+	return delivered{d.times, p.latencies.Quantiles(true)}, err
 }
 
 // idle answers until the word to begin has come.

@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // A stage is how much of the pipeline is switched on.
@@ -34,6 +37,14 @@ func (s shape) version() byte {
 	return 5
 }
 
+// mqtt is the version as a configuration names it.
+func (s shape) mqtt() string {
+	if s.version() == 5 {
+		return "5"
+	}
+	return "3.1.1"
+}
+
 // A measurement is what one run of one stage has shown. All is per message but
 // for what says otherwise.
 type measurement struct {
@@ -47,16 +58,16 @@ type measurement struct {
 	Commits   float64 // of the log
 	CommitP50 float64 // seconds, of log transactions
 	CommitP99 float64
-	Ack       quantiles // from reading a message to writing its PUBACK, as the program counts it
-	FirstAck  float64   // seconds from the start of the program to its first PUBACK
-	Tenths    []float64 // messages a second in each tenth of a backlog
-	RowBytes  float64   // of the archive's file, less the payload
-	Drain     float64   // seconds from the last PUBACK until the last store had everything
+	Ack       instrument.Quantiles // from reading a message to writing its PUBACK, as the program counts it
+	FirstAck  float64              // seconds from the start of the program to its first PUBACK
+	Tenths    []float64            // messages a second in each tenth of a backlog
+	RowBytes  float64              // of the archive's file, less the payload
+	Drain     float64              // seconds from the last PUBACK until the last store had everything
 
 	// In open loop, from when a message was to be sent until
-	Latency quantiles // its PUBACK was read
-	Row     quantiles // its row could be read from the archive
-	Stream  quantiles // a consumer of the stream had it
+	Latency instrument.Quantiles // its PUBACK was read
+	Row     instrument.Quantiles // its row could be read from the archive
+	Stream  instrument.Quantiles // a consumer of the stream had it
 }
 
 func perSecond(n int, from, to int64) float64 {
@@ -108,8 +119,8 @@ func (b *bench) try(t *trial) (m measurement, err error) {
 	if err := t.start(); err != nil {
 		return m, err
 	}
-	defer t.server.kill()
-	defer t.program.kill()
+	defer t.server.Kill()
+	defer t.program.Kill()
 	return t.run()
 }
 
@@ -121,28 +132,29 @@ func (t *trial) start() error {
 	if err != nil {
 		return err
 	}
-	t.program, err = startProgram(t.ctx, t.binary, t.settings(addr))
-	if err != nil {
-		t.server.kill()
+	if err := t.startProgram(addr); err != nil {
+		t.server.Kill()
 		return err
 	}
-	err = errors.Join(t.server.hear(&subscribed{}), t.program.ready(), t.settle())
+	err = errors.Join(t.server.Hear(&subscribed{}), t.program.ready(), t.settle())
 	if err != nil {
-		t.server.kill()
-		t.program.kill()
+		t.server.Kill()
+		t.program.Kill()
 	}
 	return err
 }
 
-func (t *trial) settings(broker string) settings {
-	s := settings{
-		Dir: t.dir, Broker: broker, Version: t.shape.version(), ReceiveMaximum: t.shape.Window,
-		Archive: t.stage.archive, Stream: t.stream, Prefix: streamPrefix, Profile: t.profilePath(), Routes: t.routes,
+// startProgram starts mqttetl behind what listens at addr.
+func (t *trial) startProgram(addr string) (err error) {
+	s := service.Settings{
+		Broker: "mqtt://" + addr, Version: t.shape.mqtt(), Window: t.shape.Window,
+		NoArchive: !t.stage.archive, Stream: t.stream, Routes: t.routes,
 	}
 	if t.stage.nats {
 		s.NATS = t.bench.server.URL()
 	}
-	return s
+	t.program, err = startProgram(t.ctx, t.binary, t.dir, t.profilePath(), s)
+	return err
 }
 
 // run delivers, waits for the stores, and then counts them.
@@ -150,9 +162,9 @@ func (t *trial) run() (m measurement, err error) {
 	if t.before, err = t.program.use(); err != nil {
 		return m, err
 	}
-	memory := watchMemory(t.program.cmd.Process.Pid)
+	memory := instrument.WatchMemory(t.program.Pid())
 	d, err := t.deliver()
-	m.Peak = float64(memory.end())
+	m.Peak = float64(memory.End())
 	if err != nil {
 		return m, err
 	}
@@ -216,7 +228,7 @@ func (t *trial) complete(c *course) error {
 		c.stored = max(c.acked, at.UnixNano())
 	}
 	var err error
-	c.cpu, err = processTime(t.program.cmd.Process.Pid)
+	c.cpu, err = instrument.ProcessTime(t.program.Pid())
 	return err
 }
 
@@ -226,25 +238,21 @@ func (t *trial) fill(m *measurement, after use) {
 	m.Messages = t.n
 	m.CPU = (after.cpu - t.before.cpu).Seconds() / n
 	m.Written = float64(after.written-t.before.written) / n
-	m.Allocs = (after.metrics[mallocsTotal] - t.before.metrics[mallocsTotal]) / n
-	m.CommitP50 = after.metrics.quantile(0.50, commitSeconds, t.before.metrics)
-	m.CommitP99 = after.metrics.quantile(0.99, commitSeconds, t.before.metrics)
+	m.Allocs = (after.metrics.Value(mallocsTotal) - t.before.metrics.Value(mallocsTotal)) / n
+	m.CommitP50 = after.metrics.Quantile(0.50, commitSeconds, t.before.metrics)
+	m.CommitP99 = after.metrics.Quantile(0.99, commitSeconds, t.before.metrics)
 	ack := func(q float64) time.Duration {
-		return time.Duration(after.metrics.quantile(q, ackSeconds, t.before.metrics) * float64(time.Second))
+		return time.Duration(after.metrics.Quantile(q, ackSeconds, t.before.metrics) * float64(time.Second))
 	}
-	m.Ack = quantiles{P50: ack(0.5), P99: ack(0.99), P999: ack(0.999)}
+	m.Ack = instrument.Quantiles{P50: ack(0.5), P99: ack(0.99), P999: ack(0.999)}
 }
 
 // check counts every message in every store.
 func (t *trial) check(m *measurement) error {
 	// A PUBACK can be read here before it is counted there.
-	_, err := t.program.untilStatus("counting every PUBACK", func(s *status) bool { return s.Sources[0].Acknowledged >= int64(t.n) })
-	var s status
+	_, err := t.program.acknowledged(t.n)
 	if err == nil {
-		s, err = t.program.status()
-	}
-	if err == nil {
-		err = s.checkSource(t.n)
+		err = t.checkSource()
 	}
 	if err == nil {
 		err = t.program.stop()
@@ -258,7 +266,7 @@ func (t *trial) check(m *measurement) error {
 	if err == nil && t.stage.archive {
 		err = t.checkArchive(m)
 	}
-	return errors.Join(err, t.server.stop())
+	return errors.Join(err, t.server.Stop())
 }
 
 func (t *trial) checkArchive(m *measurement) error {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/bench/instrument"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
@@ -138,10 +139,10 @@ func (t *toolbox) execute(n int, in io.Reader, program string, args ...string) (
 	if err := cmd.Start(); err != nil {
 		return p, err
 	}
-	memory := watchMemory(cmd.Process.Pid)
+	memory := instrument.WatchMemory(cmd.Process.Pid)
 	err = cmd.Wait()
 	p.deliveries(n, time.Since(began))
-	p.Peak, p.said = float64(memory.end()), said.String()
+	p.Peak, p.said = float64(memory.End()), said.String()
 	if err != nil {
 		return p, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, ends(p.said, 2000))
 	}
@@ -198,8 +199,8 @@ func (t *toolbox) replay() error {
 	if err != nil {
 		return err
 	}
-	defer c.kill()
-	if err := c.hear(&subscribed{}); err != nil {
+	defer c.Kill()
+	if err := c.Hear(&subscribed{}); err != nil {
 		return err
 	}
 	var times delivered
@@ -212,7 +213,7 @@ func (t *toolbox) replay() error {
 	}
 	m.deliveredWithin(times.Start, times.End)
 	t.note(t.r, toolPoint(bareCore), m)
-	return errors.Join(c.stop(), t.mqttetl(replayCore, t.n, nil, fmt.Sprintf("selected %d = sent %[1]d, confirmed %[1]d", t.n),
+	return errors.Join(c.Stop(), t.mqttetl(replayCore, t.n, nil, fmt.Sprintf("selected %d = sent %[1]d, confirmed %[1]d", t.n),
 		"replay", "--archive", t.db, "--to", t.server.URL(), "--subject-prefix", corePrefix, "--speed", "max"))
 }
 

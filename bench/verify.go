@@ -90,10 +90,14 @@ func checkStream(ctx context.Context, js jetstream.JetStream, name string, n int
 	return nil
 }
 
-// checkSource holds a source to have received and acknowledged n messages, each once.
-func (s *status) checkSource(n int) error {
-	v := s.Sources[0]
-	if v.Received != int64(n) || v.Acknowledged != int64(n) || v.Redelivered != 0 || v.Reconnects != 0 {
+// checkSource holds the source to have received and acknowledged all messages, each once.
+func (t *trial) checkSource() error {
+	s, err := t.program.Status(t.ctx)
+	if err != nil {
+		return err
+	}
+	n, v := uint64(t.n), s.Sources[0]
+	if v.Received != n || v.Acknowledged != n || v.Redelivered != 0 || v.Reconnects != 0 {
 		return fmt.Errorf("the source says %+v; %d messages were sent, once", v, n)
 	}
 	return nil

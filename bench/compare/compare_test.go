@@ -36,12 +36,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func selfCommand() []string { return []string{os.Args[0]} }
-
 // config is a short run of the cases that match.
 func config(t *testing.T, match string) Config {
 	return Config{
-		Self: selfCommand(), Dir: t.TempDir(), Duration: 200 * time.Millisecond, Rounds: 1,
+		Self: os.Args[0], Dir: t.TempDir(), Duration: 200 * time.Millisecond, Rounds: 1,
 		Sizes: []int{128}, Clients: []int{1}, Inflight: []int{100}, Topics: []int{1}, Match: regexp.MustCompile(match),
 	}
 }

@@ -117,7 +117,11 @@ func (h *host) count(ctx context.Context) (map[string]uint64, error) {
 	case h.sys != nil:
 		return h.counted, nil
 	case h.child != nil && h.Kind == kindMochi:
-		return h.child.count()
+		var counted map[string]uint64
+		if err := h.child.Tell("count"); err != nil {
+			return nil, err
+		}
+		return counted, h.child.Hear(&counted)
 	case h.monitor != "":
 		return h.monitor.read(ctx)
 	}

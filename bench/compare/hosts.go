@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqttetl/mqttetl/bench/instrument"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
@@ -42,7 +43,7 @@ type host struct {
 	url      string   // with password
 	broker   brokerAt // of an MQTT broker
 	nats     natsAt   // of a NATS server
-	child    *child
+	child    *instrument.Child
 	stop     func() error // nil: not ours
 
 	monitor monitor
@@ -255,11 +256,11 @@ func (w *world) startNATSProcess(h *host, dir string, always bool) error {
 	if w.cfg.builtIn {
 		return servers.ErrNoNATS
 	}
-	port, err := freePort()
+	at, err := servers.FreeAddr()
 	if err != nil {
 		return err
 	}
-	extra := fmt.Sprintf("http: \"127.0.0.1:%d\"", port)
+	extra := fmt.Sprintf("http: %q", at)
 	if always {
 		extra += fmt.Sprintf("\njetstream { store_dir: %q%s }", filepath.Join(dir, "store"), alwaysText(true))
 	}
@@ -268,7 +269,7 @@ func (w *world) startNATSProcess(h *host, dir string, always bool) error {
 		return err
 	}
 	h.Kind, h.url, h.PID, h.stop = kindNATS, n.URL(), n.Pid(), n.Kill
-	h.monitor = monitor(fmt.Sprintf("http://127.0.0.1:%d", port))
+	h.monitor = monitor("http://" + at)
 	h.How = "started, found as " + programOf(h.PID)
 	conf, err := os.ReadFile(filepath.Join(dir, "nats.conf"))
 	h.Config = string(conf)
@@ -277,11 +278,15 @@ func (w *world) startNATSProcess(h *host, dir string, always bool) error {
 
 // startRole starts a server that is built in.
 func (w *world) startRole(h *host, role, kind, dir string) error {
-	c, said, err := startChild(append(append([]string{}, w.cfg.Self...), ServeArgs(role, dir)...))
+	c, err := instrument.StartChild(context.Background(), role, childTime, append([]string{w.cfg.Self}, ServeArgs(role, dir)...)...)
 	if err != nil {
 		return err
 	}
-	h.Kind, h.How, h.child, h.stop, h.PID = kind, "started, built in, a process of its own", c, c.stop, c.cmd.Process.Pid
+	var said ready
+	if err := c.Hear(&said); err != nil {
+		return err
+	}
+	h.Kind, h.How, h.child, h.stop, h.PID = kind, "started, built in, a process of its own", c, c.Stop, c.PID()
 	h.url, h.monitor, h.Version, h.Config = said.URL, monitor(said.Monitor), said.Version, said.Config
 	return nil
 }

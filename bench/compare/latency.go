@@ -2,29 +2,21 @@ package compare
 
 import (
 	"sync"
-	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
-// Bounds of what is recorded, in nanoseconds; what is out of bounds counts as
-// the bound.
-const (
-	shortest = int64(time.Microsecond)
-	longest  = int64(10 * time.Minute)
-)
-
-// recorder is a histogram of latencies, of three significant digits.
+// recorder is a histogram of latencies for several goroutines.
 type recorder struct {
 	mu sync.Mutex
-	h  *hdrhistogram.Histogram
+	h  instrument.Latencies
 }
 
-func newRecorder() *recorder { return &recorder{h: hdrhistogram.New(shortest, longest, 3)} }
+func newRecorder() *recorder { return &recorder{h: instrument.NewLatencies()} }
 
 func (r *recorder) record(d int64) {
 	r.mu.Lock()
-	_ = r.h.RecordValue(min(max(d, shortest), longest)) // within bounds there is no error
+	r.h.Record(d)
 	r.mu.Unlock()
 }
 
@@ -48,33 +40,23 @@ func newRecorders(clients int) *recorders {
 func (r *recorders) of(client int) *recorder { return r[client%len(r)] }
 
 // merged is all of them in one histogram.
-func (r *recorders) merged() *hdrhistogram.Histogram {
+func (r *recorders) merged() instrument.Latencies {
 	all := newRecorder().h
 	for i, v := range r {
 		if i > 0 && v == r[0] { // shared, from here on
 			break
 		}
 		v.mu.Lock()
-		all.Merge(v.h)
+		all.Merge(v.h.Histogram)
 		v.mu.Unlock()
 	}
 	return all
 }
 
-func quantilesOf(h *hdrhistogram.Histogram, open bool) Quantiles {
-	if h == nil || h.TotalCount() == 0 {
-		return Quantiles{Open: open}
-	}
-	return Quantiles{
-		P50: h.ValueAtQuantile(50), P90: h.ValueAtQuantile(90), P99: h.ValueAtQuantile(99),
-		P999: h.ValueAtQuantile(99.9), Max: h.Max(), Count: h.TotalCount(), Open: open,
-	}
-}
-
 // curveOf is the distribution at the percentiles that an HDR plot shows: the
 // distance to 100 % halves in ten steps.
-func curveOf(h *hdrhistogram.Histogram, open bool) Curve {
-	c := Curve{Quantiles: quantilesOf(h, open), Points: []Point{}}
+func curveOf(h instrument.Latencies, open bool) Curve {
+	c := Curve{Quantiles: h.Quantiles(open), Points: []Point{}}
 	if c.Count == 0 {
 		return c
 	}

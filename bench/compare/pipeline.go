@@ -4,16 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
+	"github.com/mqttetl/mqttetl/test/service"
 )
 
 // pipelineID is the client id of the pipeline, whose session outlives its
@@ -35,7 +34,7 @@ nats:
   stream: %s
   subject_prefix: %s
 %shttp:
-  listen: 127.0.0.1:%d
+  listen: %s
 `
 
 // anonymous is the URL without user and password, which a configuration does
@@ -74,83 +73,47 @@ func (at natsAt) settings() (text string) {
 	return text
 }
 
-// pipelineTime is how long the pipeline may take until it is ready, or to end.
+// pipelineTime is how long the pipeline may take until it is ready.
 const pipelineTime = 20 * time.Second
 
 // startPipeline runs mqttetl for this trial as a process of its own.
 func (t *trial) startPipeline(broker brokerAt, to natsAt) error {
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
 	dir := filepath.Join(t.dir, fmt.Sprintf("pipeline-%d", t.tag))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	t.cleanup = append(t.cleanup, func() error { return os.RemoveAll(dir) })
-	prefix := t.pipelinePrefix()
+	p, err := service.Bare(t.cfg.Self, dir)
+	if err != nil {
+		return err
+	}
 	login, err := broker.settings(dir)
 	if err != nil {
 		return err
 	}
-	conf := fmt.Sprintf(pipelineConfig, broker.anonymous(), pipelineID(t.run), t.topicPrefix(), login, filepath.Join(dir, "log"),
-		to.url, t.stream(), prefix, to.settings(), port)
-	file := filepath.Join(dir, "mqttetl.yaml")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+	conf := fmt.Sprintf(pipelineConfig, broker.anonymous(), pipelineID(t.run), t.topicPrefix(), login, p.LogDir(),
+		to.url, t.stream(), t.pipelinePrefix(), to.settings(), p.HTTP)
+	if err := p.Configure(conf); err != nil {
 		return err
 	}
-	var said bytes.Buffer
-	command := append(append([]string{}, t.cfg.Self...), "run", "-c", file, "--log-level", "warn")
-	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	p.Flags = []string{"--log-level", "warn"}
+	if err := p.Start(); err != nil {
 		return fmt.Errorf("start the pipeline: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.cleanup = append(t.cleanup, func() error { return t.stopPipeline(cmd, ended, broker) })
+	t.cleanup = append(t.cleanup, func() error { return t.stopPipeline(p, broker) })
 	h := t.up["pipeline"]
-	h.PID, h.Config, h.URL = cmd.Process.Pid, redactedText(conf, to.url), fmt.Sprintf("http://127.0.0.1:%d", port)
-	if err := t.awaitPipeline(h.URL, ended); err != nil {
-		return fmt.Errorf("start the pipeline: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+	h.PID, h.Config, h.URL = p.Pid(), redactedText(conf, to.url), "http://"+p.HTTP
+	ctx, cancel := context.WithTimeout(t.ctx, pipelineTime)
+	defer cancel()
+	if err := p.Ready(ctx); err != nil {
+		return fmt.Errorf("start the pipeline: %w: %s", err, strings.TrimSpace(p.Output()))
 	}
 	return nil
 }
 
-// awaitPipeline waits until the pipeline says that it is ready.
-func (t *trial) awaitPipeline(address string, ended chan error) error {
-	ctx, cancel := context.WithTimeout(t.ctx, pipelineTime)
-	defer cancel()
-	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		r.Close = true
-		if resp, err := http.DefaultClient.Do(r); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			return fmt.Errorf("it ended: %w", err)
-		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w", ctx.Err())
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // stopPipeline ends the process, and its session on a broker that stays.
-func (t *trial) stopPipeline(cmd *exec.Cmd, ended chan error, broker brokerAt) error {
-	_ = cmd.Process.Signal(syscall.SIGTERM) // or it has ended by itself
-	late := time.AfterFunc(pipelineTime, func() { cmd.Process.Kill() })
-	defer late.Stop()
-	<-ended
+func (t *trial) stopPipeline(p *service.Service, broker brokerAt) error {
+	_, _ = p.Stop() // or it has ended by itself
 	if t.ctx.Err() != nil && t.cfg.MQTT == "" {
 		return nil // the broker may have had the Ctrl-C too
 	}

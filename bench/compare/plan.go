@@ -14,9 +14,9 @@ import (
 type Config struct {
 	Version string // of mqttetl
 	Command string // repeats the run
-	// Self runs this program: Self + ServeArgs must call Serve, and Self + "run
-	// -c FILE" the pipeline.
-	Self []string
+	// Self is the path of this program: with ServeArgs it must call Serve, and with
+	// "run -c FILE" be the pipeline.
+	Self string
 	Dir  string // below which servers keep their files; "": the system's directory for temporary files
 
 	MQTT    string   // URL of a broker; "": one is started

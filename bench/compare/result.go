@@ -1,10 +1,21 @@
 package compare
 
-import "time"
+import (
+	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
+)
 
 // Schema is the version of the JSON form of Report. It changes when a field
 // changes its meaning or goes; new fields do not change it.
 const Schema = 1
+
+// What bench shares with other measurements.
+type (
+	Machine   = instrument.Machine
+	Spread    = instrument.Spread
+	Quantiles = instrument.Quantiles
+)
 
 // Report is one run of mqttetl bench.
 type Report struct {
@@ -25,20 +36,6 @@ type Report struct {
 	// Notes are sentences about the run that a reader must know: servers that
 	// were not found, leftovers of a killed run that were removed, …
 	Notes []string `json:"notes"`
-}
-
-// Machine is what the numbers depend on.
-type Machine struct {
-	CPU        string     `json:"cpu"`
-	Cores      int        `json:"cores"`
-	Memory     int64      `json:"memory_bytes"`
-	Kernel     string     `json:"kernel"`
-	FileSystem string     `json:"file_system"` // under the servers that were started
-	InMemory   bool       `json:"in_memory"`   // that file system is: "synced" means nothing on it
-	Go         string     `json:"go"`
-	Load       [3]float64 `json:"load"` // averages of 1, 5, 15 minutes before the run
-	LoadAfter  [3]float64 `json:"load_after"`
-	OpenFiles  uint64     `json:"open_files"` // ulimit -n
 }
 
 // Server is one that took part.
@@ -144,14 +141,6 @@ type Case struct {
 	Summary Summary `json:"summary"`
 }
 
-// Spread is a median over the rounds with the lowest and the highest.
-type Spread struct {
-	Median float64 `json:"median"`
-	Low    float64 `json:"low"`
-	High   float64 `json:"high"`
-	N      int     `json:"n"` // rounds; 0: not measured
-}
-
 // Summary is a case over its rounds. Rates are messages a second, times
 // nanoseconds unless named otherwise.
 type Summary struct {
@@ -216,19 +205,6 @@ type Round struct {
 	Agrees   bool      `json:"agrees"`   // all Counters do
 
 	Samples []Sample `json:"samples"`
-}
-
-// Quantiles of latencies in nanoseconds. Count 0: there are none.
-type Quantiles struct {
-	P50   int64 `json:"p50_ns"`
-	P90   int64 `json:"p90_ns"`
-	P99   int64 `json:"p99_ns"`
-	P999  int64 `json:"p999_ns"`
-	Max   int64 `json:"max_ns"`
-	Count int64 `json:"count"`
-	// Open: from the intended send time of an open loop; else from the time at
-	// which the message was really sent.
-	Open bool `json:"open"`
 }
 
 // Curve is a distribution of latencies as HDR plots draw it.

@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // world is a run: its servers and what has been measured so far.
@@ -27,7 +28,7 @@ type world struct {
 	now    Progress
 
 	// Latencies of all rounds of a case.
-	endToEnd, confirms map[*Case]*hdrhistogram.Histogram
+	endToEnd, confirms map[*Case]instrument.Latencies
 }
 
 // Run compares. What fails is in the report, in the case that it concerns; the
@@ -37,7 +38,7 @@ type world struct {
 // the report has what is complete.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	w := &world{cfg: cfg, run: strings.ToLower(rand.Text()[:8]), up: map[string]*host{},
-		endToEnd: map[*Case]*hdrhistogram.Histogram{}, confirms: map[*Case]*hdrhistogram.Histogram{}}
+		endToEnd: map[*Case]instrument.Latencies{}, confirms: map[*Case]instrument.Latencies{}}
 	w.owner = newOwner(w.run)
 	if cfg.MQTT != "" {
 		w.owner.MQTT, w.owner.TLS = cfg.MQTT, cfg.MQTTTLS
@@ -52,7 +53,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, fmt.Errorf("a directory for the servers: %w", err)
 	}
 	defer os.RemoveAll(w.dir)
-	w.report.Machine = inspect(w.dir)
+	w.report.Machine = instrument.Inspect(w.dir)
 	if w.report.Machine.InMemory {
 		w.note("%s is in memory: nothing that is synced there is on a disk (--dir)", base)
 	}
@@ -71,7 +72,7 @@ func (c *Config) base() string {
 	if c.Dir != "" {
 		return c.Dir
 	}
-	if _, memory := fileSystem(os.TempDir()); memory {
+	if _, memory := instrument.FileSystem(os.TempDir()); memory {
 		return "/var/tmp"
 	}
 	return os.TempDir()
@@ -150,11 +151,11 @@ func (w *world) rounds(ctx context.Context, cases []*Case) {
 }
 
 // merge adds the latencies of a round.
-func merge(all map[*Case]*hdrhistogram.Histogram, c *Case, h *hdrhistogram.Histogram) {
-	if all[c] == nil {
+func merge(all map[*Case]instrument.Latencies, c *Case, h instrument.Latencies) {
+	if all[c].Histogram == nil {
 		all[c] = h
 	} else {
-		all[c].Merge(h)
+		all[c].Merge(h.Histogram)
 	}
 }
 
@@ -193,7 +194,7 @@ func (w *world) finish(ctx context.Context, cases []*Case) {
 		w.report.Servers = append(w.report.Servers, h.Server)
 	}
 	w.report.Interrupted = ctx.Err() != nil
-	w.report.Machine.LoadAfter = loadAverages()
+	w.report.Machine.LoadAfter = instrument.LoadAverages()
 	w.report.Took = time.Since(w.report.Started)
 	w.summarize(cases)
 }

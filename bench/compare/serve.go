@@ -8,12 +8,25 @@ import (
 	"io"
 	"net"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
+
+// ready is what a role says when it serves.
+type ready struct {
+	URL     string
+	Monitor string
+	Version string
+	Config  string
+}
+
+// childTime is how long a role may take to answer or to end.
+const childTime = 20 * time.Second
 
 // Roles of this program as a server of its own, for Serve.
 const (
@@ -91,12 +104,17 @@ func serve(role, dir string) (said ready, count func() map[string]uint64, stop f
 }
 
 func serveNATS(dir string, always bool) (said ready, stop func(), err error) {
-	port, err := freePort()
+	addr, err := servers.FreeAddr()
+	if err != nil {
+		return said, nil, err
+	}
+	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return said, nil, err
 	}
 	n, err := embedded.StartNATS(dir, func(o *server.Options) {
-		o.HTTPHost, o.HTTPPort = "127.0.0.1", port
+		o.HTTPHost = "127.0.0.1"
+		o.HTTPPort, _ = strconv.Atoi(port)
 		o.SyncAlways = always
 		if always {
 			o.SyncInterval = 2 * time.Minute
@@ -105,8 +123,8 @@ func serveNATS(dir string, always bool) (said ready, stop func(), err error) {
 	if err != nil {
 		return said, nil, err
 	}
-	said = ready{URL: n.URL(), Monitor: fmt.Sprintf("http://127.0.0.1:%d", port), Version: server.VERSION}
-	said.Config = fmt.Sprintf("http: \"127.0.0.1:%d\"\njetstream { store_dir: %q%s }\n", port, dir, alwaysText(always))
+	said = ready{URL: n.URL(), Monitor: "http://" + addr, Version: server.VERSION}
+	said.Config = fmt.Sprintf("http: %q\njetstream { store_dir: %q%s }\n", addr, dir, alwaysText(always))
 	return said, n.Stop, nil
 }
 
@@ -116,16 +134,6 @@ func alwaysText(always bool) string {
 		return ", sync_interval: always"
 	}
 	return ""
-}
-
-// freePort is a port of the loopback interface that was free just now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // listen serves every connection on a free port of the loopback interface.

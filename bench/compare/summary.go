@@ -1,10 +1,9 @@
 package compare
 
 import (
-	"slices"
 	"strings"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // summarize does the sums of every case and puts them into the report.
@@ -20,14 +19,14 @@ func (w *world) summarize(cases []*Case) {
 }
 
 // sum is c over its rounds; the histograms are those of all rounds together.
-func (c *Case) sum(endToEnd, confirm *hdrhistogram.Histogram) {
+func (c *Case) sum(endToEnd, confirm instrument.Latencies) {
 	s := &c.Summary
 	of := func(f func(*Round) float64) Spread {
 		var v []float64
 		for i := range c.Rounds {
 			v = append(v, f(&c.Rounds[i]))
 		}
-		return spreadOf(v)
+		return instrument.SpreadOf(v)
 	}
 	s.PublishRate = of(func(r *Round) float64 { return r.PublishRate })
 	s.DeliveredRate = of(func(r *Round) float64 { return r.DeliveredRate })
@@ -54,7 +53,7 @@ func (c *Case) sum(endToEnd, confirm *hdrhistogram.Histogram) {
 		}
 	}
 	c.Loss = s.Lost > 0
-	s.ClientCPU, s.ServerCPU = spreadOf(client), spreadOf(server)
+	s.ClientCPU, s.ServerCPU = instrument.SpreadOf(client), instrument.SpreadOf(server)
 }
 
 // servers is the CPU of all servers of the case, if all are known.
@@ -63,20 +62,6 @@ func (r *Round) servers(c *Case) (total float64, all bool) {
 		total += v
 	}
 	return total, len(r.ServerCPU) == len(c.Servers)
-}
-
-// spreadOf is the median of v with the lowest and the highest.
-func spreadOf(v []float64) Spread {
-	if len(v) == 0 {
-		return Spread{}
-	}
-	v = slices.Sorted(slices.Values(v))
-	middle := len(v) / 2
-	s := Spread{v[middle], v[0], v[len(v)-1], len(v)}
-	if len(v)%2 == 0 {
-		s.Median = (v[middle-1] + v[middle]) / 2
-	}
-	return s
 }
 
 // compare finds the base of c and its ceiling.
@@ -127,5 +112,5 @@ func ratio(c, b *Case) Spread {
 			}
 		}
 	}
-	return spreadOf(v)
+	return instrument.SpreadOf(v)
 }

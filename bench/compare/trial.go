@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // counts are what a publisher has done so far.
@@ -334,7 +336,7 @@ func (t *trial) fill(r *Round, begun int64) {
 	if t.c.Inflight > 0 {
 		published = r.Confirmed
 	}
-	r.PublishRate = perSecond(published, last-begun)
+	r.PublishRate = instrument.PerSecond(published, last-begun)
 	var distinct uint64
 	last = begun
 	for _, s := range t.subs {
@@ -348,19 +350,12 @@ func (t *trial) fill(r *Round, begun int64) {
 	}
 	if t.c.Subscribers > 0 {
 		r.Lost = r.Expected - distinct
-		r.DeliveredRate = perSecond(r.Delivered, last-begun)
+		r.DeliveredRate = instrument.PerSecond(r.Delivered, last-begun)
 	} else {
 		r.Expected = 0
 	}
 	open := t.c.Mode == Latency
-	r.EndToEnd = quantilesOf(t.latencies.merged(), open)
-	r.Confirm = quantilesOf(t.confirm.merged(), open)
-	r.Late = quantilesOf(t.late.merged(), open)
-}
-
-func perSecond(n uint64, ns int64) float64 {
-	if ns <= 0 {
-		return 0
-	}
-	return float64(n) / (float64(ns) / 1e9)
+	r.EndToEnd = t.latencies.merged().Quantiles(open)
+	r.Confirm = t.confirm.merged().Quantiles(open)
+	r.Late = t.late.merged().Quantiles(open)
 }

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"slices"
 	"testing"
@@ -183,10 +184,10 @@ func TestSummary(t *testing.T) {
 	w := &world{report: &Report{}, cfg: Config{Rounds: 4}}
 	w.summarize([]*Case{a, b, other})
 	got := w.report.Cases
-	if s := got[0].Summary.PublishRate; s != (Spread{150, 50, 400, 4}) || got[0].Summary.Base != "" || got[0].Incomplete {
+	if s := got[0].Summary.PublishRate; s != (Spread{Median: 150, Low: 50, High: 400, N: 4}) || got[0].Summary.Base != "" || got[0].Incomplete {
 		t.Errorf("%+v", got[0].Summary)
 	}
-	if s := got[1].Summary; s.Base != "a" || s.Ratio != (Spread{1.5, 0.5, 2, 3}) || !got[1].Incomplete || s.Lost != 3 || !got[1].Loss {
+	if s := got[1].Summary; s.Base != "a" || s.Ratio != (Spread{Median: 1.5, Low: 0.5, High: 2, N: 3}) || !got[1].Incomplete || s.Lost != 3 || !got[1].Loss {
 		t.Errorf("%+v", s)
 	}
 	if s := got[2].Summary; s.Base != "" || s.Ratio.N != 0 || got[2].Loss {
@@ -201,7 +202,7 @@ func BenchmarkInstrument(b *testing.B) {
 		b.Fatal("mosquitto_pub is not installed: apt-get install mosquitto-clients")
 	}
 	cfg := Config{
-		Self: selfCommand(), Dir: b.TempDir(), Duration: 2 * time.Second, Rounds: 9,
+		Self: os.Args[0], Dir: b.TempDir(), Duration: 2 * time.Second, Rounds: 9,
 		Sizes: []int{128}, Clients: []int{1}, Inflight: []int{1000}, Topics: []int{1}, Match: regexp.MustCompile("^" + referenceRoot),
 	}
 	for b.Loop() {

@@ -1,11 +1,10 @@
 package compare
 
 import (
-	"fmt"
 	"runtime/metrics"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/mqttetl/mqttetl/bench/instrument"
 )
 
 // usage is what has been used up to a moment.
@@ -19,11 +18,11 @@ type usage struct {
 func (t *trial) readUsage() usage {
 	u := usage{servers: map[string]time.Duration{}, bytes: t.wire.bytes.Load(), allocs: allocations()}
 	for _, h := range t.hosts() {
-		if d, err := processTime(h.PID); h.PID != 0 && err == nil {
+		if d, err := instrument.ProcessTime(h.PID); h.PID != 0 && err == nil {
 			u.servers[h.ID] = d
 		}
 	}
-	u.client, _ = processTime(0) // our own is always known
+	u.client, _ = instrument.ProcessTime(0) // our own is always known
 	return u
 }
 
@@ -67,7 +66,7 @@ func (t *trial) sample(begun int64) func() []Sample {
 				return
 			}
 			at, s, d := now(), t.sent(), t.delivered()
-			samples = append(samples, Sample{at - begun, perSecond(s-sent, at-last), perSecond(d-delivered, at-last)})
+			samples = append(samples, Sample{at - begun, instrument.PerSecond(s-sent, at-last), instrument.PerSecond(d-delivered, at-last)})
 			last, sent, delivered = at, s, d
 		}
 	}()
@@ -76,16 +75,4 @@ func (t *trial) sample(begun int64) func() []Sample {
 		<-done
 		return samples
 	}
-}
-
-// processTime is the processor time of a process, 0 is this one, user and
-// system, of all its threads: its CPU clock, made as clock_getcpuclockid(3)
-// makes it.
-func processTime(pid int) (time.Duration, error) {
-	const scheduled = 2 // CPUCLOCK_SCHED
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|scheduled), &t); err != nil {
-		return 0, fmt.Errorf("processor time of process %d: %w", pid, err)
-	}
-	return time.Duration(t.Nano()), nil
 }

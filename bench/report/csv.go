@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
 )
@@ -49,17 +50,17 @@ func ofSum(name string, f func(*compare.Round) uint64) column {
 func ofLatency(prefix string, all func(*compare.Summary) compare.Quantiles, round func(*compare.Round) compare.Quantiles) (columns []column) {
 	for _, q := range []struct {
 		name string
-		of   func(compare.Quantiles) int64
+		of   func(compare.Quantiles) time.Duration
 	}{
-		{"p50", func(q compare.Quantiles) int64 { return q.P50 }}, {"p90", func(q compare.Quantiles) int64 { return q.P90 }},
-		{"p99", func(q compare.Quantiles) int64 { return q.P99 }}, {"p999", func(q compare.Quantiles) int64 { return q.P999 }},
-		{"max", func(q compare.Quantiles) int64 { return q.Max }},
+		{"p50", func(q compare.Quantiles) time.Duration { return q.P50 }}, {"p90", func(q compare.Quantiles) time.Duration { return q.P90 }},
+		{"p99", func(q compare.Quantiles) time.Duration { return q.P99 }}, {"p999", func(q compare.Quantiles) time.Duration { return q.P999 }},
+		{"max", func(q compare.Quantiles) time.Duration { return q.Max }},
 	} {
 		text := func(v compare.Quantiles) string {
 			if v.Count == 0 {
 				return ""
 			}
-			return strconv.FormatInt(q.of(v), 10)
+			return strconv.FormatInt(q.of(v).Nanoseconds(), 10)
 		}
 		columns = append(columns, column{prefix + "_" + q.name + "_ns",
 			func(c *compare.Case) string { return text(all(&c.Summary)) },

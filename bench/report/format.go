@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
 )
@@ -67,11 +68,11 @@ func took(ns float64) string {
 }
 
 // quantile is a latency of q, none if there are no latencies.
-func quantile(q compare.Quantiles, ns int64) string {
+func quantile(q compare.Quantiles, d time.Duration) string {
 	if q.Count == 0 {
 		return none
 	}
-	return took(float64(ns))
+	return took(float64(d))
 }
 
 // small is a cost a message: µs, bytes, allocations.

@@ -22,7 +22,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"costs":   func(s compare.Spread) string { return ranged(s, small) },
 	"ratio":   ratio,
 	"ceiling": ceiling,
-	"q":       func(q compare.Quantiles, ns int64) string { return quantile(q, ns) },
+	"q":       quantile,
 	"refused": func(c *compare.Case) uint64 { return total(c, func(r *compare.Round) uint64 { return r.Refused }) },
 	"foreign": func(c *compare.Case) uint64 { return total(c, func(r *compare.Round) uint64 { return r.Foreign }) },
 	"sent":    func(c *compare.Case) uint64 { return total(c, func(r *compare.Round) uint64 { return r.Sent }) },

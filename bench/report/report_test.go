@@ -241,7 +241,7 @@ func TestCSV(t *testing.T) {
 		{"mqtt/qos0", "all", "lost", "1234"},
 		{"mqtt/qos0", "1", "lost", "0"},
 		{"jetstream/file/async", "all", "server_cpu_us", ""},
-		{"pipeline", "3", "end_to_end_p99_ns", strconv.FormatInt(find(r, "pipeline").Rounds[2].EndToEnd.P99, 10)},
+		{"pipeline", "3", "end_to_end_p99_ns", strconv.FormatInt(find(r, "pipeline").Rounds[2].EndToEnd.P99.Nanoseconds(), 10)},
 		{"pipeline", "all", "durability_class", "pipeline"},
 	} {
 		if got := cell(c.id, c.round, c.column); got != c.want {

@@ -215,7 +215,7 @@ func (f *benchFlags) run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	f.cfg.Self, f.cfg.Version, f.cfg.Command = []string{self}, buildVersion().Version, commandLine(os.Args[1:])
+	f.cfg.Self, f.cfg.Version, f.cfg.Command = self, buildVersion().Version, commandLine(os.Args[1:])
 	was, err := f.earlier()
 	if err != nil {
 		return err

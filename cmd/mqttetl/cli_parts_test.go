@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math"
 	"strings"
 	"testing"
 )
@@ -29,24 +28,6 @@ func TestLogFormats(t *testing.T) {
 	}
 	if got := write(logFlags{level: slog.LevelWarn}); got != "" {
 		t.Errorf("warn: %q", got)
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	h := []bucket{{1, 10}, {2, 90}, {4, 100}, {math.Inf(1), 100}}
-	for q, want := range map[float64]float64{0.5: 1.5, 0.05: 0.5, 0.99: 3.8, 1: 4} {
-		if got := quantile(h, q); math.Abs(got-want) > 1e-9 {
-			t.Errorf("p%v: %v, want %v", q*100, got, want)
-		}
-	}
-	if got := quantile([]bucket{{1, 0}, {math.Inf(1), 3}}, 0.5); got != 1 {
-		t.Errorf("beyond the last bound: %v", got)
-	}
-	if !math.IsNaN(quantile(since(h, h), 0.5)) || !math.IsNaN(quantile(nil, 0.5)) {
-		t.Error("a quantile of nothing")
-	}
-	if got := since(h, []bucket{{1, 10}, {2, 10}, {4, 10}, {math.Inf(1), 10}}); got[1].count != 80 || got[3].count != 90 {
-		t.Errorf("since: %v", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/histogram"
 )
 
 // display shows a running demo: what it is and, on a terminal, a line that
@@ -20,7 +21,7 @@ type display struct {
 	began time.Time
 	at    time.Time
 	last  mqttetl.Seq
-	times []bucket
+	times histogram.Buckets
 }
 
 // intro tells what runs and how to look at it from another terminal.
@@ -43,9 +44,9 @@ func (v *display) tick(d *demo) {
 	}
 	now, s, times := time.Now(), d.pipeline.Status(), commitTimes(d.registry)
 	rate := float64(s.Log.Last-v.last) / now.Sub(v.at).Seconds()
-	recent := since(times, v.times)
+	recent := times.Since(v.times)
 	line := fmt.Sprintf("%4.0f s  %6.0f msg/s  commit p50 %s p99 %s  archive %d behind  nats %d behind",
-		now.Sub(v.began).Seconds(), rate, milliseconds(quantile(recent, 0.5)), milliseconds(quantile(recent, 0.99)), s.Archive.Lag, s.NATS.Lag)
+		now.Sub(v.began).Seconds(), rate, milliseconds(recent.Quantile(0.5)), milliseconds(recent.Quantile(0.99)), s.Archive.Lag, s.NATS.Lag)
 	fmt.Fprint(v.w, "\r\x1b[K"+line)
 	v.at, v.last, v.times = now, s.Log.Last, times
 }
@@ -78,60 +79,16 @@ func milliseconds(seconds float64) string {
 	return fmt.Sprintf("%.2g ms", seconds*1e3)
 }
 
-// bucket is one of a histogram: how many observations were at most le.
-type bucket struct {
-	le    float64
-	count uint64
-}
-
 // commitTimes reads the histogram of the log's commit times.
-func commitTimes(g prometheus.Gatherer) (buckets []bucket) {
+func commitTimes(g prometheus.Gatherer) histogram.Buckets {
 	families, err := g.Gather()
 	if err != nil {
 		return nil
 	}
 	for _, f := range families {
-		if f.GetName() != "mqttetl_log_commit_seconds" {
-			continue
+		if f.GetName() == "mqttetl_log_commit_seconds" {
+			return histogram.Of(f)
 		}
-		h := f.GetMetric()[0].GetHistogram()
-		for _, b := range h.GetBucket() {
-			buckets = append(buckets, bucket{b.GetUpperBound(), b.GetCumulativeCount()})
-		}
-		buckets = append(buckets, bucket{math.Inf(1), h.GetSampleCount()})
 	}
-	return buckets
-}
-
-// since subtracts an earlier reading of the same histogram.
-func since(now, before []bucket) []bucket {
-	if len(now) != len(before) {
-		return now
-	}
-	diff := make([]bucket, len(now))
-	for i := range now {
-		diff[i] = bucket{now[i].le, now[i].count - before[i].count}
-	}
-	return diff
-}
-
-// quantile estimates a quantile as Prometheus does, linear within a bucket;
-// NaN without observations.
-func quantile(buckets []bucket, q float64) float64 {
-	if len(buckets) == 0 || buckets[len(buckets)-1].count == 0 {
-		return math.NaN()
-	}
-	rank := q * float64(buckets[len(buckets)-1].count)
-	low := bucket{}
-	for _, b := range buckets {
-		if float64(b.count) < rank {
-			low = b
-			continue
-		}
-		if math.IsInf(b.le, 1) {
-			return low.le
-		}
-		return low.le + (b.le-low.le)*(rank-float64(low.count))/float64(b.count-low.count)
-	}
-	return low.le
+	return nil
 }

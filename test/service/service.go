@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,11 +20,13 @@ import (
 
 // Service is mqttetl run, one process at a time, with its files in Dir.
 type Service struct {
-	Bin  string
-	Dir  string
-	HTTP string   // host:port of its HTTP listener
-	Wrap []string // a command that runs it, such as strace; empty: none
-	Env  []string // added to its environment
+	Bin   string
+	Dir   string
+	HTTP  string        // host:port of its HTTP listener
+	Wrap  []string      // a command that runs it, such as strace; empty: none
+	Env   []string      // added to its environment
+	Flags []string      // of run, besides the configuration
+	Look  time.Duration // how often Await asks; 0: every 10 ms
 
 	process *Process
 	log     Output
@@ -51,7 +55,7 @@ func (s *Service) Output() string { return s.log.String() }
 
 // Start runs the service and returns without waiting for anything.
 func (s *Service) Start() error {
-	args := append(append([]string(nil), s.Wrap...), s.Bin, "run", "-c", s.Config())
+	args := slices.Concat(s.Wrap, []string{s.Bin, "run", "-c", s.Config()}, s.Flags)
 	p := Command(args[0], args[1:]...)
 	p.Stderr, p.Stdout = &s.log, &s.log
 	if len(s.Env) > 0 {
@@ -64,6 +68,9 @@ func (s *Service) Start() error {
 	s.process = p
 	return nil
 }
+
+// Process is the process that runs, nil if none was started.
+func (s *Service) Process() *Process { return s.process }
 
 // Begun is when it was started.
 func (s *Service) Begun() time.Time { return s.begun }
@@ -159,13 +166,13 @@ func (s *Service) Status(ctx context.Context) (st Status, err error) {
 	return st, json.Unmarshal(body, &st)
 }
 
-// Look is how often Await asks: often enough for the clock, seldom enough not to be
+// look is how often Await asks: often enough for the clock, seldom enough not to be
 // work.
-const Look = 10 * time.Millisecond
+const look = 10 * time.Millisecond
 
 // Await polls the status until ok says so. It fails when ctx or the service ends.
 func (s *Service) Await(ctx context.Context, what string, ok func(Status) bool) (Status, error) {
-	tick := time.NewTicker(Look)
+	tick := time.NewTicker(cmp.Or(s.Look, look))
 	defer tick.Stop()
 	for {
 		ended := s.Ended()
