@@ -9,7 +9,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // Rule is when a change is beyond the noise, as Compare tells its readers.
@@ -103,7 +103,7 @@ func Compare(w io.Writer, was, is *compare.Report) error {
 	}
 	fmt.Fprintf(&b, "%d better, %d worse, %d within the noise, %d with too few rounds, %d not comparable\n%s\n",
 		tally[Better], tally[Worse], tally[Within], tally[Untold], tally[Neither], Rule)
-	_, err := w.Write(format.Visible(nil, []byte(b.String())))
+	_, err := w.Write(visible.Append(nil, []byte(b.String())))
 	return err
 }
 

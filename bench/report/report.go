@@ -19,6 +19,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/bench/compare"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // JSON writes r in the form that Read reads.
@@ -129,7 +130,7 @@ func shape(c *compare.Case) string {
 
 // Title names the group by what its acknowledgements are worth.
 func (g *group) Title() string {
-	title := visible(cmp.Or(g.Durability.Text, string(g.Durability.Class), "durability unknown"))
+	title := visible.Text(cmp.Or(g.Durability.Text, string(g.Durability.Class), "durability unknown"))
 	switch g.Durability.Class {
 	case compare.Instrument:
 		title = "The instrument: " + title
@@ -154,7 +155,7 @@ func (g *group) How() string {
 // label names a case within its group: without the durability, which the group
 // says, but with what a sweep varies.
 func label(c *compare.Case) string {
-	name := visible(strings.TrimSuffix(c.Name, ": "+c.Durability.Text))
+	name := visible.Text(strings.TrimSuffix(c.Name, ": "+c.Durability.Text))
 	for part := range strings.SplitSeq(c.ID, "/") {
 		if key, value, ok := strings.Cut(part, "="); ok && key != "rate" {
 			name += ", " + key + " " + value

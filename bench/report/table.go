@@ -9,7 +9,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/mqttetl/mqttetl/bench/compare"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // Table writes r for a terminal, a table for each kind of durability. Bars are
@@ -18,18 +18,18 @@ import (
 func Table(w io.Writer, r *compare.Report, color bool) error {
 	p := painter{color}
 	var b strings.Builder
-	fmt.Fprintf(&b, "mqttetl bench %s, %s, %s cores %s\n", r.Version, r.Started.Local().Format("2006-01-02 15:04"), grouped(float64(r.Machine.Cores)), visible(r.Machine.CPU))
+	fmt.Fprintf(&b, "mqttetl bench %s, %s, %s cores %s\n", r.Version, r.Started.Local().Format("2006-01-02 15:04"), grouped(float64(r.Machine.Cores)), visible.Text(r.Machine.CPU))
 	if one := common(r); one != "" {
 		fmt.Fprintf(&b, "payload %s, %d rounds of %v\n", one, r.Rounds, r.Duration)
 	}
 	for _, s := range r.Servers {
-		fmt.Fprintf(&b, "  %s: %s, %s\n", s.ID, visible(strings.TrimSpace(s.Kind+" "+s.Version)), visible(s.How))
+		fmt.Fprintf(&b, "  %s: %s, %s\n", s.ID, visible.Text(strings.TrimSpace(s.Kind+" "+s.Version)), visible.Text(s.How))
 	}
 	for _, warning := range warnings(r) {
-		fmt.Fprintf(&b, "%s\n", p.bad(visible(warning)))
+		fmt.Fprintf(&b, "%s\n", p.bad(visible.Text(warning)))
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", visible(note))
+		fmt.Fprintf(&b, "note: %s\n", visible.Text(note))
 	}
 	for _, g := range groups(r) {
 		fmt.Fprintf(&b, "\n%s, %s\n", p.strong(g.Title()), g.How())
@@ -41,7 +41,7 @@ func Table(w io.Writer, r *compare.Report, color bool) error {
 		b.WriteByte('\n')
 		for _, c := range g.Cases {
 			if c.Error != "" {
-				fmt.Fprintf(&b, "%s\n", p.bad(label(c)+": "+visible(c.Error)))
+				fmt.Fprintf(&b, "%s\n", p.bad(label(c)+": "+visible.Text(c.Error)))
 			}
 		}
 	}
@@ -49,9 +49,6 @@ func Table(w io.Writer, r *compare.Report, color bool) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
-
-// visible is s such that a terminal does not obey what it holds.
-func visible(s string) string { return string(format.Visible(nil, []byte(s))) }
 
 const footnote = `rates are messages/s, medians of the rounds with the lowest and the highest; bars are to the scale of their table;
 ratio: published to that of the first case of the table, round by round; µs CPU a message: clients + servers;

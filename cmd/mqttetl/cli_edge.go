@@ -4,7 +4,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // edge is standard error: what a broker, a server, a file name or a topic has put
@@ -13,7 +13,7 @@ import (
 type edge struct{ w io.Writer }
 
 func (e edge) Write(p []byte) (int, error) {
-	if _, err := e.w.Write(format.Visible(nil, p)); err != nil {
+	if _, err := e.w.Write(visible.Append(nil, p)); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -32,10 +32,3 @@ func file(w io.Writer) (*os.File, bool) {
 	f, ok := bare(w).(*os.File)
 	return f, ok
 }
-
-// visibleLine is s such that a terminal does not obey it and no line of a table
-// or of a list is broken by it.
-func visibleLine(s string) string { return format.Line(s) }
-
-// visibleText is s such that a terminal does not obey it.
-func visibleText(s string) string { return string(format.Visible(nil, []byte(s))) }

@@ -16,8 +16,8 @@ import (
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/format"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/internal/wire"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
@@ -95,7 +95,7 @@ func printError(w io.Writer, err error) {
 		return
 	case errors.As(err, &problems):
 		for _, p := range problems {
-			fmt.Fprintln(w, visibleLine(p.String()))
+			fmt.Fprintln(w, visible.Line(p.String()))
 		}
 	case errors.As(err, &usage):
 		fmt.Fprintf(w, "mqttetl: %s\nUsage: %s\n", oneLine(err), usage.cmd.UseLine())
@@ -105,12 +105,12 @@ func printError(w io.Writer, err error) {
 		fmt.Fprintf(w, "mqttetl: %s\n", oneLine(err))
 	}
 	if hint := mqttetl.Hint(err); hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", visibleLine(hint))
+		fmt.Fprintf(w, "hint: %s\n", visible.Line(hint))
 	}
 }
 
 // oneLine is an error on one line that a terminal does not obey.
-func oneLine(err error) string { return format.OneLine(err) }
+func oneLine(err error) string { return visible.OneLine(err) }
 
 // codedError is an error with an exit code of its own.
 type codedError struct {

@@ -13,6 +13,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // A report is what a command prints: a document for programs and, from the
@@ -82,7 +84,7 @@ func renderTable(r report) string {
 func tableRow(cells []string) table.Row {
 	row := make(table.Row, len(cells))
 	for i, c := range cells {
-		row[i] = visibleLine(c)
+		row[i] = visible.Line(c)
 	}
 	return row
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // progressLine is one line on a terminal that tells how far a long command has
@@ -29,7 +31,7 @@ func (p *progressLine) show(text func(elapsed time.Duration) string) {
 		return
 	}
 	p.drawn = now
-	fmt.Fprint(p.w, "\r\x1b[K"+visibleLine(text(now.Sub(p.began))))
+	fmt.Fprint(p.w, "\r\x1b[K"+visible.Line(text(now.Sub(p.began))))
 }
 
 // clear takes the line away, for what is printed next.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/routetest"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 func newConfigTest(std streams) *cobra.Command {
@@ -43,7 +44,7 @@ func runConfigTests(w io.Writer, path string, cfg *config.Config) error {
 		return configError{err}
 	}
 	for _, f := range failed {
-		fmt.Fprintf(w, "%s:%d: %s\n", path, f.Line, visibleText(f.Topic))
+		fmt.Fprintf(w, "%s:%d: %s\n", path, f.Line, visible.Text(f.Topic))
 		for _, line := range f.Lines {
 			fmt.Fprintf(w, "    %s\n", line)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/mqttetl/mqttetl/forward/format"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/spool"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
@@ -162,7 +163,7 @@ func (l *letterList) add(values []any) {
 // shortPayload is the beginning of a payload, for a terminal.
 func shortPayload(p []byte) string {
 	const width = 60
-	text := visibleText(string(p[:min(len(p), 4*width)]))
+	text := visible.Text(string(p[:min(len(p), 4*width)]))
 	if format.Binary(p) {
 		text = fmt.Sprintf("(%d bytes) %x", len(p), p[:min(len(p), width/3)])
 	}

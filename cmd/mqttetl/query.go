@@ -15,7 +15,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
-	visible "github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
@@ -100,10 +100,10 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 	}
 	word, rest := archive.Statement(f.sql)
 	if rest != "" {
-		return fmt.Errorf("--sql takes one statement, after the first comes %q", visibleText(rest[:min(len(rest), 40)]))
+		return fmt.Errorf("--sql takes one statement, after the first comes %q", visible.Text(rest[:min(len(rest), 40)]))
 	}
 	if f.sql != "" && !slices.Contains(archive.Asking, word) {
-		return fmt.Errorf("--sql %s: must be one of %s, the archive is not changed", visibleText(word), strings.Join(archive.Asking, ", "))
+		return fmt.Errorf("--sql %s: must be one of %s, the archive is not changed", visible.Text(word), strings.Join(archive.Asking, ", "))
 	}
 	for _, flag := range []string{"count", "by", "last", "since", "until", "seq", "topic", "source", "limit"} {
 		if given("sql") && given(flag) {
@@ -186,7 +186,7 @@ func (r *report) addRecord(rec *mqttetl.Record) {
 	line := enc.Append(nil, rec)
 	r.document = append(r.document.([]json.RawMessage), line)
 	const width = 60
-	payload := string(visible.Visible(nil, rec.Payload[:min(len(rec.Payload), 4*width)]))
+	payload := string(visible.Append(nil, rec.Payload[:min(len(rec.Payload), 4*width)]))
 	if format.Binary(rec.Payload) {
 		payload = fmt.Sprintf("(%d bytes) %x", len(rec.Payload), rec.Payload[:min(len(rec.Payload), width/3)])
 	}
@@ -194,5 +194,5 @@ func (r *report) addRecord(rec *mqttetl.Record) {
 		payload = string([]rune(payload)[:width-1]) + "…"
 	}
 	r.rows = append(r.rows, []string{strconv.FormatUint(uint64(rec.Seq), 10), rec.When().Format("2006-01-02T15:04:05.000Z"), rec.Source,
-		string(visible.Visible(nil, rec.Topic)), strconv.Itoa(rec.Flags.QoS()), payload})
+		string(visible.Append(nil, rec.Topic)), strconv.Itoa(rec.Flags.QoS()), payload})
 }

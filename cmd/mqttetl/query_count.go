@@ -13,7 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
-	visible "github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // group is a line of a count.
@@ -107,7 +107,7 @@ func (f *queryFlags) writeGroups(w io.Writer, groups map[string]*group) error {
 	}
 	r := report{document: list, header: []string{choose(f.by == "", "records", f.by), "count", "bytes", "first", "last"}}
 	for _, g := range list {
-		r.rows = append(r.rows, []string{string(visible.Visible(nil, []byte(g.Name))), strconv.FormatUint(g.Count, 10), strconv.FormatUint(g.Bytes, 10), g.First, g.Last})
+		r.rows = append(r.rows, []string{visible.Text(g.Name), strconv.FormatUint(g.Count, 10), strconv.FormatUint(g.Bytes, 10), g.First, g.Last})
 	}
 	if err := kind.write(w, r); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/mosquitto/format"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward/format"
-	printed "github.com/mqttetl/mqttetl/internal/format"
+	printed "github.com/mqttetl/mqttetl/internal/mosquitto/format"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 

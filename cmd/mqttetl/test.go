@@ -14,7 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -215,7 +215,7 @@ func (t *tester) receive(m *client.Received) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.received++
-	topic, payload := format.Visible(nil, m.Topic), format.Visible(nil, m.Payload)
+	topic, payload := visible.Append(nil, m.Topic), visible.Append(nil, m.Payload)
 	trip := ""
 	if number, ok := bytes.CutPrefix(m.Payload, []byte(t.text+" ")); ok && string(m.Topic) == t.topic {
 		if n, err := strconv.Atoi(string(number)); err == nil && !t.sentAt[n].IsZero() {

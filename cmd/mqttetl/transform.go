@@ -17,6 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/routetest"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
@@ -219,7 +220,7 @@ func (f *tryFlags) one(std streams, set *transform.Set, t *tried) error {
 	case t.failed > 0:
 		return fmt.Errorf("%s could not use the message", plural(t.failed, "route"))
 	case !t.applier.Takes(topic):
-		return mqttetl.WithHint(fmt.Errorf("no route takes the topic %s", visibleText(f.topics[0])), "the routes take "+strings.Join(patterns(set), ", "))
+		return mqttetl.WithHint(fmt.Errorf("no route takes the topic %s", visible.Text(f.topics[0])), "the routes take "+strings.Join(patterns(set), ", "))
 	case t.rows.printed == 0:
 		fmt.Fprintln(std.err, "the routes make no row of it")
 	}
@@ -249,12 +250,12 @@ func (t *tried) show(rec *mqttetl.Record) {
 		t.rows.add(&t.applier.Rows[i])
 	}
 	for _, n := range t.applier.Notes {
-		fmt.Fprintf(t.err, "record %d, %s: route %s: %s\n", rec.Seq, visibleText(string(rec.Topic)), n.Route, visibleText(n.Text))
+		fmt.Fprintf(t.err, "record %d, %s: route %s: %s\n", rec.Seq, visible.Text(string(rec.Topic)), n.Route, visible.Text(n.Text))
 	}
 	for i := range t.applier.Failures {
 		fail := &t.applier.Failures[i]
 		t.failed++
-		fmt.Fprintf(t.err, "record %d, %s: route %s: %s\n", rec.Seq, visibleText(string(rec.Topic)), fail.Route, visibleText(fail.DeadLetter().Reason))
+		fmt.Fprintf(t.err, "record %d, %s: route %s: %s\n", rec.Seq, visible.Text(string(rec.Topic)), fail.Route, visible.Text(fail.DeadLetter().Reason))
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/mosquitto/format"
 )
 
 // ownTracks is the name of the format of OwnTracks Recorder's .rec files: a time, a

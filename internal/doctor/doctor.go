@@ -13,7 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // How bad a finding is.
@@ -81,7 +81,7 @@ func (d *doctor) failed(part, check, advice string, err error) {
 	case errors.Is(err, fs.ErrNotExist) && advice == "":
 		advice = "create it, or name another one in the configuration"
 	}
-	d.add(part, check, Fail, advice, "%s", format.OneLine(err))
+	d.add(part, check, Fail, advice, "%s", visible.OneLine(err))
 }
 
 // Count is how many of the findings have a level.

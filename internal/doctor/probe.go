@@ -9,7 +9,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/client"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // probed is how many messages the rate is measured with.
@@ -45,7 +45,7 @@ func (p *patient) window(ctx context.Context) bool {
 func (p *patient) unmeasured(ctx context.Context, check string, err error) {
 	if ctx.Err() == nil {
 		p.add(p.part, check, Warn, "allow mqttetl/doctor/# to be published and subscribed",
-			"not measured: %s", format.OneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
+			"not measured: %s", visible.OneLine(errors.Join(err, errors.New("no message with QoS 1 came back"))))
 	}
 }
 

@@ -23,8 +23,8 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/format"
 	"github.com/mqttetl/mqttetl/internal/secret"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -404,7 +404,7 @@ func (o *Options) Connect(ctx context.Context, u *url.URL, more client.Options) 
 		more.Will = &o.will
 	}
 	if o.Debug {
-		more.Debug = func(line string) { fmt.Fprintf(o.Err, "Client %s %s\n", o.ID, format.Line(line)) }
+		more.Debug = func(line string) { fmt.Fprintf(o.Err, "Client %s %s\n", o.ID, visible.Line(line)) }
 	}
 	c, err := client.ConnectAuto(ctx, func(ctx context.Context) (net.Conn, error) { return o.dialer.Dial(ctx, u) }, more)
 	if err == nil && !o.Quiet {

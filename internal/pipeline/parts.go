@@ -9,7 +9,7 @@ import (
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/ingest"
 	"github.com/mqttetl/mqttetl/internal/config"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -174,5 +174,5 @@ func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return format.OneLine(err)
+	return visible.OneLine(err)
 }

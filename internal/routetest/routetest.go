@@ -16,7 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
-	"github.com/mqttetl/mqttetl/internal/format"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // A Failure is a test that does not hold, and how.
@@ -68,7 +68,7 @@ func differences(t *config.Test, a *transform.Applier) (lines []string) {
 			expected = true
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("route %s: %s", f.Route, visible(reason)))
+		lines = append(lines, fmt.Sprintf("route %s: %s", f.Route, visible.Text(reason)))
 	}
 	if !expected {
 		lines = append(lines, fmt.Sprintf("want an error with %q, no route has failed with it", t.Error))
@@ -232,5 +232,3 @@ func rowText(t *mqttetl.Table, row []mqttetl.Value) string {
 	}
 	return strings.Join(parts, " ")
 }
-
-func visible(s string) string { return string(format.Visible(nil, []byte(s))) }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // times in JSON have microseconds.
@@ -45,7 +46,7 @@ func AppendJSON(dst []byte, m *Message, nested bool) ([]byte, error) {
 	case nested:
 		var err error
 		if dst, err = appendNested(dst, m.Payload); err != nil {
-			return nil, fmt.Errorf("payload is not valid JSON on topic %s", Visible(nil, m.Topic))
+			return nil, fmt.Errorf("payload is not valid JSON on topic %s", visible.Append(nil, m.Topic))
 		}
 	default:
 		dst = appendBytes(dst, m.Payload)

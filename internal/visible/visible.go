@@ -1,4 +1,5 @@
-package format
+// Package visible makes text such that a terminal shows it and does not obey it.
+package visible
 
 import (
 	"fmt"
@@ -7,17 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// text appends what a message holds: as it is or, for a terminal, visible.
-func text(dst, s []byte, visible bool) []byte {
-	if !visible {
-		return append(dst, s...)
-	}
-	return Visible(dst, s)
-}
-
-// Visible appends s so that a terminal shows it and does not obey it: tabs, line
+// Append appends s so that a terminal shows it and does not obey it: tabs, line
 // ends and printable characters stay, every other byte becomes \xNN.
-func Visible(dst, s []byte) []byte {
+func Append(dst, s []byte) []byte {
 	for len(s) > 0 {
 		r, n := utf8.DecodeRune(s)
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) && (r != utf8.RuneError || n > 1) {
@@ -32,12 +25,15 @@ func Visible(dst, s []byte) []byte {
 	return dst
 }
 
-// lineEnds makes of the characters that Visible leaves what stands in one line.
+// Text is s such that a terminal shows it and does not obey it.
+func Text(s string) string { return string(Append(nil, []byte(s))) }
+
+// lineEnds makes of the characters that Append leaves what is in one line.
 var lineEnds = strings.NewReplacer("\n", `\x0a`, "\t", `\x09`)
 
 // Line is s such that a terminal does not obey it and no line of a table or of a
 // list is broken by it.
-func Line(s string) string { return lineEnds.Replace(string(Visible(nil, []byte(s)))) }
+func Line(s string) string { return lineEnds.Replace(Text(s)) }
 
 // OneLine keeps the parts of a joined or suggesting error on one line, and what
 // a broker, a file name or a topic put into it from a terminal that obeys it.

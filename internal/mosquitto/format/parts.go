@@ -1,5 +1,7 @@
 package format
 
+import "github.com/mqttetl/mqttetl/internal/visible"
+
 // Part is a piece of a format, for programs that read back what it prints:
 // literal text, or something about the message.
 type Part struct {
@@ -21,4 +23,12 @@ func (f *Format) Parts() []Part {
 		parts[i] = Part{string(p.literal), p.verb, p.letter, p.left, p.pad, p.width, p.precision}
 	}
 	return parts
+}
+
+// text appends what a message holds: as it is or, for a terminal, visible.
+func text(dst, s []byte, forTerminal bool) []byte {
+	if !forTerminal {
+		return append(dst, s...)
+	}
+	return visible.Append(dst, s)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
 // float is the payload as a number: four bytes of binary32 with the letter f,
@@ -18,7 +20,7 @@ func float(verb byte, m *Message) (float64, error) {
 		return math.Float64frombits(binary.LittleEndian.Uint64(p)), nil
 	}
 	want := map[byte]string{'f': "a float of 4", 'd': "a double of 8"}[verb]
-	return 0, fmt.Errorf("%%%c wants %s bytes, the payload has %d on topic %s", verb, want, len(p), Visible(nil, m.Topic))
+	return 0, fmt.Errorf("%%%c wants %s bytes, the payload has %d on topic %s", verb, want, len(p), visible.Append(nil, m.Topic))
 }
 
 // float prints v as C's %f does, with six digits after the point unless there
