@@ -1,4 +1,5 @@
 # make build    bin/mqttetl
+# make build-small  bin/mqttetl-small for small devices: stripped, without demo, bench, simulate and Parquet
 # make demo     the whole pipeline with simulated devices, DURATION=10s ends it
 # make test     all tests, most of them with the race detector, against a real Mosquitto, nats-server and sqlite3
 # make test-brokers  the broker table's rows that need npm or a large package, the bench report in Chromium, DuckDB
@@ -27,10 +28,16 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Each test binary ends by itself.
 TESTTIME := 20m
 
-.PHONY: build demo test test-brokers test-cross check bench bench-rates microbench prove soak deps format vet staticcheck vulncheck fuzz clean
+.PHONY: build build-small demo test test-brokers test-cross check bench bench-rates microbench prove soak deps format vet staticcheck vulncheck fuzz clean
 
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/mqttetl ./cmd/mqttetl
+
+# Where build-small puts it.
+SMALL ?= bin/mqttetl-small
+
+build-small:
+	$(GO) build -trimpath -tags small -ldflags '-s -w $(LDFLAGS)' -o $(SMALL) ./cmd/mqttetl
 
 demo: build
 	bin/mqttetl demo $(if $(DURATION),--duration $(DURATION))

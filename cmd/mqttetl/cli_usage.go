@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/config"
 )
 
@@ -126,4 +127,9 @@ func refuseHelp(root *cobra.Command, refuse func(error)) {
 		}
 		help(cmd, args)
 	})
+}
+
+// leftOut is the error of what the small build lacks.
+func leftOut(what string) error {
+	return mqttetl.WithHint(fmt.Errorf("this is the small build of mqttetl, without %s", what), "install the whole one, which `make build` makes")
 }

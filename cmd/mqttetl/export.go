@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -31,7 +30,7 @@ type exportFlags struct {
 }
 
 var (
-	exportFormats = []string{"ndjson", "csv", "parquet"}
+	exportFormats = []string{"ndjson", "csv", "parquet"} // the last one not in the small build
 	compressions  = []string{"none", "gzip", "zstd"}
 )
 
@@ -92,6 +91,9 @@ func (f *exportFlags) check(given func(flag string) bool) error {
 	}
 	if err := f.byName(given); err != nil {
 		return err
+	}
+	if f.format == "parquet" && exportParquet == nil {
+		return leftOut("--format parquet")
 	}
 	if f.format == "parquet" && f.compress != "none" {
 		return fmt.Errorf("parquet is compressed within, a reader could not open it inside %s: leave that out", f.compress)
@@ -217,24 +219,6 @@ func (f *exportFlags) encode(ctx context.Context, w io.Writer, src format.Source
 		n, err = format.Lines(ctx, out, src, func() format.Encoder { return &format.JSON{} })
 	}
 	return n, errors.Join(err, out.Close())
-}
-
-func exportParquet(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {
-	buffered := bufio.NewWriterSize(w, 1<<20)
-	p := format.NewParquet(buffered)
-	for {
-		recs, err := src.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return n, errors.Join(p.Close(), buffered.Flush())
-		}
-		if err == nil {
-			err = p.Write(recs)
-		}
-		if err != nil {
-			return n, err
-		}
-		n += uint64(len(recs))
-	}
 }
 
 // compressor puts a compression in front of w. Closing it does not close w.

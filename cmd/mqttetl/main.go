@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -73,18 +74,15 @@ its other exit codes.`,
 		Example: `  mqttetl demo --duration 10s
   mqttetl config example > mqttetl.yaml
   mqttetl run -c mqttetl.yaml`,
-		Version:       buildVersion().Version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.ArbitraryArgs, // so that needCommand sees what is not a command
-		RunE:          needCommand,
-
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Args:                       cobra.ArbitraryArgs, // so that needCommand sees what is not a command
 		SuggestionsMinimumDistance: 2,
 	}
+	versionFlag(root, std.out)
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.SetVersionTemplate("mqttetl {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpCommand(root))
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -94,6 +92,19 @@ its other exit codes.`,
 		newBench(std), newSimulate(std), newPub(std), newSub(std), newTest(std), newDoctor(std),
 	)
 	return root
+}
+
+// versionFlag has root print the version, or else want a command. A template of cobra's
+// would keep every method of every type in the program: 5 MB.
+func versionFlag(root *cobra.Command, out io.Writer) {
+	version := root.Flags().BoolP("version", "v", false, "version for mqttetl")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*version {
+			return needCommand(cmd, args)
+		}
+		_, err := fmt.Fprintf(out, "mqttetl %s\n", buildVersion().Version)
+		return err
+	}
 }
 
 // configFlag adds -c, --config.
