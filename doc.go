@@ -7,7 +7,8 @@
 //	ingest        a PUBACK leaves only after its record is on disk
 //	sink/wal      the append log in LMDB: append, group commit, read, cursors, trim, verify
 //	sink/archive  the SQLite archive: rows and resume point in one transaction
-//	batch         drains the log into the archive; batch/decode reads payloads,
+//	sink/store    the words for what an archive keeps beside messages
+//	batch         drains the log into an archive; batch/decode reads payloads,
 //	              batch/transform makes rows of them as the routes say
 //	forward       everything that goes out of the program: the JetStream forwarder,
 //	              and the publisher of what routes map

@@ -67,7 +67,19 @@ func (r *Record) Clone() Record {
 // it went no further.
 type DeadLetter struct {
 	Seq    Seq
-	Stage  string // "forward", …
+	Stage  string // StageForward, StageArchive, TransformStage or PublishStage
 	Reason string // for a person, one line
 	Time   int64  // Unix nanoseconds, UTC
 }
+
+// The stages of dead letters, whose names are made here and nowhere else.
+const (
+	StageForward = "forward" // the forwarder
+	StageArchive = "archive" // the archive, of values that no row can hold
+)
+
+// TransformStage is the stage of what a route cannot make rows of.
+func TransformStage(route string) string { return "transform:" + route }
+
+// PublishStage is the stage of what a route publishes.
+func PublishStage(route string) string { return "publish:" + route }

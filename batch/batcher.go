@@ -15,17 +15,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/news"
-	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Records is the reading side of the log, for one consumer and one goroutine.
@@ -63,11 +60,40 @@ type Log interface {
 	DeadLetters
 }
 
+// Archive is where a Batcher keeps records. Its one writer is the Batcher, which
+// closes it after any error and opens it again.
+//
+// An implementer guarantees that everything between two Commits, and the cursor,
+// becomes durable at once or not at all, and that a record which does not follow
+// the one before is refused with an error that wraps mqttetl.ErrForeign. What is
+// handed over is copied before a method returns. Errors that pass by themselves
+// wrap mqttetl.ErrUnavailable; those of package store say more.
+type Archive interface {
+	// Births are what routes remember, of the open transaction, too.
+	transform.Births
+	// Cursor is the last record that is durably archived, or was declared missing.
+	Cursor() mqttetl.Seq
+	// StartAt declares that the records up to next-1 will never come, and keeps
+	// which they are.
+	StartAt(next mqttetl.Seq) error
+	Append([]mqttetl.Record) error
+	// Keep keeps what was made of the records that were appended last, or earlier.
+	Keep(*store.Made) error
+	Commit() error
+	// State is an error if the archive that is open cannot be found again by its
+	// name: what it has committed may be lost when it is closed.
+	State() (store.State, error)
+	// Close undoes what was not committed.
+	Close() error
+}
+
 // Config of a Batcher. A transaction is committed when it holds Count rows or
 // 16 MiB, or when Period has passed since its first row was read.
 type Config struct {
-	Path  string // of the archive
-	LogID string // the id of the log that fills it
+	Name string // of the archive, for people: its path
+	// Open opens the archive, and makes it if there is none. Errors are those that
+	// Run says, or pass by themselves.
+	Open func(store.Options) (Archive, error)
 
 	Count  int           // 0: 10,000
 	Period time.Duration // 0: 250 ms
@@ -138,7 +164,7 @@ func New(c Config, log Log) *Batcher {
 // archive is one of them: it must not hold up ingest and NATS, and the operator
 // can move it away while the log keeps what it lacks. Run returns an error when
 // trying again cannot help: one that wraps mqttetl.ErrForeign or
-// archive.ErrVersion, or any error of the log. One that wraps archive.ErrTable is
+// store.ErrVersion, or any error of the log. One that wraps store.ErrTable is
 // such an error when Run opens the archive for the first time, since the
 // configuration is wrong; later another program has changed the table, which
 // is an outage. Run may be called once.
@@ -146,15 +172,15 @@ func (b *Batcher) Run(ctx context.Context) error {
 	wait := newBackoff()
 	for first := true; ; first = false {
 		err := b.session(ctx, wait)
-		if errors.Is(err, archive.ErrChanged) && ctx.Err() == nil {
-			b.Logger.Debug("archive opened anew: its schema was changed", "path", b.Path)
+		if errors.Is(err, store.ErrChanged) && ctx.Err() == nil {
+			b.Logger.Debug("archive opened anew: its schema was changed", "path", b.Name)
 			continue
 		}
 		b.state.closed(err)
 		if err == nil {
 			return nil
 		}
-		if final(err) || first && !b.used && errors.Is(err, archive.ErrTable) {
+		if final(err) || first && !b.used && errors.Is(err, store.ErrTable) {
 			return fmt.Errorf("archive the log: %w", err)
 		}
 		b.Metrics.errors.Inc()
@@ -174,18 +200,13 @@ func final(err error) bool {
 	if _, ok := errors.AsType[logError](err); ok {
 		return true
 	}
-	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, archive.ErrVersion)
+	return errors.Is(err, mqttetl.ErrForeign) || errors.Is(err, store.ErrVersion)
 }
 
 // session is one use of the archive, from opening it to its first failure or
 // the end of ctx.
 func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error) {
-	if _, err := os.Stat(filepath.Dir(b.Path)); b.used && errors.Is(err, fs.ErrNotExist) {
-		// Moved, rather: a new archive in its place would have a gap, and keep it from being moved back.
-		return mqttetl.WithHint(fmt.Errorf("archive %s: %w: its directory is missing", b.Path, mqttetl.ErrUnavailable),
-			"move it back; for a new archive, make the directory")
-	}
-	a, err := archive.OpenWith(b.Path, b.LogID, b.options())
+	a, err := b.Open(b.options())
 	if err != nil {
 		return err
 	}
@@ -215,7 +236,7 @@ func (b *Batcher) session(ctx context.Context, wait *backoff.Backoff) (err error
 }
 
 // step archives one transaction, or lets some idle time pass.
-func (b *Batcher) step(ctx context.Context, a *archive.Archive, r *router) error {
+func (b *Batcher) step(ctx context.Context, a Archive, r *router) error {
 	if err := b.moveLetters(a); err != nil {
 		return err
 	}
@@ -227,20 +248,11 @@ func (b *Batcher) step(ctx context.Context, a *archive.Archive, r *router) error
 	if err != nil {
 		return err
 	}
-	// Also when idle: a file that was deleted should come back by itself.
-	if a.Gone() {
-		return b.gone()
+	state, err := a.State() // also when idle: a file that was deleted should come back by itself
+	for err == nil && len(records) > 0 && ctx.Err() == nil {
+		records, err = b.transaction(ctx, a, r, &state, records)
 	}
-	for len(records) > 0 {
-		if records, err = b.transaction(ctx, a, r, records); err != nil || ctx.Err() != nil {
-			return err // what the end of ctx leaves is read again
-		}
-	}
-	return nil
-}
-
-func (b *Batcher) gone() error {
-	return fmt.Errorf("archive %s: %w: the file was deleted or replaced", b.Path, mqttetl.ErrUnavailable)
+	return err // what the end of ctx leaves is read again
 }
 
 // next is the log's Next within d. No records: the time has passed, or ctx has ended.
@@ -260,15 +272,15 @@ func (b *Batcher) next(ctx context.Context, d time.Duration, max int) ([]mqttetl
 
 // transaction archives the records and those that follow within the period. It
 // returns those that were read and not archived, because the routes were slow.
-func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router, records []mqttetl.Record) (left []mqttetl.Record, err error) {
-	rebuilding := a.Rebuilding()
+func (b *Batcher) transaction(ctx context.Context, a Archive, r *router, state *store.State, records []mqttetl.Record) (left []mqttetl.Record, err error) {
+	shared := state.Shared
 	due := time.Now().Add(b.Period)
-	if rebuilding {
+	if shared {
 		due = time.Now().Add(min(b.Period, sharedPeriod))
 	}
 	b.state.reading(records[0].When())
 	rows, size := 0, 0
-	most := int(min(maxBytes, a.Free()/8)) // on a disk that is nearly full, more than that might not go in at once
+	most := int(min(maxBytes, state.Room/8)) // on a disk that is nearly full, more than that might not go in at once
 	for len(records) > 0 {
 		n, err := b.append(ctx, a, r, records, due)
 		if err != nil {
@@ -292,11 +304,11 @@ func (b *Batcher) transaction(ctx context.Context, a *archive.Archive, r *router
 			return nil, err
 		}
 	}
-	if err := b.commit(a, rows); err != nil {
+	if *state, err = b.commit(a, rows); err != nil {
 		return nil, err
 	}
 	b.routed(r)
-	if rebuilding {
+	if shared {
 		backoff.Pause(ctx, sharedGap)
 	}
 	return records, nil
@@ -323,22 +335,23 @@ func trickles(records []mqttetl.Record) bool {
 	return n > 0 && n < flood && time.Since(records[n-1].When()) < gathering
 }
 
-func (b *Batcher) commit(a *archive.Archive, rows int) error {
+func (b *Batcher) commit(a Archive, rows int) (store.State, error) {
 	begun := time.Now()
 	if err := a.Commit(); err != nil {
-		return err
+		return store.State{}, err
 	}
-	if a.Gone() { // the rows are in a file without a name: the log must keep its records
-		return b.gone()
+	state, err := a.State()
+	if err != nil { // the rows are in a file without a name: the log must keep its records
+		return state, err
 	}
 	b.Metrics.commitSeconds.Observe(time.Since(begun).Seconds())
 	b.Metrics.commitMessages.Observe(float64(rows))
 	b.Metrics.archived.Add(float64(rows))
-	b.sayAside(a.Aside())
+	b.sayAside(state.SetAside)
 	b.log.Commit(a.Cursor())
 	b.state.committed(a.Cursor())
-	b.sawWAL(a.WAL())
-	return nil
+	b.sawWAL(state.Pending)
+	return state, nil
 }
 
 // sayAside counts and tells what a row of the archive could not hold.
@@ -364,7 +377,7 @@ func bytesOf(records []mqttetl.Record) (n int) {
 // moveLetters moves dead letters from the log to the archive, at most once in
 // the idle time: the log may take a moment to forget those it was told to drop.
 // Where there are more of them it is shorter: every record may be one.
-func (b *Batcher) moveLetters(a *archive.Archive) error {
+func (b *Batcher) moveLetters(a Archive) error {
 	if time.Now().Before(b.letters) || !b.log.HasDeadLetters() {
 		return nil
 	}
@@ -376,7 +389,7 @@ func (b *Batcher) moveLetters(a *archive.Archive) error {
 	if len(letters) == b.page {
 		b.letters = time.Now().Add(idle / 50)
 	}
-	if err := a.AppendDeadLetters(letters); err != nil {
+	if err := a.Keep(&store.Made{Letters: letters}); err != nil {
 		return err
 	}
 	if err := a.Commit(); err != nil {
@@ -388,11 +401,11 @@ func (b *Batcher) moveLetters(a *archive.Archive) error {
 
 // resume has the log continue where the archive ends, and notes in the archive
 // which records the log no longer has.
-func (b *Batcher) resume(a *archive.Archive) error {
+func (b *Batcher) resume(a Archive) error {
 	cursor := a.Cursor()
 	next, err := b.log.Seek(cursor)
 	if errors.Is(err, mqttetl.ErrForeign) {
-		err = mqttetl.WithHint(fmt.Errorf("archive %s is ahead of the log: %w", b.Path, err),
+		err = mqttetl.WithHint(fmt.Errorf("archive %s is ahead of the log: %w", b.Name, err),
 			"restore the log that filled the archive, or set archive.path to a new file")
 	}
 	if err != nil {
@@ -407,14 +420,14 @@ func (b *Batcher) resume(a *archive.Archive) error {
 	b.Metrics.missing.Add(float64(next - cursor - 1))
 	switch {
 	case next > cursor+1 && cursor == 0:
-		b.Logger.Warn("archive is new: filling it with what the log still holds", "path", b.Path, "from_seq", next, "missing_up_to", next-1)
+		b.Logger.Warn("archive is new: filling it with what the log still holds", "path", b.Name, "from_seq", next, "missing_up_to", next-1)
 	case next > cursor+1:
-		b.Logger.Warn("archive has a gap: the log no longer holds these records", "path", b.Path, "from_seq", next, "missing_from", cursor+1, "missing_up_to", next-1)
+		b.Logger.Warn("archive has a gap: the log no longer holds these records", "path", b.Name, "from_seq", next, "missing_from", cursor+1, "missing_up_to", next-1)
 	case cursor == 0 && b.saidNew:
 	case cursor == 0:
-		b.Logger.Info("archive is new", "path", b.Path, "from_seq", next)
+		b.Logger.Info("archive is new", "path", b.Name, "from_seq", next)
 	default:
-		b.Logger.Debug("archive continues", "path", b.Path, "from_seq", next)
+		b.Logger.Debug("archive continues", "path", b.Name, "from_seq", next)
 	}
 	b.saidNew = cursor == 0
 	return nil

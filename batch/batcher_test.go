@@ -23,6 +23,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 func TestMain(m *testing.M) {
@@ -60,6 +61,11 @@ func shell(tb testing.TB, path, query string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// fileAt opens an archive of the log that the tests have.
+func fileAt(path string) func(store.Options) (Archive, error) {
+	return func(o store.Options) (Archive, error) { return archive.OpenWith(path, logID, o) }
+}
+
 // running is a Batcher at work and what it logs.
 type running struct {
 	*Batcher
@@ -73,7 +79,7 @@ type running struct {
 func start(tb testing.TB, path string, log Log) *running {
 	reg := prometheus.NewRegistry()
 	lines := newLogLines()
-	b := New(Config{Path: path, LogID: logID, Count: 1000, Period: 5 * time.Millisecond,
+	b := New(Config{Name: "a.db", Open: fileAt(path), Count: 1000, Period: 5 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(lines, nil)), Metrics: NewMetrics(reg)}, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{b, tb, cancel, make(chan error, 1), lines, reg}
@@ -227,7 +233,7 @@ func TestArchivesEverything(t *testing.T) {
 func TestPeriodAndCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemoryLog()
-		b := New(Config{Path: filepath.Join(t.TempDir(), "a.db"), LogID: logID, Count: 10, Period: 250 * time.Millisecond}, log)
+		b := New(Config{Name: "a.db", Open: fileAt(filepath.Join(t.TempDir(), "a.db")), Count: 10, Period: 250 * time.Millisecond}, log)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- b.Run(ctx) }()
@@ -269,7 +275,7 @@ func TestBytesBound(t *testing.T) {
 		log.keep = true
 	})
 	single := &oneByOne{log}
-	b := New(Config{Path: filepath.Join(t.TempDir(), "a.db"), LogID: logID, Period: time.Hour}, single)
+	b := New(Config{Name: "a.db", Open: fileAt(filepath.Join(t.TempDir(), "a.db")), Period: time.Hour}, single)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
@@ -336,7 +342,7 @@ func TestEndsForGood(t *testing.T) {
 			must(tb, err)
 			must(tb, a.Close())
 			shell(tb, path, "PRAGMA user_version=2")
-		}, archive.ErrVersion, "schema version 2"},
+		}, store.ErrVersion, "schema version 2"},
 		{"log broken", func(_ testing.TB, _ string, log *memoryLog) {
 			log.update(func() { log.failNext = broken })
 		}, broken, "segment"},
@@ -548,7 +554,7 @@ func TestManyDeadLettersMove(t *testing.T) {
 	}
 	log.update(func() { log.letters = letters })
 	begun := time.Now()
-	b := New(Config{Path: path, LogID: logID}, log)
+	b := New(Config{Name: "a.db", Open: fileAt(path)}, log)
 	b.page = 10
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(t.Context()) }()

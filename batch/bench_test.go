@@ -10,7 +10,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
-	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // sensorRecords are n records of 128 bytes of JSON on 100 topics.
@@ -29,9 +29,9 @@ func sensorRecords(n int) []mqttetl.Record {
 // sensorRoute takes three numbers from them.
 func sensorRoute(name string) transform.Route {
 	return transform.Route{Name: name, Topic: "factory/{line}/{machine}", Decode: "json", Table: name, Columns: []transform.Column{
-		{Name: "temperature", Type: mqttetl.Real, Path: ".temperature"},
-		{Name: "humidity", Type: mqttetl.Real, Path: ".humidity"},
-		{Name: "battery", Type: mqttetl.Integer, Path: ".battery"},
+		{Name: "temperature", Type: store.Real, Path: ".temperature"},
+		{Name: "humidity", Type: store.Real, Path: ".humidity"},
+		{Name: "battery", Type: store.Integer, Path: ".battery"},
 	}}
 }
 
@@ -63,7 +63,7 @@ func BenchmarkRoutes(b *testing.B) {
 		b.Run(way.name, func(b *testing.B) {
 			set, err := transform.Compile(way.routes)
 			must(b, err)
-			c := Config{Path: filepath.Join(b.TempDir(), "a.db"), LogID: logID, Routes: set}
+			c := Config{Name: "a.db", Open: fileAt(filepath.Join(b.TempDir(), "a.db")), Routes: set}
 			way.change(&c)
 			benchArchive(b, New(c, nil), sensorRecords(10_000))
 		})
@@ -71,7 +71,7 @@ func BenchmarkRoutes(b *testing.B) {
 }
 
 func benchArchive(b *testing.B, batcher *Batcher, records []mqttetl.Record) {
-	a, err := archive.OpenWith(batcher.Path, batcher.LogID, batcher.options())
+	a, err := batcher.Open(batcher.options())
 	must(b, err)
 	defer a.Close()
 	r, err := batcher.router(a)

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Messages whose jq ends its process are dead letters; all others have one row
@@ -24,7 +24,7 @@ func TestBombsAmongRecords(t *testing.T) {
 	}
 	log.send(texts...)
 	b := startRoutes(t, path, log, transform.Route{Name: "bomb", Topic: "t", Map: `{x: ("s" * .n | length)}`, Table: "bombs",
-		Columns: []transform.Column{{Name: "x", Type: mqttetl.Integer}}})
+		Columns: []transform.Column{{Name: "x", Type: store.Integer}}})
 	log.archived(t)
 	b.stop()
 	for query, want := range map[string]string{

@@ -10,7 +10,9 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
+	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
+	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -31,7 +33,8 @@ func Example() {
 		*wal.Consumer
 		*wal.Log
 	}{l.Consumer("archive"), l}
-	batcher := batch.New(batch.Config{Path: path, LogID: l.ID(), Count: 1}, reads)
+	batcher := batch.New(batch.Config{Name: path, Count: 1,
+		Open: func(o store.Options) (batch.Archive, error) { return archive.OpenWith(path, l.ID(), o) }}, reads)
 
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 2)

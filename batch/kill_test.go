@@ -53,7 +53,7 @@ func (l *endlessLog) Commit(upTo mqttetl.Seq) { fmt.Println(upTo) }
 func archiveUntilKilled(dir string) {
 	log := &endlessLog{}
 	log.changed = make(chan struct{})
-	b := New(Config{Path: filepath.Join(dir, "a.db"), LogID: logID, Count: 2000, Period: 2 * time.Millisecond}, log)
+	b := New(Config{Name: "a.db", Open: fileAt(filepath.Join(dir, "a.db")), Count: 2000, Period: 2 * time.Millisecond}, log)
 	if err := b.Run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -3,7 +3,7 @@ package batch
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl"
 )
 
 // Metrics are the history of a Batcher.
@@ -40,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		aside: prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "mqttetl_dead_letters_total",
 			Help:        "Records that a stage could not process and will not try again.",
-			ConstLabels: prometheus.Labels{"stage": archive.Stage},
+			ConstLabels: prometheus.Labels{"stage": mqttetl.StageArchive},
 		}),
 		wal: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mqttetl_archive_wal_bytes",

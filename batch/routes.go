@@ -10,12 +10,12 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/news"
-	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // options say what the archive keeps beside messages.
-func (b *Batcher) options() archive.Options {
-	return archive.Options{Tables: b.Routes.Tables(), Readings: b.Readings, Latest: b.Latest, Births: b.Routes.HasBirths()}
+func (b *Batcher) options() store.Options {
+	return store.Options{Tables: b.Routes.Tables(), Readings: b.Readings, Latest: b.Latest, Births: b.Routes.HasBirths(), Again: b.used}
 }
 
 // router applies the routes during one session. A new session has a new one,
@@ -31,7 +31,7 @@ type router struct {
 }
 
 // router returns nil where there is nothing to apply.
-func (b *Batcher) router(a *archive.Archive) (*router, error) {
+func (b *Batcher) router(a Archive) (*router, error) {
 	if len(b.Routes.Routes()) == 0 && !b.Readings {
 		return nil, nil
 	}
@@ -52,7 +52,7 @@ const piece = 1024
 
 // append archives records with what the routes make of them, and says how many
 // it took: fewer if the routes are so slow that the transaction is due.
-func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, records []mqttetl.Record, due time.Time) (n int, err error) {
+func (b *Batcher) append(ctx context.Context, a Archive, r *router, records []mqttetl.Record, due time.Time) (n int, err error) {
 	if r == nil {
 		return len(records), a.Append(records)
 	}
@@ -78,18 +78,7 @@ func (b *Batcher) append(ctx context.Context, a *archive.Archive, r *router, rec
 }
 
 // insert archives what the routes have made.
-func (r *router) insert(a *archive.Archive) error {
-	for i := range r.Rows {
-		if err := a.AppendRows(i, &r.Rows[i]); err != nil {
-			return err
-		}
-	}
-	if err := a.AppendReadings(r.Readings); err != nil {
-		return err
-	}
-	if err := a.AppendBirths(r.Births()); err != nil {
-		return err
-	}
+func (r *router) insert(a Archive) error {
 	r.noted = append(r.noted, r.Notes...)
 	r.letters = r.letters[:0]
 	for i := range r.Failures {
@@ -102,7 +91,7 @@ func (r *router) insert(a *archive.Archive) error {
 		}
 	}
 	r.dead += len(r.letters)
-	return a.AppendDeadLetters(r.letters)
+	return a.Keep(&store.Made{Rows: r.Rows, Readings: r.Readings, Births: r.Births(), Letters: r.letters})
 }
 
 // routed counts what is in the archive now, and says so if routes fail.

@@ -17,6 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // startRoutes is start with routes and everything else that the archive can keep.
@@ -25,7 +26,7 @@ func startRoutes(tb testing.TB, path string, log Log, routes ...transform.Route)
 	set, err := transform.Compile(routes)
 	must(tb, err)
 	reg, lines := prometheus.NewRegistry(), newLogLines()
-	b := New(Config{Path: path, LogID: logID, Count: 10_000, Period: 50 * time.Millisecond, Routes: set, Readings: true, Latest: true,
+	b := New(Config{Name: "a.db", Open: fileAt(path), Count: 10_000, Period: 50 * time.Millisecond, Routes: set, Readings: true, Latest: true,
 		Logger: slog.New(slog.NewTextHandler(lines, nil)), Metrics: NewMetrics(reg)}, log)
 	if len(routes) > 0 && routes[0].Name == "endless" {
 		b.routeLimit = 100 * time.Millisecond
@@ -53,7 +54,7 @@ func TestRoutes(t *testing.T) {
 	log := newMemoryLog()
 	must(t, mustOpenClose(path)) // made before there were routes
 	route := transform.Route{Name: "temps", Topic: "home/{room}", Table: "temps",
-		Columns: []transform.Column{{Name: "t", Type: mqttetl.Real, Path: ".t"}}}
+		Columns: []transform.Column{{Name: "t", Type: store.Real, Path: ".t"}}}
 	nulls := route
 	nulls.Name, nulls.Table, nulls.OnError, nulls.Map = "nulls", "n", transform.OnErrorNull, "{t: .t}"
 	b := startRoutes(t, path, log, route, nulls)
@@ -116,7 +117,7 @@ func TestOneBadRow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	b := startRoutes(t, path, log, transform.Route{Name: "r", Topic: "t", Decode: "csv", Table: "x",
-		Columns: []transform.Column{{Name: "n", Type: mqttetl.Integer, Path: ".n"}}})
+		Columns: []transform.Column{{Name: "n", Type: store.Integer, Path: ".n"}}})
 	log.send("t", "n\n1\nx\n3\ny\n", "t", "", "t", "n\n4\n") // the second clears a retained message
 	log.archived(t)
 	b.stop()
@@ -136,8 +137,8 @@ func TestOneBadRow(t *testing.T) {
 func TestEndlessRoute(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
-	endless := transform.Route{Name: "endless", Topic: "#", Map: "last(repeat(1))", Table: "e", Columns: []transform.Column{{Name: "x", Type: mqttetl.Real}}}
-	good := transform.Route{Name: "good", Topic: "t/{n}", Decode: "text", Table: "g", Columns: []transform.Column{{Name: "p", Type: mqttetl.Text, Path: "."}}}
+	endless := transform.Route{Name: "endless", Topic: "#", Map: "last(repeat(1))", Table: "e", Columns: []transform.Column{{Name: "x", Type: store.Real}}}
+	good := transform.Route{Name: "good", Topic: "t/{n}", Decode: "text", Table: "g", Columns: []transform.Column{{Name: "p", Type: store.Text, Path: "."}}}
 	b := startRoutes(t, path, log, endless, good)
 	log.add(20_000)
 	begun := time.Now()
@@ -158,7 +159,7 @@ func TestSlowRouteCommitsByPeriod(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	log.keep = true
-	slow := transform.Route{Name: "slow", Topic: "#", Decode: "text", Map: "reduce range(2000) as $i (0; . + 1)", Table: "s", Columns: []transform.Column{{Name: "x", Type: mqttetl.Integer, Path: "."}}}
+	slow := transform.Route{Name: "slow", Topic: "#", Decode: "text", Map: "reduce range(2000) as $i (0; . + 1)", Table: "s", Columns: []transform.Column{{Name: "x", Type: store.Integer, Path: "."}}}
 	b := startRoutes(t, path, log, slow)
 	log.add(300)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -178,9 +179,9 @@ func TestSlowRouteCommitsByPeriod(t *testing.T) {
 // A table that does not fit its route ends the batcher, with what to do.
 func TestTableThatDoesNotFit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	route := transform.Route{Name: "r", Topic: "a", Table: "x", Columns: []transform.Column{{Name: "v", Type: mqttetl.Real}}}
+	route := transform.Route{Name: "r", Topic: "a", Table: "x", Columns: []transform.Column{{Name: "v", Type: store.Real}}}
 	startRoutes(t, path, newMemoryLog(), route).awaitOpen().stop()
-	route.Columns[0].Type = mqttetl.Text
+	route.Columns[0].Type = store.Text
 	err := startRoutes(t, path, newMemoryLog(), route).result()
 	if err == nil || !strings.Contains(err.Error(), "column v of table x is REAL") || !strings.Contains(mqttetl.Hint(err), "rerun") {
 		t.Errorf("Run: %v, %q", err, mqttetl.Hint(err))
@@ -190,7 +191,7 @@ func TestTableThatDoesNotFit(t *testing.T) {
 // A table that another program changes while the service runs is an outage: it
 // holds up neither ingest nor NATS, and ends when the table fits again.
 func TestTableChangedWhileRunning(t *testing.T) {
-	route := transform.Route{Name: "r", Topic: "a", Table: "x", Columns: []transform.Column{{Name: "v", Type: mqttetl.Real, Path: "."}}}
+	route := transform.Route{Name: "r", Topic: "a", Table: "x", Columns: []transform.Column{{Name: "v", Type: store.Real, Path: "."}}}
 	for name, sql := range map[string]struct{ change, mend string }{
 		"types":  {"alter table x rename to y; create table x(seq integer, time integer, v text)", "drop table x; alter table y rename to x"},
 		"unique": {"create unique index u on x(v)", "drop index u"},
@@ -239,7 +240,7 @@ func TestSparkplugBirthsOutliveARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	route := transform.Route{Name: "spark", Topic: "spBv1.0/#", Decode: "sparkplug_b", Table: "metrics", Time: transform.Time{Path: ".timestamp"},
-		Columns: []transform.Column{{Name: "node", Type: mqttetl.Text}, {Name: "metric", Type: mqttetl.Text}, {Name: "value", Type: mqttetl.Any}}}
+		Columns: []transform.Column{{Name: "node", Type: store.Text}, {Name: "metric", Type: store.Text}, {Name: "value", Type: store.Any}}}
 	b := startRoutes(t, path, log, route)
 	log.send("spBv1.0/g/NDATA/n", sparkplug(0, "", 7, 1), "spBv1.0/g/NBIRTH/n", sparkplug(0, "speed", 7, 2), "spBv1.0/g/NDATA/n", sparkplug(1, "", 7, 3))
 	log.archived(t)
@@ -264,7 +265,7 @@ func TestSparkplugBirthsOutliveARestart(t *testing.T) {
 func TestRoutesThroughOutages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
-	route := transform.Route{Name: "r", Topic: "t/{n}", Decode: "text", Table: "x", Columns: []transform.Column{{Name: "p", Type: mqttetl.Text, Path: "."}}}
+	route := transform.Route{Name: "r", Topic: "t/{n}", Decode: "text", Table: "x", Columns: []transform.Column{{Name: "p", Type: store.Text, Path: "."}}}
 	b := startRoutes(t, path, log, route)
 	for range 3 {
 		log.add(2000)
@@ -289,7 +290,7 @@ func TestMendedIsSaidOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	route := transform.Route{Name: "temps", Topic: "home/{room}", Table: "temps", Time: transform.Time{Path: ".at?"},
-		Columns: []transform.Column{{Name: "t", Type: mqttetl.Real, Path: ".t"}}}
+		Columns: []transform.Column{{Name: "t", Type: store.Real, Path: ".t"}}}
 	b := startRoutes(t, path, log, route)
 	for range 3 {
 		log.send("home/hall", `{"t":nan,"h":1}`, "home/hall", `{"t":1,"at":12.5,"n":"19.6"}`, "home/hall", `{"t":2}`)
@@ -318,7 +319,7 @@ func TestBirthsStayInTheArchive(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	route := transform.Route{Name: "spark", Topic: "spBv1.0/#", Decode: "sparkplug_b", Table: "metrics", When: ".value == 1",
-		Columns: []transform.Column{{Name: "node", Type: mqttetl.Text}, {Name: "metric", Type: mqttetl.Text}}}
+		Columns: []transform.Column{{Name: "node", Type: store.Text}, {Name: "metric", Type: store.Text}}}
 	const nodes = 500
 	birth := sparkplug(0, "a", 1, 0)
 	birth = birth[:len(birth)-2] // without its seq
@@ -360,7 +361,7 @@ func TestBirthsThroughOutages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	log := newMemoryLog()
 	route := transform.Route{Name: "spark", Topic: "spBv1.0/#", Decode: "sparkplug_b", Table: "metrics",
-		Columns: []transform.Column{{Name: "metric", Type: mqttetl.Text}, {Name: "value", Type: mqttetl.Any}}}
+		Columns: []transform.Column{{Name: "metric", Type: store.Text}, {Name: "value", Type: store.Any}}}
 	b := startRoutes(t, path, log, route)
 	round, want := 0, 0
 	send := func(seq int, messages ...string) {

@@ -10,7 +10,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/news"
-	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Stats are the state of a Batcher at one moment.
@@ -66,7 +66,7 @@ func (s *state) committed(cursor mqttetl.Seq) {
 }
 
 // sawWAL shows the write-ahead log, and says once that a reader holds it.
-func (b *Batcher) sawWAL(w archive.WAL) {
+func (b *Batcher) sawWAL(w store.Pending) {
 	b.Metrics.wal.Set(float64(w.Bytes))
 	if w.Kept > b.walKept {
 		b.Metrics.walKept.Add(float64(w.Kept - b.walKept))
@@ -110,7 +110,7 @@ func (b *Batcher) outage(err error) {
 		args = append(args, "hint", hint)
 	}
 	level := slog.LevelWarn
-	if errors.Is(err, mqttetl.ErrDamaged) || errors.Is(err, archive.ErrTable) { // does not pass until someone acts
+	if errors.Is(err, mqttetl.ErrDamaged) || errors.Is(err, store.ErrTable) { // does not pass until someone acts
 		level = slog.LevelError
 	}
 	b.Logger.Log(context.Background(), level, "archive unavailable, records wait in the log", args...)

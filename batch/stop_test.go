@@ -26,7 +26,7 @@ func (l closedLog) Next(context.Context, int) ([]mqttetl.Record, error) {
 // A log that ends a moment before the batcher has learned that it is to end is no
 // failure: both are told at the same time.
 func TestLogClosesWithTheProgram(t *testing.T) {
-	b := New(Config{Path: filepath.Join(t.TempDir(), "a.db"), LogID: "0123456789abcdef"}, closedLog{memoryLog: newMemoryLog()})
+	b := New(Config{Name: "a.db", Open: fileAt(filepath.Join(t.TempDir(), "a.db"))}, closedLog{memoryLog: newMemoryLog()})
 	if recs, err := b.next(ending{t.Context()}, idle, 1); err != nil || recs != nil {
 		t.Errorf("%v, %v", recs, err)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/mqttetl/mqttetl/batch"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/bench/instrument"
+	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/test/service"
 )
 
@@ -75,9 +77,9 @@ func (b *bench) laps(n int) int { return max(1, b.scaled(n)/routedLap) * routedL
 
 func sensorRoute(name, below string) transform.Route {
 	return transform.Route{Name: name, Topic: "bench/{hall}/{machine}" + below, Decode: "json", Table: name, Columns: []transform.Column{
-		{Name: "temperature", Type: mqttetl.Real, Path: ".temperature"},
-		{Name: "humidity", Type: mqttetl.Real, Path: ".humidity"},
-		{Name: "battery", Type: mqttetl.Integer, Path: ".battery"},
+		{Name: "temperature", Type: store.Real, Path: ".temperature"},
+		{Name: "humidity", Type: store.Real, Path: ".humidity"},
+		{Name: "battery", Type: store.Integer, Path: ".battery"},
 	}}
 }
 
@@ -177,7 +179,8 @@ func (b *bench) fillTables(path string, routes []transform.Route, n int) (spent,
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- batch.New(batch.Config{Path: path, LogID: "0123456789abcdef", Routes: set}, log).Run(ctx)
+		ended <- batch.New(batch.Config{Name: path, Routes: set,
+			Open: func(o store.Options) (batch.Archive, error) { return archive.OpenWith(path, "0123456789abcdef", o) }}, log).Run(ctx)
 	}()
 	select {
 	case <-log.stored:

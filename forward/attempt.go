@@ -11,6 +11,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 const (
@@ -53,14 +54,14 @@ type attempt struct {
 	f       *Forwarder
 	conn    *conn
 	out     *rawPublisher
-	enc     encoder
+	enc     natsmsg.Encoder
 	lim     limits
 	win     *window
 	inbox   string // where acknowledgements come to
 	sub     *nats.Subscription
 	acks    chan *nats.Msg // never full: fewer are asked for than the window holds
 	base    uint64         // the stream's last message when the attempt began
-	before  link           // what the next message must follow
+	before  natsmsg.Link   // what the next message must follow
 	named   bool           // it follows a record, not a number
 	every   bool           // each message asks for an acknowledgement
 	acked   uint64         // the stream's message that was acknowledged last
@@ -142,15 +143,15 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	if a.held.holds(rec.Seq) {
 		return a.skip(ctx, rec.Seq)
 	}
-	a.before.late = a.held.lateBehind(rec.Seq)
-	a.enc.zeros = 0
-	m := a.enc.encode(rec, a.before)
+	a.before.Late = a.held.lateBehind(rec.Seq)
+	a.enc.Zeros = 0
+	m := a.enc.EncodeAfter(rec, a.before)
 	if a.probing {
 		done, err := a.examine(ctx, rec, m)
 		if done || err != nil {
 			return err
 		}
-		m = a.enc.encode(rec, a.before) // perhaps under another id
+		m = a.enc.EncodeAfter(rec, a.before) // perhaps under another id
 	}
 	if why := a.lim.exceeded(m); why != "" {
 		if err := a.win.drain(ctx); err != nil {
@@ -164,23 +165,23 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 		a.f.trouble.say(slog.LevelWarn, "the stream has lost messages that were confirmed: publishing them again",
 			"from", rec.Seq, "to", a.passed, "stream", a.f.cfg.Stream)
 	}
-	if err := a.win.reserve(ctx, m.size()); err != nil {
+	if err := a.win.reserve(ctx, m.Size()); err != nil {
 		return err
 	}
 	alone, first := a.probing || a.f.alone(a), a.win.inFlight() == 0
 	messages, bytes := a.win.unmarked()
 	// The first one, too: somebody who has used its id before has had the time for it.
-	due := urgent || alone || first || messages+1 >= markMessages || bytes+m.size() >= markBytes
+	due := urgent || alone || first || messages+1 >= markMessages || bytes+m.Size() >= markBytes
 	reply := ""
 	if due || a.every {
 		reply = a.inbox
 	}
-	a.before = link{stream: a.before.stream + 1}
-	if a.named && a.enc.zeros == 0 {
-		a.before.record = rec.Seq
+	a.before = natsmsg.Link{Stream: a.before.Stream + 1}
+	if a.named && a.enc.Zeros == 0 {
+		a.before.Record = rec.Seq
 	}
 	a.sent = rec.Seq
-	a.win.add(a.before.stream, rec.Seq, m.size(), reply != "")
+	a.win.add(a.before.Stream, rec.Seq, m.Size(), reply != "")
 	if err := a.out.publish(m, reply); err != nil {
 		return err
 	}

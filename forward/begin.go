@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // prepare finds where the stream ends and turns the log to there.
@@ -35,13 +36,13 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		f:       f,
 		conn:    c,
 		out:     newRaw(c),
-		enc:     encoder{prefix: f.cfg.SubjectPrefix, logID: f.cfg.LogID, tag: newTagger(f.cfg.Key)},
+		enc:     natsmsg.Encoder{Prefix: f.cfg.SubjectPrefix, LogID: f.cfg.LogID, Tag: natsmsg.NewTagger(f.cfg.Key)},
 		lim:     limitsOf(c, &info.Config),
 		win:     newWindow(),
 		inbox:   c.NewInbox(),
 		acks:    make(chan *nats.Msg, windowMessages),
 		base:    pos.last,
-		before:  link{stream: pos.last},
+		before:  natsmsg.Link{Stream: pos.last},
 		acked:   pos.last,
 		held:    pos.held,
 		proven:  pos.proven,

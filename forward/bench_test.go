@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/servers"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -57,12 +58,12 @@ func benchBare(b *testing.B, url string) {
 	createStream(b, js, func(*jetstream.StreamConfig) {})
 	var subjects [100]string
 	for i, t := range benchTopics() {
-		subjects[i], _ = Subject("mqtt", t)
+		subjects[i], _ = natsmsg.Subject("mqtt", t)
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		m := &nats.Msg{Subject: subjects[i%100], Data: benchPayload, Header: nats.Header{headerMsgID: {fmt.Sprintf("%s-%d", testLogID, i+1)}}}
+		m := &nats.Msg{Subject: subjects[i%100], Data: benchPayload, Header: nats.Header{natsmsg.HeaderMsgID: {fmt.Sprintf("%s-%d", testLogID, i+1)}}}
 		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
@@ -119,10 +120,10 @@ func benchForwarder(b *testing.B, url string) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	c := encoder{prefix: "mqtt", logID: testLogID, tag: newTagger(testKey)}
+	c := natsmsg.Encoder{Prefix: "mqtt", LogID: testLogID, Tag: natsmsg.NewTagger(testKey)}
 	rec := record(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		c.encode(&rec, link{record: 1})
+		c.EncodeAfter(&rec, natsmsg.Link{Record: 1})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // maxZeros is how many ids are tried for a record while others use them up.
@@ -77,14 +78,14 @@ func (f *Forwarder) hear(ctx context.Context, c *conn) (d dispute, err error) {
 // examine looks whether the record, of which m is made, is in the stream already
 // although nothing but its content proves it. If it is, done is true and the cursor is
 // past it. It is called before the attempt has sent anything, which keeps the order.
-func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *wireMessage) (done bool, err error) {
+func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *natsmsg.Message) (done bool, err error) {
 	sums, d := a.claims[rec.Seq], &a.dispute
 	contested := d.seq == rec.Seq
 	if contested && d.found.there && d.of > a.proven {
 		sums = append(sums, d.found.sum)
 	}
 	switch {
-	case len(sums) > 0 && slices.Contains(sums, m.sum()):
+	case len(sums) > 0 && slices.Contains(sums, sumOf(m)):
 		return true, a.skip(ctx, rec.Seq)
 	case len(sums) > 0, contested && d.found.there:
 		a.f.stateForged(rec.Seq)
@@ -93,7 +94,7 @@ func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *wireMessa
 		return true, nil
 	}
 	if contested {
-		a.enc.zeros = d.tries
+		a.enc.Zeros = d.tries
 	}
 	return false, nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
@@ -18,22 +20,15 @@ type Config struct {
 	CredsFile     string // user JWT and seed, empty for none
 	TLS           TLS
 	LogID         string // of the log that is forwarded, the first half of every Nats-Msg-Id
-	Key           []byte // KeySize bytes that nobody else knows, the same at every start; nil: the stream's end is not believed
+	Key           []byte // natsmsg.KeySize bytes that nobody else knows, the same at every start; nil: the stream's end is not believed
 	Fresh         bool   // the key is new: Stats.Claimed counts until something is forwarded, and no position in the stream does
 	Logger        *slog.Logger
 	Metrics       *Metrics
 }
 
-// TLS names PEM files. All empty: TLS only where URL or server ask for it, with
-// the system's authorities.
-type TLS struct {
-	CA   string // authorities that may have signed the server's certificate
-	Cert string // client certificate
-	Key  string // and its key
-}
-
-// maxPrefix leaves the better part of a subject to the topic.
-const maxPrefix = 128
+// TLS says how the server is verified and we are identified. The zero value: TLS
+// only where URL or server ask for it, with the system's authorities.
+type TLS = dial.TLS
 
 // Check says what is wrong with the settings, before anything is connected. No
 // stream is as good as any.
@@ -73,24 +68,9 @@ func checkStream(name string) error {
 	return nil
 }
 
-// checkPrefix refuses what is not one or more subject tokens, and the name
-// spaces in which the server itself speaks.
 func checkPrefix(prefix string) error {
-	if len(prefix) > maxPrefix {
-		return fmt.Errorf("subject prefix %q: over %d bytes", prefix, maxPrefix)
-	}
-	if strings.HasPrefix(prefix, "$") || prefix == "_INBOX" || strings.HasPrefix(prefix, "_INBOX.") {
-		return fmt.Errorf("subject prefix %q: reserved by NATS", prefix)
-	}
-	for token := range strings.SplitSeq(prefix, ".") {
-		if token == "" {
-			return fmt.Errorf("subject prefix %q: an empty token", prefix)
-		}
-		for i := range len(token) {
-			if !tokenByte[token[i]] {
-				return fmt.Errorf("subject prefix %q: token %q holds a byte other than printable ASCII without / * > %%", prefix, token)
-			}
-		}
+	if err := natsmsg.CheckPrefix(prefix); err != nil {
+		return fmt.Errorf("subject prefix %w", err)
 	}
 	return nil
 }
@@ -102,8 +82,8 @@ func (c *Config) checkRest() error {
 	if c.LogID == "" || strings.ContainsFunc(c.LogID, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return fmt.Errorf("log id %q: must be printable ASCII without spaces", c.LogID)
 	}
-	if len(c.Key) != 0 && len(c.Key) != KeySize {
-		return fmt.Errorf("key of %d bytes: must have %d", len(c.Key), KeySize)
+	if len(c.Key) != 0 && len(c.Key) != natsmsg.KeySize {
+		return fmt.Errorf("key of %d bytes: must have %d", len(c.Key), natsmsg.KeySize)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func TestNewRefuses(t *testing.T) {
 		"an empty token":    func(c *Config) { c.SubjectPrefix = "a..b" },
 		"printable ASCII":   func(c *Config) { c.SubjectPrefix = "a.>" },
 		"reserved":          func(c *Config) { c.SubjectPrefix = "$JS.API" },
-		"over 128 bytes":    func(c *Config) { c.SubjectPrefix = strings.Repeat("a", 129) },
+		"longer than 128":   func(c *Config) { c.SubjectPrefix = strings.Repeat("a", 129) },
 		"belong together":   func(c *Config) { c.TLS.Cert = "x.pem" },
 		`log id ""`:         func(c *Config) { c.LogID = "" },
 		`log id "a\r\nb"`:   func(c *Config) { c.LogID = "a\r\nb" },
@@ -105,7 +105,7 @@ func TestMutualTLS(t *testing.T) {
 	r := forward(t, n.URL(), l, func(c *Config) { c.TLS.CA = file("ca.pem") })
 	r.log.await(t, "trying again") // no certificate of ours
 	r.stop(t)
-	forward(t, n.URL(), l, func(c *Config) { c.TLS = TLS{file("ca.pem"), file("client.pem"), file("client.key")} })
+	forward(t, n.URL(), l, func(c *Config) { c.TLS = TLS{CA: file("ca.pem"), Cert: file("client.pem"), Key: file("client.key")} })
 	l.await(t, 1000)
 }
 

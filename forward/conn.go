@@ -113,7 +113,7 @@ type dialer struct {
 }
 
 func newDialer(t TLS) *dialer {
-	d := &dialer{NATS: dial.NATS{TLS: dial.TLS{CA: t.CA, Cert: t.Cert, Key: t.Key}, Timeout: connectTimeout}}
+	d := &dialer{NATS: dial.NATS{TLS: t, Timeout: connectTimeout}}
 	d.Wrap, d.Outer = d.hold, d.share
 	return d
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // Core publishes records as core NATS messages: with the subjects and headers
@@ -17,7 +18,7 @@ import (
 type Core struct {
 	conn   *conn
 	closed *atomic.Bool
-	enc    encoder
+	enc    natsmsg.Encoder
 	out    *rawPublisher
 }
 
@@ -41,14 +42,14 @@ func OpenCore(ctx context.Context, cfg Config, down func(error)) (*Core, error) 
 		c.close()
 		return nil, fmt.Errorf("%s: %w", c.server(), nats.ErrHeadersNotSupported)
 	}
-	return &Core{conn: c, closed: closed, enc: encoder{prefix: cfg.SubjectPrefix, logID: cfg.LogID}, out: newRaw(c)}, nil
+	return &Core{conn: c, closed: closed, enc: natsmsg.Encoder{Prefix: cfg.SubjectPrefix, LogID: cfg.LogID}, out: newRaw(c)}, nil
 }
 
 // Publish puts a record into a buffer, which leaves with Push. It has copied the
 // record when it returns. A record that is larger
 // than the server takes is an error that wraps nats.ErrMaxPayload.
 func (c *Core) Publish(rec *mqttetl.Record) error {
-	return c.out.publish(c.enc.describe(rec, c.enc.begin(rec)), "")
+	return c.out.publish(c.enc.Encode(rec), "")
 }
 
 // Push lets everything that was published leave.

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // clusterStream creates a stream in a cluster of servers in this process, once
@@ -50,9 +51,9 @@ func place(t *testing.T, nc *nats.Conn, at uint64, seq mqttetl.Seq) {
 func message(at uint64, seq mqttetl.Seq) *nats.Msg {
 	r := record(int(seq))
 	r.Seq = seq
-	c := encoder{prefix: "mqtt", logID: testLogID, tag: newTagger(testKey)}
-	w := c.encode(&r, link{stream: at - 1})
-	return &nats.Msg{Subject: w.subject, Header: fieldsOf(w), Data: bytes.Clone(w.body)}
+	c := natsmsg.Encoder{Prefix: "mqtt", LogID: testLogID, Tag: natsmsg.NewTagger(testKey)}
+	w := c.EncodeAfter(&r, natsmsg.Link{Stream: at - 1})
+	return &nats.Msg{Subject: w.Subject, Header: fieldsOf(w), Data: bytes.Clone(w.Body)}
 }
 
 // publish has a message stored. The servers of a cluster learn one after the
@@ -77,8 +78,8 @@ func publish(t *testing.T, nc *nats.Conn, m *nats.Msg) {
 func streamed(t *testing.T, url string) (all []string) {
 	t.Helper()
 	for _, m := range contents(t, url) {
-		seq, ok := parseMsgID(m.Headers().Get(headerMsgID), testLogID)
-		switch late := m.Headers().Get(HeaderLate); {
+		seq, ok := natsmsg.ParseMsgID(m.Headers().Get(natsmsg.HeaderMsgID), testLogID)
+		switch late := m.Headers().Get(natsmsg.HeaderLate); {
 		case !ok:
 			all = append(all, "other")
 		case late != "":
@@ -173,11 +174,11 @@ func TestOtherWriterInACluster(t *testing.T) {
 			l.await(t, 6000)
 			seen, last := map[mqttetl.Seq]bool{}, mqttetl.Seq(0)
 			for i, m := range contents(t, url) {
-				seq, ok := parseMsgID(m.Headers().Get(headerMsgID), testLogID)
+				seq, ok := natsmsg.ParseMsgID(m.Headers().Get(natsmsg.HeaderMsgID), testLogID)
 				if !ok {
 					continue
 				}
-				late := m.Headers().Get(HeaderLate)
+				late := m.Headers().Get(natsmsg.HeaderLate)
 				if seen[seq] || (seq < last) != (late != "") {
 					t.Fatalf("message %d is record %d, late %q, after %d; a second time: %v", i+1, seq, late, last, seen[seq])
 				}
@@ -208,8 +209,8 @@ func TestDisplacedBeforeAFullWindow(t *testing.T) {
 				m := nats.NewMsg("mqtt.other")
 				if want = append(want, "other"); seq != displaced {
 					m.Data = r.Payload
-					m.Header.Set(headerMsgID, string(appendMsgID(nil, testLogID, seq)))
-					m.Header.Set(HeaderTag, string(newTagger(testKey).append(nil, seq, uint64(seq), 0)))
+					m.Header.Set(natsmsg.HeaderMsgID, string(natsmsg.AppendMsgID(nil, testLogID, seq)))
+					m.Header.Set(natsmsg.HeaderTag, string(natsmsg.NewTagger(testKey).Append(nil, seq, uint64(seq), 0)))
 					want[seq-1] = fmt.Sprint(seq)
 				}
 				if _, err := nc.RequestMsg(m, 5*time.Second); err != nil {

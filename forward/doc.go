@@ -123,7 +123,7 @@
 //
 // # What routes map
 //
-// Mapped publishes the objects that routes make of records. It is a consumer of
+// Publisher publishes the objects that routes make of records. It is a consumer of
 // its own, so that neither waits for the other, and its messages do not say what they
 // follow: they are de-duplicated by Nats-Msg-Id (DESIGN.md, section 9), which the
 // leader does before it proposes them. So replicas are equal there, too. What the

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // bothWays runs f with messages that follow a record, and a number.
@@ -33,8 +34,8 @@ type stranger struct {
 func (s *stranger) publish(m *nats.Msg) {
 	s.t.Helper()
 	m.Reply = ""
-	m.Header.Del(headerLastID)
-	m.Header.Del(headerLastSeq)
+	m.Header.Del(natsmsg.HeaderLastID)
+	m.Header.Del(natsmsg.HeaderLastSeq)
 	ack, err := s.nc.RequestMsg(m, 5*time.Second)
 	if err != nil {
 		s.t.Fatal(err)
@@ -51,8 +52,8 @@ func (s *stranger) forge(seq mqttetl.Seq, more ...string) {
 	s.t.Helper()
 	m := nats.NewMsg("mqtt.other")
 	m.Data = []byte("forged")
-	m.Header.Set(headerMsgID, string(appendMsgID(nil, testLogID, seq)))
-	m.Header.Set(HeaderTag, "0123456789abcdef")
+	m.Header.Set(natsmsg.HeaderMsgID, string(natsmsg.AppendMsgID(nil, testLogID, seq)))
+	m.Header.Set(natsmsg.HeaderTag, "0123456789abcdef")
 	for i := 0; i < len(more); i += 2 {
 		m.Header[more[i]] = []string{more[i+1]}
 	}
@@ -72,7 +73,7 @@ func (s *stranger) copy(n uint64, tagged bool) {
 	}
 	h := maps.Clone(m.Header)
 	if !tagged {
-		h.Del(HeaderTag)
+		h.Del(natsmsg.HeaderTag)
 	}
 	s.publish(&nats.Msg{Subject: m.Subject, Header: h, Data: m.Data})
 }
@@ -86,8 +87,8 @@ func (s *stranger) wantOurs(url string, last mqttetl.Seq) {
 		if s.sent[uint64(i)+1] {
 			continue
 		}
-		seq, _ := parseMsgID(m.Headers().Get(headerMsgID), testLogID)
-		late := m.Headers().Get(HeaderLate) != ""
+		seq, _ := natsmsg.ParseMsgID(m.Headers().Get(natsmsg.HeaderMsgID), testLogID)
+		late := m.Headers().Get(natsmsg.HeaderLate) != ""
 		if seen[seq] || (seq < newest) != late || string(m.Data()) != string(record(int(seq)).Payload) {
 			s.t.Fatalf("message %d is record %d %q after %d, late: %v, there before: %v", i+1, seq, m.Data(), newest, late, seen[seq])
 		}
@@ -113,7 +114,7 @@ func TestForgedPosition(t *testing.T) {
 			"largest":               func(s *stranger) { s.forge(1<<64 - 1) },
 			"not published yet":     func(s *stranger) { s.forge(35) },
 			"the next ones":         func(s *stranger) { s.forge(21); s.forge(22); s.forge(23) },
-			"after a late one":      func(s *stranger) { s.forge(19, HeaderLate, "35") },
+			"after a late one":      func(s *stranger) { s.forge(19, natsmsg.HeaderLate, "35") },
 			"long ago":              func(s *stranger) { s.forge(3) },
 			"copy of the last":      func(s *stranger) { s.copy(20, true) },
 			"copy of an older one":  func(s *stranger) { s.copy(5, true) },
@@ -181,7 +182,7 @@ func TestIDsInUse(t *testing.T) {
 		for _, seq := range []mqttetl.Seq{11, 12, 13, 17, 20} {
 			s.forge(seq)
 		}
-		s.forge(12, headerMsgID, testLogID+"-012")
+		s.forge(12, natsmsg.HeaderMsgID, testLogID+"-012")
 		l.grow(10)
 		l.await(t, 20)
 		s.wantOurs(n.URL(), 20)
@@ -276,7 +277,7 @@ func TestForgedWhileRunning(t *testing.T) {
 		l.await(t, 6000)
 		seen := map[mqttetl.Seq]int{}
 		for i, m := range contents(t, url) {
-			if seq, ok := parseMsgID(m.Headers().Get(headerMsgID), testLogID); ok && !s.sent[uint64(i)+1] {
+			if seq, ok := natsmsg.ParseMsgID(m.Headers().Get(natsmsg.HeaderMsgID), testLogID); ok && !s.sent[uint64(i)+1] {
 				seen[seq]++
 			}
 		}
@@ -299,7 +300,7 @@ func TestMappedIDsInUse(t *testing.T) {
 	m := nats.NewMsg("out.forged")
 	m.Data = []byte("forged")
 	for _, id := range []string{"-20-pairs-1", "-70-pairs-0", "-70-pairs-0+"} {
-		m.Header.Set(headerMsgID, testLogID+id)
+		m.Header.Set(natsmsg.HeaderMsgID, testLogID+id)
 		publish(t, nc, m)
 	}
 	l := newMemLog()

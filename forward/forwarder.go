@@ -12,9 +12,6 @@ import (
 	"github.com/mqttetl/mqttetl/internal/backoff"
 )
 
-// stage is the name of this stage in dead letters.
-const stage = "forward"
-
 // Log is the log as this consumer sees it. One goroutine at a time calls Seek
 // and Next; Commit and DeadLetter may be called beside them.
 type Log interface {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/servers"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -225,14 +226,14 @@ func wantExactly(t testing.TB, url string, seqs ...span) {
 				t.Fatalf("the stream ends after %d messages, before record %d", i, n)
 			}
 			want := fmt.Sprintf("%s-%d", testLogID, n)
-			if got := msgs[i].Headers().Get(headerMsgID); got != want {
+			if got := msgs[i].Headers().Get(natsmsg.HeaderMsgID); got != want {
 				t.Fatalf("message %d of the stream is %s, want %s", i+1, got, want)
 			}
 			i++
 		}
 	}
 	if i != len(msgs) {
-		t.Fatalf("%d messages too many in the stream, the first is %s", len(msgs)-i, msgs[i].Headers().Get(headerMsgID))
+		t.Fatalf("%d messages too many in the stream, the first is %s", len(msgs)-i, msgs[i].Headers().Get(natsmsg.HeaderMsgID))
 	}
 }
 
@@ -277,13 +278,13 @@ func wantMessage(t *testing.T, msg jetstream.Msg, n int) {
 	if got := msg.Data(); !bytes.Equal(got, rec.Payload) {
 		t.Errorf("record %d: payload %q, want %q", n, got, rec.Payload)
 	}
-	topic, err := Topic("mqtt", msg.Subject())
+	topic, err := natsmsg.Topic("mqtt", msg.Subject())
 	if err != nil || !bytes.Equal(topic, rec.Topic) {
 		t.Errorf("record %d: topic %q (%v), want %q", n, topic, err, rec.Topic)
 	}
 	h := msg.Headers()
-	when, err := ParseTime(h.Get(HeaderTime))
-	if err != nil || when.UnixNano() != rec.Time || h.Get(HeaderSource) != "plant" || h.Get(HeaderQoS) != "1" || h.Get(HeaderRetain) != "" {
+	when, err := natsmsg.ParseTime(h.Get(natsmsg.HeaderTime))
+	if err != nil || when.UnixNano() != rec.Time || h.Get(natsmsg.HeaderSource) != "plant" || h.Get(natsmsg.HeaderQoS) != "1" || h.Get(natsmsg.HeaderRetain) != "" {
 		t.Errorf("record %d: headers %v", n, h)
 	}
 }
@@ -490,7 +491,7 @@ func TestForeignLastMessage(t *testing.T) {
 	tail := func(from int) {
 		t.Helper()
 		for i, m := range contents(t, n.URL())[from:] {
-			if want := fmt.Sprintf("%s-%d", testLogID, l.stored-9+mqttetl.Seq(i)); m.Headers().Get(headerMsgID) != want {
+			if want := fmt.Sprintf("%s-%d", testLogID, l.stored-9+mqttetl.Seq(i)); m.Headers().Get(natsmsg.HeaderMsgID) != want {
 				t.Fatalf("message %d: %v, want %s", from+i, m.Headers(), want)
 			}
 		}
@@ -539,7 +540,7 @@ func testOtherWriter(t *testing.T, url string) {
 		if m.Subject() == "mqtt.other" {
 			continue
 		}
-		if got := m.Headers().Get(headerMsgID); got != fmt.Sprintf("%s-%d", testLogID, want) {
+		if got := m.Headers().Get(natsmsg.HeaderMsgID); got != fmt.Sprintf("%s-%d", testLogID, want) {
 			t.Fatalf("got %s, want record %d", got, want)
 		}
 		want++
@@ -688,7 +689,7 @@ func TestStreamFullThenRoom(t *testing.T) {
 		done = cursor == 200
 		for _, m := range contents(t, n.URL()) {
 			got++
-			if seq, ok := parseMsgID(m.Headers().Get(headerMsgID), testLogID); !ok || seq != got {
+			if seq, ok := natsmsg.ParseMsgID(m.Headers().Get(natsmsg.HeaderMsgID), testLogID); !ok || seq != got {
 				t.Fatalf("message %d of the stream: %v", got, m.Headers())
 			}
 		}
@@ -850,9 +851,9 @@ func TestStrangeMessages(t *testing.T) {
 			l.await(t, 105)
 			wantExactly(t, url, span{1, 105})
 			for i, m := range contents(t, url)[:len(recs)] {
-				topic, err := Topic("mqtt", m.Subject())
-				if errors.Is(err, ErrShortened) {
-					topic, err = UnescapeHeader(m.Headers().Get(HeaderTopic))
+				topic, err := natsmsg.Topic("mqtt", m.Subject())
+				if errors.Is(err, natsmsg.ErrShortened) {
+					topic, err = natsmsg.UnescapeHeader(m.Headers().Get(natsmsg.HeaderTopic))
 				}
 				if err != nil || !bytes.Equal(topic, recs[i].Topic) {
 					t.Errorf("record %d: topic %.60q (%v), want %.60q", i+1, topic, err, recs[i].Topic)

@@ -1,6 +1,10 @@
 package forward
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl"
+)
 
 // Metrics are the counters of one Forwarder.
 type Metrics struct {
@@ -23,7 +27,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		deadLetters: prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "mqttetl_dead_letters_total",
 			Help:        "Records that a stage could not process and will not try again.",
-			ConstLabels: prometheus.Labels{"stage": stage},
+			ConstLabels: prometheus.Labels{"stage": mqttetl.StageForward},
 		}),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "mqttetl_consumer_errors_total",

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 const (
@@ -69,7 +70,7 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 		return position{last: st.LastSeq, by: nobody}, nil
 	}
 	f.mu.Lock()
-	w := look{logID: f.cfg.LogID, tag: newTagger(f.cfg.Key), named: !mayReplicate(info) && f.began && f.cursor >= f.doubt, cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
+	w := look{logID: f.cfg.LogID, tag: natsmsg.NewTagger(f.cfg.Key), named: !mayReplicate(info) && f.began && f.cursor >= f.doubt, cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
 		pos: position{last: st.LastSeq, claims: claims{}}, held: held{records: map[mqttetl.Seq]bool{}}}
 	f.mu.Unlock()
 	lowest := f.barren.above(st)
@@ -142,7 +143,7 @@ func atOnce(size uint64, largest int) uint64 {
 // look goes through the stream's last messages, newest first.
 type look struct {
 	logID  string
-	tag    *tagger
+	tag    *natsmsg.Tagger
 	named  bool        // each of our messages follows the record before it, and nothing speaks against it: the newest one tells all
 	cursor mqttetl.Seq // all up to it is settled
 	thins  bool        // the stream deletes messages from its middle by itself
@@ -160,10 +161,10 @@ type look struct {
 // needed.
 func (w *look) see(m *found, n uint64) bool {
 	w.seen++
-	seq, claimed := parseMsgID(m.id, w.logID)
-	if !claimed || !w.tag.fits(m, seq, n) {
+	seq, claimed := natsmsg.ParseMsgID(m.ID, w.logID)
+	if !claimed || !w.tag.Fits(&m.Place, seq, n) {
 		if w.seen == 1 {
-			w.pos.by = fmt.Sprintf("another writer, message id %.100q", m.id)
+			w.pos.by = fmt.Sprintf("another writer, message id %.100q", m.ID)
 		}
 		if claimed && (!w.pos.mine || seq > w.cursor && seq < w.lowest) { // in order, as far as it goes
 			w.pos.claims[seq] = append(w.pos.claims[seq], m.sum)
@@ -178,8 +179,8 @@ func (w *look) see(m *found, n uint64) bool {
 	if !w.pos.mine {
 		w.pos.mine, w.pos.proven = true, n
 	}
-	w.held.last = max(w.held.last, seq, m.late)
-	if w.named || max(seq, m.late) <= w.cursor {
+	w.held.last = max(w.held.last, seq, m.Late)
+	if w.named || max(seq, m.Late) <= w.cursor {
 		w.lowest = w.cursor
 		return true
 	}
@@ -222,10 +223,8 @@ func (w *look) position() position {
 
 // found is a message of the stream.
 type found struct {
-	there  bool   // false: deleted
-	id     string // Nats-Msg-Id, "" for none
-	tag    string // Mqtt-Tag
-	late   mqttetl.Seq
+	there bool // false: deleted
+	natsmsg.Place
 	bytes  int    // header and body, as the window counts them
 	sum    uint64 // of what is the record's own in it
 	object uint64 // the same without the subject
@@ -277,5 +276,5 @@ func (c *conn) message(ctx context.Context, stream string, n uint64) (found, err
 	if got.Error != nil {
 		return found{}, unavailable(what, got.Error)
 	}
-	return readFound(&wireMessage{got.Message.Subject, view(got.Message.Header), got.Message.Data}), nil
+	return readFound(&natsmsg.Message{Subject: got.Message.Subject, Header: string(got.Message.Header), Body: got.Message.Data}), nil
 }

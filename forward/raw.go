@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // rawPublisher puts messages on the wire in the order of the calls. It writes the
@@ -25,8 +27,7 @@ type rawPublisher struct {
 }
 
 const (
-	rawBuffer  = 128 << 10 // bytes that leave in one write
-	headerLine = "NATS/1.0\r\n"
+	rawBuffer = 128 << 10 // bytes that leave in one write
 )
 
 // errWrite says that half a command may be on the wire.
@@ -36,16 +37,16 @@ func newRaw(c *conn) *rawPublisher { return &rawPublisher{conn: c.net.shared, ma
 
 // publish copies a message; it leaves with flush, or when there is enough. reply is
 // where an answer is wanted, "" for none.
-func (p *rawPublisher) publish(m *wireMessage, reply string) error {
-	if int64(m.size()) > p.max {
+func (p *rawPublisher) publish(m *natsmsg.Message, reply string) error {
+	if int64(m.Size()) > p.max {
 		return nats.ErrMaxPayload
 	}
-	b := append(append(p.buf, "HPUB "...), m.subject...)
+	b := append(append(p.buf, "HPUB "...), m.Subject...)
 	if reply != "" {
 		b = append(append(b, ' '), reply...)
 	}
-	b = append(p.sizes(b, len(m.header), m.size()), m.header...)
-	b = append(append(b, m.body...), "\r\n"...)
+	b = append(p.sizes(b, len(m.Header), m.Size()), m.Header...)
+	b = append(append(b, m.Body...), "\r\n"...)
 	if p.buf = b; len(b) < rawBuffer {
 		return nil
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // Whoever takes nothing any more loses the connection after the time for a
@@ -28,7 +30,7 @@ func TestWriteThatIsStuckEndsTheConnection(t *testing.T) {
 			io.ReadFull(far, make([]byte, 10)) // then no more
 			c.SetWriteDeadline(time.Time{})
 		}()
-		if err := p.publish(&wireMessage{subject: "a", header: headerLine + "\r\n", body: []byte("x")}, ""); err != nil {
+		if err := p.publish(&natsmsg.Message{Subject: "a", Header: "NATS/1.0\r\n\r\n", Body: []byte("x")}, ""); err != nil {
 			t.Fatal(err)
 		}
 		err := p.flush()
@@ -44,13 +46,13 @@ func TestWriteThatIsStuckEndsTheConnection(t *testing.T) {
 
 func TestRawRefusesWhatTheServerWouldNotTake(t *testing.T) {
 	p := &rawPublisher{max: 20}
-	m := &wireMessage{subject: "a", header: headerLine + "\r\n", body: make([]byte, 8)}
+	m := &natsmsg.Message{Subject: "a", Header: "NATS/1.0\r\n\r\n", Body: make([]byte, 8)}
 	if err := p.publish(m, ""); err != nil {
 		t.Error(err)
 	}
-	m.body = make([]byte, 9)
+	m.Body = make([]byte, 9)
 	if err := p.publish(m, ""); !errors.Is(err, nats.ErrMaxPayload) {
-		t.Errorf("a message of %d bytes: %v", m.size(), err)
+		t.Errorf("a message of %d bytes: %v", m.Size(), err)
 	}
 }
 
@@ -60,10 +62,10 @@ func TestPublishDoesNotAllocate(t *testing.T) {
 	go io.Copy(io.Discard, far)
 	defer near.Close()
 	p := &rawPublisher{conn: &shared{Conn: near}, max: 1 << 20}
-	enc := encoder{prefix: "mqtt", logID: testLogID}
+	enc := natsmsg.Encoder{Prefix: "mqtt", LogID: testLogID}
 	rec := record(1)
 	publish := func() {
-		if err := p.publish(enc.encode(&rec, link{record: 1}), "_INBOX.x"); err != nil {
+		if err := p.publish(enc.EncodeAfter(&rec, natsmsg.Link{Record: 1}), "_INBOX.x"); err != nil {
 			t.Fatal(err)
 		}
 	}

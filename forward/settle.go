@@ -47,7 +47,7 @@ func (f *Forwarder) bury(seq mqttetl.Seq, why string, passed mqttetl.Seq) {
 		return
 	}
 	f.trouble.say(slog.LevelWarn, "a record cannot be forwarded: dead letter", "seq", seq, "reason", why)
-	f.records.DeadLetter(mqttetl.DeadLetter{Seq: seq, Stage: stage, Reason: why, Time: time.Now().UnixNano()})
+	f.records.DeadLetter(mqttetl.DeadLetter{Seq: seq, Stage: mqttetl.StageForward, Reason: why, Time: time.Now().UnixNano()})
 	f.metrics.deadLetters.Inc()
 	f.pass(seq)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -146,16 +147,16 @@ func limitsOf(c *conn, sc *jetstream.StreamConfig) limits {
 }
 
 // exceeded returns why the message can never be taken, "" if it can.
-func (l limits) exceeded(m *wireMessage) string {
-	size := int64(m.size())
+func (l limits) exceeded(m *natsmsg.Message) string {
+	size := int64(m.Size())
 	switch {
-	case len(m.header) > maxHeader:
-		return fmt.Sprintf("headers of %d bytes exceed the %d that NATS takes", len(m.header), maxHeader)
+	case len(m.Header) > maxHeader:
+		return fmt.Sprintf("headers of %d bytes exceed the %d that NATS takes", len(m.Header), maxHeader)
 	case size > l.payload:
 		return fmt.Sprintf("message of %d bytes exceeds the server's max_payload of %d", size, l.payload)
 	case l.message >= 0 && size > l.message:
 		return fmt.Sprintf("message of %d bytes exceeds the stream's max_msg_size of %d", size, l.message)
-	case l.stream >= 0 && size+int64(len(m.subject))+recordOverhead > l.stream:
+	case l.stream >= 0 && size+int64(len(m.Subject))+recordOverhead > l.stream:
 		return fmt.Sprintf("message of %d bytes exceeds the stream's max_bytes of %d", size, l.stream)
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -74,8 +75,8 @@ func wantEqual(t *testing.T, c *servers.NATSCluster, last mqttetl.Seq) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if seq, ok := parseMsgID(h.Get(headerMsgID), testLogID); !ok || seq != want {
-			t.Fatalf("message %d is record %d (%q), want %d", m.Seq, seq, h.Get(headerMsgID), want)
+		if seq, ok := natsmsg.ParseMsgID(h.Get(natsmsg.HeaderMsgID), testLogID); !ok || seq != want {
+			t.Fatalf("message %d is record %d (%q), want %d", m.Seq, seq, h.Get(natsmsg.HeaderMsgID), want)
 		}
 		want++
 	}

@@ -50,15 +50,8 @@ const (
 	VersionAuto = "auto" // 5, and 3.1.1 where the broker refuses it
 )
 
-// TLS says how mqtts and wss verify the broker and identify the client. Files
-// are PEM and are read again at every connect, so that certificates can be
-// renewed while the service runs.
-type TLS struct {
-	CA         string // file with the accepted authorities; empty: the system's
-	Cert, Key  string // files of the client certificate, both or none
-	ServerName string // expected name, if it is not the URL's host
-	Insecure   bool   // any certificate is accepted
-}
+// TLS says how mqtts and wss verify the broker and identify the client.
+type TLS = dial.TLS
 
 // Config describes one source.
 type Config struct {
@@ -149,7 +142,5 @@ func (c *Config) check() error {
 
 // Dialer is how the source reaches its broker.
 func (c *Config) Dialer() *dial.Dialer {
-	return &dial.Dialer{TLS: dial.TLS{
-		CA: c.TLS.CA, Cert: c.TLS.Cert, Key: c.TLS.Key, ServerName: c.TLS.ServerName, Insecure: c.TLS.Insecure,
-	}}
+	return &dial.Dialer{TLS: c.TLS}
 }

@@ -13,9 +13,9 @@ import (
 //
 // An edge node is named "group/node", a device "group/node/device".
 type Births interface {
-	// Session returns the session of an edge node, the zero Session if unknown.
-	Session(node string) (Session, error)
-	SetSession(node string, s Session) error
+	// Node returns the session of an edge node, the zero Node if unknown.
+	Node(node string) (Node, error)
+	SetNode(node string, s Node) error
 	// Birth returns the last birth certificate of a node or device, nil if it
 	// has none, or none since the last one of its node.
 	Birth(owner string) (*Birth, error)
@@ -25,8 +25,8 @@ type Births interface {
 	ForgetDevices(node string) error
 }
 
-// Session is an edge node from an NBIRTH on.
-type Session struct {
+// Node is an edge node from an NBIRTH on.
+type Node struct {
 	Online bool   `json:"online"` // until an NDEATH
 	Seq    uint8  `json:"seq"`    // of the last message of the node or its devices
 	BdSeq  uint64 `json:"bd_seq"` // ties an NDEATH to its NBIRTH
@@ -137,15 +137,15 @@ func (b *Birth) UnmarshalJSON(p []byte) error {
 
 // memory is Births of a decoder that was given none.
 type memory struct {
-	sessions map[string]Session
+	sessions map[string]Node
 	births   map[string]*Birth
 }
 
-func newMemory() *memory { return &memory{map[string]Session{}, map[string]*Birth{}} }
+func newMemory() *memory { return &memory{map[string]Node{}, map[string]*Birth{}} }
 
-func (m *memory) Session(node string) (Session, error) { return m.sessions[node], nil }
+func (m *memory) Node(node string) (Node, error) { return m.sessions[node], nil }
 
-func (m *memory) SetSession(node string, s Session) error {
+func (m *memory) SetNode(node string, s Node) error {
 	m.sessions[node] = s
 	return nil
 }

@@ -128,7 +128,7 @@ func stored(t *testing.T, m *memory) *memory {
 		t.Fatal(err)
 	}
 	var back struct {
-		S map[string]Session
+		S map[string]Node
 		B map[string]*Birth
 	}
 	if err := json.Unmarshal(p, &back); err != nil {

@@ -126,12 +126,12 @@ func (d *sparkplug) forget(t sparkplugTopic) error {
 	if t.device != "" {
 		return d.bury(t)
 	}
-	s, err := d.births.Session(t.nodeName())
+	s, err := d.births.Node(t.nodeName())
 	if err != nil || !s.Online {
 		return err
 	}
 	s.Online = false
-	return d.births.SetSession(t.nodeName(), s)
+	return d.births.SetNode(t.nodeName(), s)
 }
 
 // message changes the memory and returns the metrics with the certificate that
@@ -141,7 +141,7 @@ func (d *sparkplug) message(t sparkplugTopic, payload []byte) (*wirePayload, *Bi
 	if err != nil {
 		return nil, nil, fmt.Errorf("payload is not of Sparkplug B: %w", err)
 	}
-	s, err := d.births.Session(t.nodeName())
+	s, err := d.births.Node(t.nodeName())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -178,7 +178,7 @@ func (d *sparkplug) message(t sparkplugTopic, payload []byte) (*wirePayload, *Bi
 }
 
 // follow checks that seq is the next one of the node, and remembers it.
-func (d *sparkplug) follow(t sparkplugTopic, p *wirePayload, s Session) error {
+func (d *sparkplug) follow(t sparkplugTopic, p *wirePayload, s Node) error {
 	if d.retry || p.seq == nil {
 		return nil
 	}
@@ -186,15 +186,15 @@ func (d *sparkplug) follow(t sparkplugTopic, p *wirePayload, s Session) error {
 		s.Gaps++
 	}
 	s.Seq = uint8(*p.seq)
-	return d.births.SetSession(t.nodeName(), s)
+	return d.births.SetNode(t.nodeName(), s)
 }
 
-func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) (*Birth, error) {
+func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Node) (*Birth, error) {
 	b, err := d.birth(p)
 	if err != nil || d.retry {
 		return b, err
 	}
-	s = Session{Online: true, Gaps: s.Gaps}
+	s = Node{Online: true, Gaps: s.Gaps}
 	if p.seq != nil {
 		s.Seq = uint8(*p.seq)
 	}
@@ -202,7 +202,7 @@ func (d *sparkplug) nodeBirth(t sparkplugTopic, p *wirePayload, s Session) (*Bir
 	if err := d.births.ForgetDevices(t.nodeName()); err != nil {
 		return nil, err
 	}
-	if err := d.births.SetSession(t.nodeName(), s); err != nil {
+	if err := d.births.SetNode(t.nodeName(), s); err != nil {
 		return nil, err
 	}
 	return b, d.births.SetBirth(t.owner(), b)
@@ -223,12 +223,12 @@ func (d *sparkplug) birth(p *wirePayload) (*Birth, error) {
 
 // nodeDeath ends a session, unless there is none or the NDEATH is that of an
 // earlier one.
-func (d *sparkplug) nodeDeath(t sparkplugTopic, p *wirePayload, s Session) error {
+func (d *sparkplug) nodeDeath(t sparkplugTopic, p *wirePayload, s Node) error {
 	if n, ok := bdSeq(p); d.retry || !s.Online || ok && n != s.BdSeq {
 		return nil
 	}
 	s.Online = false
-	return d.births.SetSession(t.nodeName(), s)
+	return d.births.SetNode(t.nodeName(), s)
 }
 
 // bury ends the life of a device.

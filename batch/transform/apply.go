@@ -8,6 +8,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Options of an Applier.
@@ -26,8 +27,6 @@ type Options struct {
 
 	TimeLimit time.Duration // 0: TimeLimit
 	works     bool          // it is the worker of another Applier
-	// Escape makes one or more levels of a topic tokens of a subject.
-	Escape func(string) string
 }
 
 // Applier applies routes to one record after the other and gathers what they
@@ -36,9 +35,9 @@ type Options struct {
 type Applier struct {
 	// Rows are those of Set.Tables, of the same index. Their text may be that of
 	// the records.
-	Rows     []mqttetl.Rows
+	Rows     []store.Rows
 	Objects  []Object
-	Readings []mqttetl.Reading
+	Readings []store.Reading
 	Failures []Failure
 	Unborn   []Unborn
 	// Notes say what a route has read although something was wrong with it: the
@@ -83,7 +82,7 @@ type working struct {
 	extractor *decode.Extractor
 	inflater  *decode.Inflater // nil: payloads are not compressed
 	found     []decode.Value
-	rows      *mqttetl.Rows // where its rows go
+	rows      *store.Rows // where its rows go
 	stats     Stats
 	memory    *memory       // nil: no Sparkplug
 	index     int           // of Set.routes
@@ -105,14 +104,11 @@ const (
 // Applier makes one. The error is that of a decoder whose files have changed
 // since Compile.
 func (s *Set) Applier(o Options) (*Applier, error) {
-	if o.Escape == nil {
-		o.Escape = func(s string) string { return s }
-	}
 	if o.TimeLimit == 0 {
 		o.TimeLimit = TimeLimit
 	}
 	a := &Applier{set: s, o: o, topics: map[string][]match{}, limit: newDeadline(o.TimeLimit), walk: newWalker(), births: newBirths(o.Births)}
-	a.Rows = make([]mqttetl.Rows, len(s.tables))
+	a.Rows = make([]store.Rows, len(s.tables))
 	for i := range s.tables {
 		a.Rows[i].Table = &s.tables[i]
 	}
@@ -122,7 +118,7 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 			a.worker = &worker{greeting: greeting{thisBuild(), s.Routes(), o.Objects, o.TimeLimit}}
 		}
 		a.inTurn = a.inTurn || w.remote && r.Decode == "sparkplug_b"
-		w.rows = &mqttetl.Rows{Table: r.own()}
+		w.rows = &store.Rows{Table: r.own()}
 		if r.table >= 0 {
 			w.rows = &a.Rows[r.table]
 		}
@@ -148,13 +144,13 @@ func (s *Set) Applier(o Options) (*Applier, error) {
 }
 
 // own is the table of a route that has none: its columns, for what it publishes.
-func (r *route) own() *mqttetl.Table {
-	t := &mqttetl.Table{}
+func (r *route) own() *store.Table {
+	t := &store.Table{}
 	for _, n := range r.pattern.names {
-		t.Columns = append(t.Columns, mqttetl.Column{Name: n, Type: mqttetl.Text})
+		t.Columns = append(t.Columns, store.Column{Name: n, Type: store.Text})
 	}
 	for _, c := range r.columns {
-		t.Columns = append(t.Columns, mqttetl.Column{Name: c.Name, Type: c.Type})
+		t.Columns = append(t.Columns, store.Column{Name: c.Name, Type: c.Type})
 	}
 	return t
 }
@@ -162,7 +158,7 @@ func (r *route) own() *mqttetl.Table {
 // Births are what Sparkplug routes have learned, and forgotten, since the last
 // call. It belongs into Options.Births before the next record is applied: into the
 // archive together with the rows.
-func (a *Applier) Births() []mqttetl.Birth {
+func (a *Applier) Births() []store.Birth {
 	return a.births.take()
 }
 
@@ -278,7 +274,7 @@ func (a *Applier) match(topic string) []match {
 		if !ok || slices.ContainsFunc(w.exclude, func(p pattern) bool { _, ok := p.match(topic); return ok }) {
 			continue
 		}
-		m := match{w: w, names: names, subject: w.subject.fill(names, a.o.Escape)}
+		m := match{w: w, names: names, subject: w.subject.fill(names)}
 		if !w.plain {
 			m.variables = append(m.variables, topic)
 			for _, n := range names {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // values is a route with columns of one path each: "INTEGER .a", …
@@ -15,7 +15,7 @@ func values(columns ...string) Route {
 	r := Route{Name: "r", Topic: "t", Decode: "json", Table: "x"}
 	for i, c := range columns {
 		kind, path, _ := strings.Cut(c, " ")
-		t, err := mqttetl.ParseColumnType(kind)
+		t, err := store.ParseColumnType(kind)
 		if err != nil {
 			panic(err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Births is where an Applier looks up what its Sparkplug routes have learned
@@ -19,7 +20,7 @@ type Births interface {
 	Birth(route, key string) (value string, err error)
 	// BirthsAfter are those of a route whose keys are greater than after, up to
 	// max of them, in the order of keys.
-	BirthsAfter(route, after string, max int) ([]mqttetl.Birth, error)
+	BirthsAfter(route, after string, max int) ([]store.Birth, error)
 }
 
 // The keys of a Birth are one of these and the name of the node or device.
@@ -65,7 +66,7 @@ func newBirths(store Births) *births {
 type remembered struct {
 	of      *memory
 	key     string
-	session decode.Session
+	session decode.Node
 	birth   *decode.Birth
 	node    string        // of the birth of a device
 	size    int           // bytes in memory, about
@@ -91,15 +92,15 @@ func (b *births) memoryOf(route string) *memory {
 	return m
 }
 
-func (m *memory) Session(node string) (decode.Session, error) {
+func (m *memory) Node(node string) (decode.Node, error) {
 	r, err := m.find(sessionKey+node, "")
 	if err != nil {
-		return decode.Session{}, err
+		return decode.Node{}, err
 	}
 	return r.session, nil
 }
 
-func (m *memory) SetSession(node string, s decode.Session) error {
+func (m *memory) SetNode(node string, s decode.Node) error {
 	r, err := m.find(sessionKey+node, "")
 	if err != nil {
 		return err
@@ -203,7 +204,7 @@ func (m *memory) read(r *remembered) error {
 		r.size += r.birth.Size() // 0 after an error
 	}
 	if err != nil { // said once, then it is as if there were none
-		r.session, r.birth = decode.Session{}, nil
+		r.session, r.birth = decode.Node{}, nil
 		return fmt.Errorf("%w: %q in table births: %w", mqttetl.ErrDamaged, r.key, err)
 	}
 	if len(value) > largeBirth {
@@ -291,11 +292,11 @@ func (b *births) evict() {
 }
 
 // take returns what the store does not have yet: what it is to forget comes first.
-func (b *births) take() (list []mqttetl.Birth) {
+func (b *births) take() (list []store.Birth) {
 	b.sweep(time.Now())
 	for _, m := range b.routes {
 		for key, below := range m.dropped {
-			list = append(list, mqttetl.Birth{Route: m.route, Key: key, Below: below})
+			list = append(list, store.Birth{Route: m.route, Key: key, Below: below})
 		}
 		clear(m.dropped)
 	}
@@ -304,7 +305,7 @@ func (b *births) take() (list []mqttetl.Birth) {
 			continue
 		}
 		r.changed = false
-		list = append(list, mqttetl.Birth{Route: r.of.route, Key: r.key, Value: r.value()})
+		list = append(list, store.Birth{Route: r.of.route, Key: r.key, Value: r.value()})
 		b.keep(r)
 	}
 	clear(b.changed)
@@ -350,9 +351,9 @@ func (b *births) sweep(now time.Time) {
 }
 
 // forgetDead forgets the node of the session if it died before then.
-func (m *memory) forgetDead(stored mqttetl.Birth, then time.Time) {
+func (m *memory) forgetDead(stored store.Birth, then time.Time) {
 	node, ok := strings.CutPrefix(stored.Key, sessionKey)
-	var s decode.Session
+	var s decode.Node
 	if r := m.known[stored.Key]; r != nil {
 		s = r.session
 	} else if err := json.Unmarshal([]byte(stored.Value), &s); err != nil {

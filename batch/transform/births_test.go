@@ -15,6 +15,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // bornStore is Births as the archive keeps them.
@@ -32,16 +33,16 @@ func (s *bornStore) Birth(_, key string) (string, error) {
 	return s.values[key], s.err
 }
 
-func (s *bornStore) BirthsAfter(route, after string, max int) (list []mqttetl.Birth, err error) {
+func (s *bornStore) BirthsAfter(route, after string, max int) (list []store.Birth, err error) {
 	for _, key := range slices.Sorted(maps.Keys(s.values)) {
 		if key > after && len(list) < max {
-			list = append(list, mqttetl.Birth{Route: route, Key: key, Value: s.values[key]})
+			list = append(list, store.Birth{Route: route, Key: key, Value: s.values[key]})
 		}
 	}
 	return list, s.err
 }
 
-func (s *bornStore) append(list []mqttetl.Birth) {
+func (s *bornStore) append(list []store.Birth) {
 	for _, b := range list {
 		switch {
 		case b.Below && s.flat: // to look for them at each birth would take all day
@@ -192,7 +193,7 @@ func TestDeadNodesAreForgotten(t *testing.T) {
 	}
 	store.append(a.Births())
 	ago := func(node string, d time.Duration) {
-		store.values[sessionKey+"g/"+node] = asJSON(decode.Session{Died: time.Now().Add(-d).Unix()})
+		store.values[sessionKey+"g/"+node] = asJSON(decode.Node{Died: time.Now().Add(-d).Unix()})
 	}
 	ago("z", ForgetAfter+time.Hour)
 	ago("again", ForgetAfter+time.Hour)

@@ -7,19 +7,19 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Set is compiled routes. It does not change and may be shared.
 type Set struct {
 	routes []*route
-	tables []mqttetl.Table
+	tables []store.Table
 }
 
 // Tables are the typed tables of the routes, in the order of the configuration.
 // A table that several routes feed has the columns of all of them.
-func (s *Set) Tables() []mqttetl.Table { return s.tables }
+func (s *Set) Tables() []store.Table { return s.tables }
 
 // Routes are the routes, in their order.
 func (s *Set) Routes() []Route {
@@ -111,12 +111,6 @@ func Compile(routes []Route) (*Set, error) {
 	return s, nil
 }
 
-// reserved are the tables that the archive has for itself.
-var reserved = []string{"topics", "sources", "messages", "msg", "dead_letters", "gaps", "meta", "readings", "readings_by_series", "series", "latest", "births", "incoming"}
-
-// shownRows are what the archive calls its tables' rows while it inserts them.
-var shownRows = regexp.MustCompile(`^rows_[0-9]+$`)
-
 // maxColumns is how many columns a table may have; SQLite has 2,000 at most.
 const maxColumns = 500
 
@@ -125,8 +119,7 @@ func CheckTable(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	lower := strings.ToLower(name)
-	if slices.Contains(reserved, lower) || strings.HasPrefix(lower, "sqlite_") || strings.HasPrefix(lower, "mqttetl_") || shownRows.MatchString(lower) {
+	if store.Reserved(name) {
 		return fmt.Errorf("table %s belongs to the archive itself", name)
 	}
 	return nil
@@ -294,7 +287,7 @@ func (r *route) compileColumns() (problems []Problem) {
 		if p == nil {
 			p = r.nowhere(compiled)
 		}
-		compiled.exact = c.Type == mqttetl.Text && r.mapper == nil && compiled.jq == nil && !compiled.other && compiled.path.Root() && (r.format() == "auto" || r.format() == "json")
+		compiled.exact = c.Type == store.Text && r.mapper == nil && compiled.jq == nil && !compiled.other && compiled.path.Root() && (r.format() == "auto" || r.format() == "json")
 		if p != nil {
 			problems = append(problems, Problem{key, p.Offset, p.Text})
 			continue
@@ -400,20 +393,20 @@ func (r *route) findPlain() {
 
 // place gives the route its table and its values their places in the rows.
 func (s *Set) place(r *route) (problems []Problem) {
-	t := &mqttetl.Table{Name: r.Table}
+	t := &store.Table{Name: r.Table}
 	if r.Table != "" {
-		r.table = slices.IndexFunc(s.tables, func(t mqttetl.Table) bool { return strings.EqualFold(t.Name, r.Table) })
+		r.table = slices.IndexFunc(s.tables, func(t store.Table) bool { return strings.EqualFold(t.Name, r.Table) })
 		if r.table < 0 {
 			r.table = len(s.tables)
-			s.tables = append(s.tables, mqttetl.Table{Name: r.Table})
+			s.tables = append(s.tables, store.Table{Name: r.Table})
 		}
 		t = &s.tables[r.table]
 	}
-	put := func(key, name string, kind mqttetl.ColumnType) int {
-		i := slices.IndexFunc(t.Columns, func(c mqttetl.Column) bool { return strings.EqualFold(c.Name, name) })
+	put := func(key, name string, kind store.ColumnType) int {
+		i := slices.IndexFunc(t.Columns, func(c store.Column) bool { return strings.EqualFold(c.Name, name) })
 		if i < 0 {
 			i = len(t.Columns)
-			t.Columns = append(t.Columns, mqttetl.Column{Name: name, Type: kind})
+			t.Columns = append(t.Columns, store.Column{Name: name, Type: kind})
 		} else if have := t.Columns[i].Type; have != kind {
 			problems = append(problems, Problem{key, -1, fmt.Sprintf(
 				"column %s of table %s is %s here and %s in a route before", name, t.Name, kind, have)})
@@ -421,7 +414,7 @@ func (s *Set) place(r *route) (problems []Problem) {
 		return 2 + i
 	}
 	for _, n := range r.pattern.names {
-		r.places = append(r.places, put("topic", n, mqttetl.Text))
+		r.places = append(r.places, put("topic", n, store.Text))
 	}
 	for i := range r.columns {
 		c := &r.columns[i]

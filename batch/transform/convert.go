@@ -12,16 +12,16 @@ import (
 
 	"github.com/itchyny/gojq"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // convert makes of a document, or a part of one, a value of the type. See the
 // package comment for the rules.
-func convert(v any, t mqttetl.ColumnType) (mqttetl.Value, error) {
+func convert(v any, t store.ColumnType) (store.Value, error) {
 	switch v := v.(type) {
 	case nil:
-		return mqttetl.Value{}, nil
+		return store.Value{}, nil
 	case bool:
 		return fromBool(v, t)
 	case int:
@@ -35,16 +35,16 @@ func convert(v any, t mqttetl.ColumnType) (mqttetl.Value, error) {
 	case string:
 		return fromText(v, t)
 	case decode.Bytes:
-		if t == mqttetl.Blob || t == mqttetl.Any {
-			return mqttetl.BytesValue(string(v)), nil
+		if t == store.Blob || t == store.Any {
+			return store.BytesValue(string(v)), nil
 		}
-		return mqttetl.Value{}, fmt.Errorf("bytes are no %s", t)
+		return store.Value{}, fmt.Errorf("bytes are no %s", t)
 	}
-	if t != mqttetl.Text && t != mqttetl.Any {
-		return mqttetl.Value{}, fmt.Errorf("%s is no %s", describe(v), t)
+	if t != store.Text && t != store.Any {
+		return store.Value{}, fmt.Errorf("%s is no %s", describe(v), t)
 	}
 	p, err := marshal(v)
-	return mqttetl.StringValue(p), err
+	return store.StringValue(p), err
 }
 
 // marshal is v as JSON, keys in order, byte strings as base64.
@@ -60,50 +60,50 @@ func describe(v any) string {
 	return "an object"
 }
 
-func fromBool(v bool, t mqttetl.ColumnType) (mqttetl.Value, error) {
+func fromBool(v bool, t store.ColumnType) (store.Value, error) {
 	n := 0
 	if v {
 		n = 1
 	}
 	switch t {
-	case mqttetl.Real:
-		return mqttetl.FloatValue(float64(n)), nil
-	case mqttetl.Text, mqttetl.Blob:
+	case store.Real:
+		return store.FloatValue(float64(n)), nil
+	case store.Text, store.Blob:
 		return fromText(strconv.FormatBool(v), t)
 	}
-	return mqttetl.IntValue(int64(n)), nil
+	return store.IntValue(int64(n)), nil
 }
 
-func fromInt(v int64, t mqttetl.ColumnType) (mqttetl.Value, error) {
+func fromInt(v int64, t store.ColumnType) (store.Value, error) {
 	switch t {
-	case mqttetl.Real:
-		return mqttetl.FloatValue(float64(v)), nil
-	case mqttetl.Text:
-		return mqttetl.StringValue(strconv.FormatInt(v, 10)), nil
-	case mqttetl.Blob:
-		return mqttetl.Value{}, fmt.Errorf("the number %d is no BLOB", v)
+	case store.Real:
+		return store.FloatValue(float64(v)), nil
+	case store.Text:
+		return store.StringValue(strconv.FormatInt(v, 10)), nil
+	case store.Blob:
+		return store.Value{}, fmt.Errorf("the number %d is no BLOB", v)
 	}
-	return mqttetl.IntValue(v), nil
+	return store.IntValue(v), nil
 }
 
-func fromFloat(v float64, t mqttetl.ColumnType) (mqttetl.Value, error) {
+func fromFloat(v float64, t store.ColumnType) (store.Value, error) {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return mqttetl.Value{}, notFiniteError{strconv.FormatFloat(v, 'g', -1, 64)}
+		return store.Value{}, notFiniteError{strconv.FormatFloat(v, 'g', -1, 64)}
 	}
 	switch t {
-	case mqttetl.Integer:
+	case store.Integer:
 		n, ok := decode.FloatInt64(v)
 		if !ok {
-			return mqttetl.Value{}, notWhole(v)
+			return store.Value{}, notWhole(v)
 		}
-		return mqttetl.IntValue(n), nil
-	case mqttetl.Text:
+		return store.IntValue(n), nil
+	case store.Text:
 		s, err := marshal(v)
-		return mqttetl.StringValue(s), err
-	case mqttetl.Blob:
-		return mqttetl.Value{}, fmt.Errorf("the number %v is no BLOB", v)
+		return store.StringValue(s), err
+	case store.Blob:
+		return store.Value{}, fmt.Errorf("the number %v is no BLOB", v)
 	}
-	return mqttetl.FloatValue(v), nil
+	return store.FloatValue(v), nil
 }
 
 // notFiniteError is a number that is none. A route that is not strict makes NULL of it.
@@ -114,7 +114,7 @@ func (e notFiniteError) Error() string { return e.text + " is no number that a c
 // notNumberError is text that is no number, which a route that is not strict may make one of.
 type notNumberError struct {
 	s string
-	t mqttetl.ColumnType
+	t store.ColumnType
 }
 
 func (e notNumberError) Error() string { return fmt.Sprintf("the text %q is no %s", shorten(e.s), e.t) }
@@ -128,16 +128,16 @@ func notWhole(v float64) error {
 }
 
 // fromDigits takes a number that neither an int nor a float64 can hold.
-func fromDigits(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
+func fromDigits(s string, t store.ColumnType) (store.Value, error) {
 	switch t {
-	case mqttetl.Text, mqttetl.Any:
-		return mqttetl.StringValue(s), nil
-	case mqttetl.Real:
+	case store.Text, store.Any:
+		return store.StringValue(s), nil
+	case store.Real:
 		if f, err := strconv.ParseFloat(s, 64); err == nil {
-			return mqttetl.FloatValue(f), nil
+			return store.FloatValue(f), nil
 		}
 	}
-	return mqttetl.Value{}, fmt.Errorf("the number %s is beyond %s", shorten(s), t)
+	return store.Value{}, fmt.Errorf("the number %s is beyond %s", shorten(s), t)
 }
 
 func shorten(s string) string {
@@ -147,16 +147,16 @@ func shorten(s string) string {
 	return s
 }
 
-func fromText(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
+func fromText(s string, t store.ColumnType) (store.Value, error) {
 	switch t {
-	case mqttetl.Text, mqttetl.Any:
-		return mqttetl.StringValue(s), nil
-	case mqttetl.Blob:
-		return mqttetl.BytesValue(s), nil
+	case store.Text, store.Any:
+		return store.StringValue(s), nil
+	case store.Blob:
+		return store.BytesValue(s), nil
 	}
 	n := decode.Trim(s)
 	if n == "" {
-		return mqttetl.Value{}, nil
+		return store.Value{}, nil
 	}
 	if i, err := strconv.ParseInt(n, 10, 64); err == nil {
 		return fromInt(i, t)
@@ -164,14 +164,14 @@ func fromText(s string, t mqttetl.ColumnType) (mqttetl.Value, error) {
 		return fromDigits(n, t)
 	}
 	if decode.NotFinite(n) {
-		return mqttetl.Value{}, notFiniteError{fmt.Sprintf("%q", n)}
+		return store.Value{}, notFiniteError{fmt.Sprintf("%q", n)}
 	}
 	f, err := strconv.ParseFloat(n, 64)
 	if err != nil && errors.Is(err, strconv.ErrRange) {
 		return fromDigits(n, t)
 	}
 	if err != nil || strings.ContainsAny(n, "xXpP_") {
-		return mqttetl.Value{}, notNumberError{s, t}
+		return store.Value{}, notNumberError{s, t}
 	}
 	return fromFloat(f, t)
 }
@@ -181,10 +181,10 @@ func errNowhere(path string) error { return fmt.Errorf("there is no %s", path) }
 
 // fromJSON is convert for what an Extractor has found. The text of the value may
 // be that of the payload.
-func fromJSON(v *decode.Value, c *column) (mqttetl.Value, error) {
+func fromJSON(v *decode.Value, c *column) (store.Value, error) {
 	t, path := c.Type, &c.path
 	if c.exact && v.Kind() >= decode.Bool && v.Kind() <= decode.Float {
-		return mqttetl.StringValue(sharedString(v.Raw())), nil
+		return store.StringValue(sharedString(v.Raw())), nil
 	}
 	if c.other {
 		if v.IsNull() || v.Kind() == decode.Bool && v.Raw()[0] == 'f' {
@@ -193,22 +193,22 @@ func fromJSON(v *decode.Value, c *column) (mqttetl.Value, error) {
 	}
 	switch v.Kind() {
 	case decode.Null:
-		return mqttetl.Value{}, nil
+		return store.Value{}, nil
 	case decode.Missing:
 		if path.Optional() {
-			return mqttetl.Value{}, nil
+			return store.Value{}, nil
 		}
-		return mqttetl.Value{}, errNowhere(path.String())
+		return store.Value{}, errNowhere(path.String())
 	case decode.Misfit:
-		return mqttetl.Value{}, v.Err()
+		return store.Value{}, v.Err()
 	case decode.Bool:
 		b, err := v.Bool()
 		if err != nil {
-			return mqttetl.Value{}, err
+			return store.Value{}, err
 		}
 		return fromBool(b, t)
 	case decode.Int:
-		if t == mqttetl.Real {
+		if t == store.Real {
 			break
 		}
 		n, err := v.Int64()
@@ -225,13 +225,13 @@ func fromJSON(v *decode.Value, c *column) (mqttetl.Value, error) {
 	case decode.String:
 		return fromText(sharedString(v.Text()), t)
 	}
-	if v.Kind() == decode.Int && t == mqttetl.Real {
+	if v.Kind() == decode.Int && t == store.Real {
 		f, err := v.Float64()
-		return mqttetl.FloatValue(f), err
+		return store.FloatValue(f), err
 	}
 	doc, err := v.Any() // objects, arrays, and numbers beyond 64 bits
 	if err != nil {
-		return mqttetl.Value{}, err
+		return store.Value{}, err
 	}
 	return convert(doc, t)
 }

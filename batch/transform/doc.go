@@ -38,7 +38,7 @@ package transform
 import (
 	"time"
 
-	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Route says which messages become what.
@@ -73,7 +73,7 @@ type Route struct {
 // Column is one column of a route's table, or member of its published object.
 type Column struct {
 	Name string
-	Type mqttetl.ColumnType
+	Type store.ColumnType
 	Path string // path or jq; "": the member of the column's name
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // A route makes rows of the messages whose topic it matches. What it cannot use
@@ -13,7 +14,7 @@ import (
 func Example() {
 	set, err := transform.Compile([]transform.Route{{
 		Name: "climate", Topic: "zigbee2mqtt/{device}", Table: "climate",
-		Columns: []transform.Column{{Name: "temperature", Type: mqttetl.Real}, {Name: "humidity", Type: mqttetl.Real, Path: ".humidity?"}},
+		Columns: []transform.Column{{Name: "temperature", Type: store.Real}, {Name: "humidity", Type: store.Real, Path: ".humidity?"}},
 	}})
 	if err != nil {
 		log.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // job is one route at work on one record.
@@ -126,7 +127,7 @@ func (j *job) plain() error {
 }
 
 // count adds to the size of the results.
-func (j *job) count(v mqttetl.Value) error {
+func (j *job) count(v store.Value) error {
 	if j.size += len(v.Text()); j.size > SizeLimit {
 		return errSize
 	}
@@ -136,10 +137,10 @@ func (j *job) count(v mqttetl.Value) error {
 var errSize = fmt.Errorf("the results are larger than %d bytes", SizeLimit)
 
 // row adds one with the topic's names in it.
-func (j *job) row() []mqttetl.Value {
+func (j *job) row() []store.Value {
 	row := j.w.rows.Add(j.rec.Seq)
 	for i, place := range j.w.places {
-		row[place] = mqttetl.StringValue(j.names[i])
+		row[place] = store.StringValue(j.names[i])
 	}
 	return row
 }
@@ -157,14 +158,14 @@ func (j *job) failed(c *column, err error) error {
 }
 
 // time sets the time of a row.
-func (j *job) time(row []mqttetl.Value, at int64, null bool, err error) error {
+func (j *job) time(row []store.Value, at int64, null bool, err error) error {
 	switch {
 	case err != nil:
 	case !null:
-		row[1] = mqttetl.IntValue(at)
+		row[1] = store.IntValue(at)
 		return nil
 	case j.w.Time.Fallback != FallbackNone:
-		row[1] = mqttetl.IntValue(j.rec.Time)
+		row[1] = store.IntValue(j.rec.Time)
 		return nil
 	default:
 		err = errors.New("there is no time, and no fallback")
@@ -248,7 +249,7 @@ func (j *job) item(doc, item any) error {
 			if err = j.failed(c, err); err != nil {
 				return err
 			}
-			row[c.place] = mqttetl.Value{}
+			row[c.place] = store.Value{}
 		}
 		if err := j.count(row[c.place]); err != nil {
 			return err
@@ -281,7 +282,7 @@ func (j *job) get(c *column, doc any) (v any, ok bool, err error) {
 func (j *job) nulls() {
 	row := j.row()
 	if j.w.Time.Fallback != FallbackNone {
-		row[1] = mqttetl.IntValue(j.rec.Time)
+		row[1] = store.IntValue(j.rec.Time)
 	}
 }
 
@@ -319,7 +320,7 @@ func (j *job) object(v any) []byte {
 }
 
 // columns is a row as an object, without seq, time and the topic's names.
-func (j *job) columns(row []mqttetl.Value) any {
+func (j *job) columns(row []store.Value) any {
 	m := make(map[string]any, len(j.w.columns))
 	for i := range j.w.columns {
 		c := &j.w.columns[i]

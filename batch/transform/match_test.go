@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // An empty payload, which clears a retained message, is nothing to a route of
@@ -23,7 +24,7 @@ func TestEmptyPayloads(t *testing.T) {
 	}
 	for _, format := range decode.Formats() {
 		for _, retained := range []bool{false, true} {
-			r := Route{Name: "r", Topic: "spBv1.0/g/NDATA/n", Decode: format, Table: "x", Columns: []Column{{"c", mqttetl.Text, "."}}}
+			r := Route{Name: "r", Topic: "spBv1.0/g/NDATA/n", Decode: format, Table: "x", Columns: []Column{{"c", store.Text, "."}}}
 			if format == "protobuf" {
 				r.Descriptor, r.Message = descriptor, "mqttetl.sparkplug.Payload"
 			}
@@ -52,7 +53,7 @@ func TestEmptyPayloads(t *testing.T) {
 					want = `x: 7 received "{\"metrics\":[]}"`
 				}
 				if format == "raw" {
-					r.Columns[0].Type, want = mqttetl.Blob, "x: 7 received x"
+					r.Columns[0].Type, want = store.Blob, "x: 7 received x"
 				}
 				if got := made(r); !strings.HasPrefix(got, want) {
 					t.Errorf("%s, retained %v, empty: got %s, want %s", format, retained, got, want)
@@ -100,14 +101,14 @@ func TestVariables(t *testing.T) {
 		"when not":       {func(r *Route) { r.When = `$topic != "z/kitchen/lamp"` }, "z/kitchen/lamp", ``},
 		"map":            {func(r *Route) { r.Map = `{v: ($device | length)}` }, "z/a/b", `x: 7 received "a/b" 3`},
 		"shorthand":      {func(r *Route) { r.Map = `{$topic} | {v: .topic | length}` }, "z/a/b", `x: 7 received "a/b" 5`},
-		"interpolation":  {func(r *Route) { r.Columns[0] = Column{"v", mqttetl.Text, `"\($topic)!"`} }, "z/a", `x: 7 received "a" "z/a!"`},
-		"column":         {func(r *Route) { r.Columns[0] = Column{"v", mqttetl.Text, `$topic + $device`} }, "z/a", `x: 7 received "a" "z/aa"`},
+		"interpolation":  {func(r *Route) { r.Columns[0] = Column{"v", store.Text, `"\($topic)!"`} }, "z/a", `x: 7 received "a" "z/a!"`},
+		"column":         {func(r *Route) { r.Columns[0] = Column{"v", store.Text, `$topic + $device`} }, "z/a", `x: 7 received "a" "z/aa"`},
 		"time":           {func(r *Route) { r.Time = Time{Path: `$device | tonumber`, NotBefore: "any"} }, "z/5", `x: 7 5000000000 "5" 1`},
 		"own variable":   {func(r *Route) { r.Map = `1 as $device | {v: $device}` }, "z/a", `x: 7 received "a" 1`},
 		"named topic":    {func(r *Route) { r.Topic, r.Map = "z/{topic}", `{v: ($topic | length)}` }, "z/abc", `x: 7 received "abc" 3`},
 		"several routes": {func(r *Route) { r.Topic, r.Columns[0].Path = "{a}/{b}", `.v + ($b | tonumber)` }, "z/4", `x: 7 received "z" "4" 5`},
 	} {
-		r := Route{Name: "r", Topic: "z/{device...}", Table: "x", Columns: []Column{{"v", mqttetl.Integer, ".v"}}}
+		r := Route{Name: "r", Topic: "z/{device...}", Table: "x", Columns: []Column{{"v", store.Integer, ".v"}}}
 		c.route(&r)
 		if got := apply(t, Options{}, r, c.topic, `{"v":1}`); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)

@@ -6,19 +6,19 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // mend reads a value that is not of the column's type as far as it is certain: what is not a number
 // as NULL, text with a unit or a decimal comma as its number.
-func (j *job) mend(c *column, err error) (mqttetl.Value, error) {
+func (j *job) mend(c *column, err error) (store.Value, error) {
 	if j.w.Strict || j.w.Decode == "sparkplug_b" {
-		return mqttetl.Value{}, err
+		return store.Value{}, err
 	}
 	if errors.As(err, new(notFiniteError)) {
 		j.note(Mended, fmt.Sprintf("column %s: %v: NULL", c.Name, err))
-		return mqttetl.Value{}, nil
+		return store.Value{}, nil
 	}
 	if text, ok := errors.AsType[notNumberError](err); ok {
 		if v, what, ok := decode.MendNumber(text.s); ok {
@@ -26,7 +26,7 @@ func (j *job) mend(c *column, err error) (mqttetl.Value, error) {
 			return convert(v, c.Type)
 		}
 	}
-	return mqttetl.Value{}, err
+	return store.Value{}, err
 }
 
 // exact is the payload where that is one number or word: v is what jq would see of it.

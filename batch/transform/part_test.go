@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
 
-	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // payloadB is a payload of Sparkplug B: metrics by alias, or by name and alias
@@ -95,13 +95,13 @@ func TestPartIsTriedAgain(t *testing.T) {
 	if !ok {
 		t.Fatal("the dead letter does not say what it is about")
 	}
-	r.Columns[0].Type = mqttetl.Real
+	r.Columns[0].Type = store.Real
 	a = applier(t, Options{Objects: true}, r)
 	a.ApplyPart(record("t", payload), p)
 	if got := show(a); !strings.HasPrefix(got, "out 40000: {\"c0\":4.5}\nr: rows [1] of 4: ") {
 		t.Errorf("mended for one: %s", got)
 	}
-	r.Columns[0].Type = mqttetl.Any
+	r.Columns[0].Type = store.Any
 	a = applier(t, Options{Objects: true}, r)
 	a.ApplyPart(record("t", payload), p)
 	if got := show(a); got != "out 20000: {\"c0\":\"x\"}\nout 40000: {\"c0\":\"4.5\"}\n" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Bounds of the readings of one message.
@@ -134,7 +135,7 @@ func (a *Applier) leaves(rec *mqttetl.Record, doc any, limit int) error {
 		case len(a.walk.paths)-a.walk.start+at > maxPathsSize:
 			return fmt.Errorf("the paths of the numbers of one message are longer than %d bytes", maxPathsSize)
 		}
-		a.Readings = append(a.Readings, mqttetl.Reading{Topic: rec.Topic, Path: a.walk.keep(), Time: rec.Time, Value: value})
+		a.Readings = append(a.Readings, store.Reading{Topic: rec.Topic, Path: a.walk.keep(), Time: rec.Time, Value: value})
 	}
 	return nil
 }

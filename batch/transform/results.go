@@ -39,11 +39,8 @@ func (f *Failure) DeadLetter() mqttetl.DeadLetter {
 	if f.Part != "" {
 		reason = f.Part + ": " + reason
 	}
-	return mqttetl.DeadLetter{Seq: f.Seq, Stage: Stage(f.Route), Reason: reason, Time: time.Now().UnixNano()}
+	return mqttetl.DeadLetter{Seq: f.Seq, Stage: mqttetl.TransformStage(f.Route), Reason: reason, Time: time.Now().UnixNano()}
 }
-
-// Stage is the stage of a route's dead letters.
-func Stage(route string) string { return "transform:" + route }
 
 // reasonLimit keeps a payload out of the dead letters.
 const reasonLimit = 500

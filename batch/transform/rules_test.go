@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 func TestTopics(t *testing.T) {
@@ -228,8 +229,8 @@ func TestReadingsOfAMessage(t *testing.T) {
 }
 
 func TestPublished(t *testing.T) {
-	r := Route{Name: "p", Topic: "a/{x}/{y...}", Publish: "out.{y}.k_{x}", Columns: []Column{{"n", mqttetl.Integer, ".n"}, {"b", mqttetl.Blob, ".s"}}}
-	escape := Options{Objects: true, Escape: func(s string) string { return strings.ReplaceAll(s, "/", ".") }}
+	r := Route{Name: "p", Topic: "a/{x}/{y...}", Publish: "out.{y}.k_{x}", Columns: []Column{{"n", store.Integer, ".n"}, {"b", store.Blob, ".s"}}}
+	escape := Options{Objects: true}
 	if got := apply(t, escape, r, "a/b/c/d", `{"n":9007199254740993,"s":"hi"}`); got != `out.c.d.k_b 0: {"b":"aGk=","n":9007199254740993}` {
 		t.Errorf("got %s", got)
 	}

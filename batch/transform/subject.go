@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // subject is a template of NATS subjects: tokens with {name} in them.
@@ -46,20 +48,20 @@ func parseSubject(s string, names []string) (list subject, err error) {
 			token = after
 		}
 	}
-	if strings.HasPrefix(s, "$") || strings.HasPrefix(s, "_INBOX") {
+	if natsmsg.Reserved(s) || strings.HasPrefix(s, "_INBOX") { // a name may follow
 		return nil, fmt.Errorf("%q: subjects that begin with $ or _INBOX belong to the server", s)
 	}
 	return list, nil
 }
 
 // fill puts the values of the names, escaped, in their places.
-func (s subject) fill(values []string, escape func(string) string) string {
+func (s subject) fill(values []string) string {
 	var b strings.Builder
 	for _, p := range s {
 		if p.name < 0 {
 			b.WriteString(p.text)
 		} else {
-			b.WriteString(escape(values[p.name]))
+			b.WriteString(natsmsg.EscapeTopic(values[p.name]))
 		}
 	}
 	return b.String()

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 func TestMain(m *testing.M) {
@@ -71,7 +72,7 @@ func show(a *Applier) string {
 	return b.String()
 }
 
-func show1(v mqttetl.Value) string {
+func show1(v store.Value) string {
 	switch x := v.Interface().(type) {
 	case nil:
 		return "NULL"
@@ -94,12 +95,12 @@ func show1(v mqttetl.Value) string {
 var climate = Route{Name: "climate", Topic: "zigbee2mqtt/{device}", Exclude: []string{"zigbee2mqtt/bridge/#"}, Decode: "json",
 	When: ".temperature != null", Table: "climate",
 	Time:    Time{Path: ".last_seen"},
-	Columns: []Column{{"temperature", mqttetl.Real, ".temperature"}, {"humidity", mqttetl.Real, ".humidity"}, {"battery", mqttetl.Integer, ".battery?"}}}
+	Columns: []Column{{"temperature", store.Real, ".temperature"}, {"humidity", store.Real, ".humidity"}, {"battery", store.Integer, ".battery?"}}}
 
 var power = Route{Name: "power", Topic: "tele/{device}/SENSOR",
 	Map:     `.ENERGY | {power: (.Power | if type == "array" then .[0] else . end), total: .Total}`,
 	Time:    Time{Path: ".Time", Timezone: "Europe/Berlin"},
-	Columns: []Column{{"power", mqttetl.Real, ""}, {"total", mqttetl.Real, ""}}, Table: "power", Publish: "energy.{device}"}
+	Columns: []Column{{"power", store.Real, ""}, {"total", store.Real, ""}}, Table: "power", Publish: "energy.{device}"}
 
 // apply is what one route makes of one record.
 func apply(t *testing.T, o Options, r Route, topic, payload string) string {
@@ -145,7 +146,7 @@ func TestFailedMapPublishesNulls(t *testing.T) {
 	} {
 		r := power
 		r.Map, r.OnError, r.Time = program, OnErrorNull, Time{}
-		r.Columns = []Column{{"power", mqttetl.Real, ""}}
+		r.Columns = []Column{{"power", store.Real, ""}}
 		if got := apply(t, Options{Objects: true}, r, "tele/plug1/SENSOR", `{"a":1}`); got != want {
 			t.Errorf("%s:\ngot\n%s\nwant\n%s", program, got, want)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/decode"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // What goes between an Applier and its worker are frames: a length of 4 bytes,
@@ -279,30 +280,30 @@ func (w *wire) doc(depth int) any {
 	return nil
 }
 
-func appendValue(dst []byte, v mqttetl.Value) []byte {
+func appendValue(dst []byte, v store.Value) []byte {
 	dst = append(dst, byte(v.Kind))
 	switch v.Kind {
-	case mqttetl.Int:
+	case store.Int:
 		dst = binary.AppendVarint(dst, v.Int())
-	case mqttetl.Float:
+	case store.Float:
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v.Float()))
-	case mqttetl.String, mqttetl.Bytes:
+	case store.String, store.Bytes:
 		dst = appendText(dst, v.Text())
 	}
 	return dst
 }
 
 // value is one whose text is part of the frame.
-func (w *wire) value() mqttetl.Value {
-	switch mqttetl.Kind(w.byte()) {
-	case mqttetl.Int:
-		return mqttetl.IntValue(w.int())
-	case mqttetl.Float:
-		return mqttetl.FloatValue(w.float())
-	case mqttetl.String:
-		return mqttetl.StringValue(sharedString(w.text()))
-	case mqttetl.Bytes:
-		return mqttetl.BytesValue(sharedString(w.text()))
+func (w *wire) value() store.Value {
+	switch store.Kind(w.byte()) {
+	case store.Int:
+		return store.IntValue(w.int())
+	case store.Float:
+		return store.FloatValue(w.float())
+	case store.String:
+		return store.StringValue(sharedString(w.text()))
+	case store.Bytes:
+		return store.BytesValue(sharedString(w.text()))
 	}
-	return mqttetl.Value{}
+	return store.Value{}
 }

@@ -16,10 +16,9 @@ import (
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/pipeline"
 	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/internal/wire"
-	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Exit codes, where there is one of that meaning from sysexits.h.
@@ -43,16 +42,10 @@ type usageError struct {
 
 func (e usageError) Unwrap() error { return e.error }
 
-// configError is a configuration that cannot be used.
-type configError struct{ error }
-
-func (e configError) Unwrap() error { return e.error }
-
 // exitCode is the exit code that err means.
 func exitCode(err error) int {
 	var usage usageError
-	var conf configError
-	var unusable pipeline.ConfigError
+	var conf config.Error
 	var child childError
 	var coded codedError
 	var path *fs.PathError
@@ -64,13 +57,13 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, dial.ErrNotTLS):
 		return exitUsage
-	case errors.As(err, &conf), errors.As(err, &unusable), errors.Is(err, archive.ErrTable):
+	case errors.As(err, &conf), errors.Is(err, store.ErrTable):
 		return exitConfig
 	case errors.As(err, &child):
 		return child.code
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.Is(err, mqttetl.ErrDamaged), errors.Is(err, mqttetl.ErrForeign), errors.Is(err, archive.ErrVersion):
+	case errors.Is(err, mqttetl.ErrDamaged), errors.Is(err, mqttetl.ErrForeign), errors.Is(err, store.ErrVersion):
 		return exitDamaged
 	case errors.Is(err, replay.ErrLogin):
 		return exitLogin

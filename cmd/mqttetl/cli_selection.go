@@ -79,16 +79,16 @@ func (f *selectionFlags) open(cmd *cobra.Command) (*history.History, mqttetl.Sel
 	if err != nil {
 		return nil, sel, err
 	}
-	if err := warnHole(cmd.ErrOrStderr(), h); err != nil {
+	if err := warnGap(cmd.ErrOrStderr(), h); err != nil {
 		_ = h.Close() // the first error is the one that says why
 		return nil, sel, err
 	}
 	return h, sel, nil
 }
 
-// warnHole tells which records are in neither archive nor log.
-func warnHole(w io.Writer, h *history.History) error {
-	first, last, err := h.Hole()
+// warnGap tells which records are in neither archive nor log.
+func warnGap(w io.Writer, h *history.History) error {
+	first, last, err := h.Gap()
 	if err == nil && first > 0 {
 		fmt.Fprintf(w, "mqttetl: records %d to %d are missing: the archive ends before them, the log begins behind them; was the archive put back from an older copy?\n", first, last)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/deploy"
+	"github.com/mqttetl/mqttetl/internal/config"
 )
 
 // visit calls f for every command that is not hidden.
@@ -84,7 +85,7 @@ func TestExitCodes(t *testing.T) {
 		exitDamaged:     {fmt.Errorf("a: %w", mqttetl.ErrDamaged), fmt.Errorf("a: %w", mqttetl.ErrForeign)},
 		exitUnreachable: {fmt.Errorf("a: %w", mqttetl.ErrUnavailable)},
 		exitIO:          {fmt.Errorf("a: %w", mqttetl.ErrLocked), fmt.Errorf("a: %w", &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission})},
-		exitConfig:      {fmt.Errorf("a: %w", configError{errors.New("x")})},
+		exitConfig:      {fmt.Errorf("a: %w", config.Error{Err: errors.New("x")})},
 		77:              {childError{77, "x"}},
 	} {
 		for _, err := range errs {

@@ -27,7 +27,7 @@ func loadStores(path string) (*config.Config, error) { return loaded(path, confi
 func loaded(path string, load func(string) (*config.Config, error)) (*config.Config, error) {
 	c, err := load(path)
 	if err != nil {
-		return nil, configError{withConfigHint(err)}
+		return nil, config.Error{Err: withConfigHint(err)}
 	}
 	c.Log.Dir = absolute(c.Log.Dir)
 	if c.Archive != nil {
@@ -80,7 +80,7 @@ exits 0, or 78 if there was an error.`,
 				return err
 			}
 			if err := cfg.CheckFiles(); err != nil {
-				return configError{err}
+				return config.Error{Err: err}
 			}
 			return nil
 		},

@@ -41,7 +41,7 @@ stores and no connections.`,
 func runConfigTests(w io.Writer, path string, cfg *config.Config) error {
 	failed, err := routetest.Run(cfg)
 	if err != nil {
-		return configError{err}
+		return config.Error{Err: err}
 	}
 	for _, f := range failed {
 		fmt.Fprintf(w, "%s:%d: %s\n", path, f.Line, visible.Text(f.Topic))

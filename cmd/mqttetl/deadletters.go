@@ -13,8 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/batch/transform"
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/format"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/spool"
@@ -59,7 +57,7 @@ yet, 74 an archive that --archive names cannot be read, 78 bad configuration.`,
 					return err
 				}
 				if cfg.Archive == nil {
-					return configError{errors.New("there is no archive in the configuration")}
+					return config.Error{Err: errors.New("there is no archive in the configuration")}
 				}
 				path = cfg.Archive.Path
 			}
@@ -108,7 +106,7 @@ var letterColumns = []string{"seq", "time", "topic", "source", "stage", "reason"
 func (l *letterList) read(ctx context.Context, path, route string) error {
 	var stages []string
 	if route != "" {
-		stages = []string{transform.Stage(route), forward.PublishStage(route)}
+		stages = []string{mqttetl.TransformStage(route), mqttetl.PublishStage(route)}
 	}
 	kept := spool.New(l.std.out)
 	out := bufio.NewWriterSize(kept, 64<<10)

@@ -4,16 +4,15 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	_ "modernc.org/sqlite" // the driver
+
+	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
 // holdings are the messages in the two stores, counted there and not taken
@@ -39,13 +38,7 @@ func countRows(ctx context.Context, path string) (n uint64, err error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(5000)")
-	if err != nil {
-		return 0, err
-	}
-	defer db.Close()
-	err = db.QueryRowContext(ctx, `SELECT count(*) FROM msg`).Scan(&n)
-	return n, err
+	return archive.Count(ctx, path)
 }
 
 func countStream(ctx context.Context, url, name string) (uint64, error) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/spool"
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
@@ -23,7 +24,7 @@ func (f *queryFlags) ask(ctx context.Context, std streams) error {
 			return err
 		}
 		if cfg.Archive == nil {
-			return configError{errors.New("there is no archive in the configuration")}
+			return config.Error{Err: errors.New("there is no archive in the configuration")}
 		}
 		path = cfg.Archive.Path
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -173,7 +173,7 @@ type replayRun struct {
 func (r *replayRun) run(ctx context.Context) error {
 	r.plan = replay.Plan{Settings: r.flags.settings(), LogID: r.history.LogID(), IDs: r.history.LogID(), Selection: r.sel}
 	if r.flags.stream != "" {
-		r.plan.Key = make([]byte, forward.KeySize)
+		r.plan.Key = make([]byte, natsmsg.KeySize)
 		rand.Read(r.plan.Key)
 	}
 	if r.flags.newIDs {

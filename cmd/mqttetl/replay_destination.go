@@ -169,7 +169,7 @@ func (f *destinationFlags) checkTaken(ctx context.Context) error {
 
 func (f *destinationFlags) nats(ids string) forward.Config {
 	return forward.Config{URL: strings.TrimPrefix(f.to, "nats+"), Stream: f.stream, SubjectPrefix: f.subjectPrefix, CredsFile: f.creds,
-		TLS: forward.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
+		TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key}, LogID: ids}
 }
 
 // readable holds files that flags of these names give to be there.

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
 // objects are the messages of a stream: id without the log's, subject, body.
@@ -98,7 +92,7 @@ func TestRerunPublishes(t *testing.T) {
 	if r := rerun("--publish"); r.code != 0 || r.err != "route numbers: 2 dead letters published\n" {
 		t.Errorf("%+v", r)
 	}
-	if r := rerun("--publish"); r.code != 0 || r.err != "route numbers: no dead letter of publish:numbers is meant\n" {
+	if r := rerun("--publish"); r.code != 0 || r.err != "route numbers: no dead letter of publish:numbers is selected\n" {
 		t.Errorf("%+v", r)
 	}
 	service.terminate(t)
@@ -181,53 +175,5 @@ func TestRerunPublishesMetrics(t *testing.T) {
 	want = append(want, `2-metrics-30000 sp.press4 {"message":"NDATA","metric":"a","value":null}`)
 	if got := w.objects(t, "TELEMETRY_MAPPED"); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// brief ends when it has been looked at so often.
-type brief struct {
-	context.Context
-	looks int
-}
-
-func (c *brief) Err() error {
-	if c.looks--; c.looks < 0 {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
-
-// Records that were read before the time was up are not passed over.
-func TestRerunPublishInBriefTime(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.db")
-	db, err := archive.Open(path, "0123456789abcdef")
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := again{}
-	var recs []mqttetl.Record
-	for seq := range mqttetl.Seq(5) {
-		recs = append(recs, mqttetl.Record{Seq: seq + 1, Source: "s", Message: mqttetl.Message{Topic: []byte("t")}})
-		again.list = append(again.list, mqttetl.DeadLetter{Seq: seq + 1})
-	}
-	if err := errors.Join(db.Append(recs), db.Commit(), db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if again.reader, err = archive.OpenReader(path); err != nil {
-		t.Fatal(err)
-	}
-	defer again.reader.Close()
-	var got []mqttetl.Seq
-	for range 2 * len(recs) {
-		recs, err := again.records(&brief{t.Context(), 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range recs {
-			got = append(got, recs[i].Seq)
-		}
-	}
-	if !slices.Equal(got, []mqttetl.Seq{1, 2, 3, 4, 5}) {
-		t.Errorf("records %v", got)
 	}
 }

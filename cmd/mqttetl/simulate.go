@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/mosquitto"
 	"github.com/mqttetl/mqttetl/internal/secret"
@@ -195,7 +196,7 @@ func (f *simulateFlags) check(cmd *cobra.Command) (*simulate.Scenario, error) {
 	if f.scenario != "" {
 		loaded, err := simulate.Load(f.scenario)
 		if err != nil {
-			return nil, configError{err}
+			return nil, config.Error{Err: err}
 		}
 		s = loaded
 	} else if err := f.group.Check(); err != nil {
@@ -236,7 +237,7 @@ func (f *simulateFlags) open(ctx context.Context, std streams) (simulate.Target,
 	}
 	if f.kind() == "nats" {
 		t, err := simulate.OpenNATS(ctx, simulate.NATSConfig{
-			URL: f.to, Prefix: f.subjectPrefix, Stream: f.stream, Creds: f.creds, CA: f.ca, Cert: f.cert, Key: f.key,
+			URL: f.to, Prefix: f.subjectPrefix, Stream: f.stream, Creds: f.creds, TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key},
 		})
 		if err != nil {
 			return nil, natsCode(err)

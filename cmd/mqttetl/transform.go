@@ -20,6 +20,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 func newTransform(std streams) *cobra.Command {
@@ -155,11 +156,11 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 		routes = []transform.Route{*r}
 	}
 	if len(routes) == 0 {
-		return configError{fmt.Errorf("%s has no routes", f.config)}
+		return config.Error{Err: fmt.Errorf("%s has no routes", f.config)}
 	}
 	set, err := transform.Compile(routes)
 	if err != nil {
-		return configError{err}
+		return config.Error{Err: err}
 	}
 	t := &tried{rows: &rowPrinter{kind: f.output, w: std.out, streaming: f.live}, err: std.err}
 	if set.HasBirths() {
@@ -171,8 +172,12 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 	if f.live && t.births != nil {
 		knownBirths(cmd.Context(), cfg, t.births)
 	}
-	if t.applier, err = set.Applier(withBirths(transform.Options{}, t.births)); err != nil {
-		return configError{err}
+	var o transform.Options
+	if t.births != nil {
+		o.Births = t.births
+	}
+	if t.applier, err = set.Applier(o); err != nil {
+		return config.Error{Err: err}
 	}
 	defer t.applier.Close()
 	switch {
@@ -192,9 +197,7 @@ func knownBirths(ctx context.Context, cfg *config.Config, to *archive.Births) {
 	if cfg.Archive == nil {
 		return
 	}
-	_ = archive.Query(ctx, cfg.Archive.Path, `SELECT route, key, value FROM births`, func(_ []string, v []any) error {
-		return to.Append([]mqttetl.Birth{{Route: v[0].(string), Key: v[1].(string), Value: v[2].(string)}})
-	})
+	_ = archive.EachBirth(ctx, cfg.Archive.Path, func(b store.Birth) error { return to.Append([]store.Birth{b}) })
 }
 
 // one tries one message. That a route cannot use it is the exit code, too.
@@ -356,13 +359,13 @@ func (p *rowPrinter) format() outputFormat {
 	return "ndjson"
 }
 
-func (p *rowPrinter) add(rows *mqttetl.Rows) {
+func (p *rowPrinter) add(rows *store.Rows) {
 	columns := append([]string{"table"}, routetest.Columns(rows.Table)...)
 	for i := range rows.Len() {
 		p.printed++
 		values := []any{rows.Table.Name}
 		for k, v := range rows.Row(i) {
-			if k == 1 && v.Kind == mqttetl.Int {
+			if k == 1 && v.Kind == store.Int {
 				values = append(values, routetest.Text(v, true))
 				continue
 			}

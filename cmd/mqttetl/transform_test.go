@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/rerun"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 const tryRoutes = `routes:
@@ -120,7 +122,7 @@ func TestRerunRefuses(t *testing.T) {
 	if r := call(t, "transform", "rerun", "-c", s.config); r.code != exitUsage {
 		t.Errorf("%+v", r)
 	}
-	r, err := archive.OpenRebuild(t.Context(), s.archive(), mqttetl.Table{Name: "numbers"})
+	r, err := archive.OpenRerun(t.Context(), s.archive(), store.Table{Name: "numbers"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,9 +209,9 @@ func TestRerunProgress(t *testing.T) {
 // begins anew.
 func TestRerunResumesOnlyTheSameRoutes(t *testing.T) {
 	s := trySite(t)
-	r, err := archive.OpenRebuild(t.Context(), s.archive(), mqttetl.Table{Name: "numbers", Columns: []mqttetl.Column{{Name: "part", Type: mqttetl.Text}, {Name: "n", Type: mqttetl.Real}}})
+	r, err := archive.OpenRerun(t.Context(), s.archive(), store.Table{Name: "numbers", Columns: []store.Column{{Name: "part", Type: store.Text}, {Name: "n", Type: store.Real}}})
 	if err == nil {
-		err = r.Begin(t.Context(), archive.RebuildState{Routes: "others", First: 1})
+		err = r.Begin(t.Context(), archive.RerunState{Routes: "others", First: 1})
 	}
 	if err == nil {
 		err = r.Close()
@@ -246,13 +248,13 @@ func TestRerunResumesOnlyTheSameMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id, err := newRerunIdentity(cfg.Routes, since)
+		id, err := rerun.Identity(cfg.Routes, since)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := archive.OpenRebuild(t.Context(), s.archive(), mqttetl.Table{Name: "r", Columns: []mqttetl.Column{{Name: "n", Type: mqttetl.Integer}}})
+		r, err := archive.OpenRerun(t.Context(), s.archive(), store.Table{Name: "r", Columns: []store.Column{{Name: "n", Type: store.Integer}}})
 		if err == nil {
-			err = errors.Join(r.Begin(t.Context(), archive.RebuildState{Routes: id.text(), First: 1}), r.Close())
+			err = errors.Join(r.Begin(t.Context(), archive.RerunState{Routes: id, First: 1}), r.Close())
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 // fill makes the log of a site with n records of 1000 bytes.
 func fill(t *testing.T, s site, n int) {
 	t.Helper()
-	l, err := wal.Open(s.logDir(), wal.Options{Consumers: []string{pipeline.Archive, pipeline.NATS}})
+	l, err := wal.Open(s.logDir(), wal.Options{Consumers: []string{pipeline.Archive, pipeline.Forward}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -66,7 +67,7 @@ func BenchmarkCore(b *testing.B) {
 		defer nc.Close()
 		var subjects [100]string
 		for i, t := range benchTopics {
-			subjects[i], _ = forward.Subject("mqtt", t)
+			subjects[i], _ = natsmsg.Subject("mqtt", t)
 		}
 		b.ResetTimer()
 		for i := range b.N {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -45,7 +46,7 @@ func TestReplayIntoReplicas(t *testing.T) {
 		m := nats.NewMsg("mqtt.x")
 		if n != 0 {
 			m.Header.Set("Nats-Msg-Id", fmt.Sprintf("%s-%d", id, n))
-			m.Header.Set(forward.HeaderTag, tag(t, key, n, i+1))
+			m.Header.Set(natsmsg.HeaderTag, tag(t, key, n, i+1))
 		}
 		if _, err := js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
@@ -91,7 +92,7 @@ func TestReplayIntoReplicas(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got = append(got, h.Get("Nats-Msg-Id")+h.Get(forward.HeaderLate))
+		got = append(got, h.Get("Nats-Msg-Id")+h.Get(natsmsg.HeaderLate))
 	}
 	want := []string{id + "-2", id + "-4", "", id + "-8", id + "-68", id + "-10"} // 6, after 8
 	if len(got) != 1001 || fmt.Sprint(got[:6]) != fmt.Sprint(want) {

@@ -162,25 +162,6 @@ func checkStream(s string) error {
 	return nil
 }
 
-// maxSubjectPrefix leaves the better part of a subject to the topic.
-const maxSubjectPrefix = 128
-
-func checkSubjectPrefix(s string) error {
-	if strings.HasPrefix(s, "$") || s == "_INBOX" || strings.HasPrefix(s, "_INBOX.") {
-		return fmt.Errorf("%q: subjects that begin with $ or _INBOX belong to the server", s)
-	}
-	if len(s) > maxSubjectPrefix {
-		return fmt.Errorf("must not be longer than %d bytes", maxSubjectPrefix)
-	}
-	for token := range strings.SplitSeq(s, ".") {
-		odd := strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f })
-		if token == "" || odd || strings.ContainsAny(token, "/*>%") {
-			return fmt.Errorf("%q must be tokens of printable ASCII without / * > and %%, with a . between them", s)
-		}
-	}
-	return nil
-}
-
 // notPrintable is true for blanks, control characters and broken UTF-8.
 func notPrintable(r rune) bool {
 	return r == utf8.RuneError || unicode.IsSpace(r) || unicode.IsControl(r)

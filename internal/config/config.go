@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // Config is the whole file. Archive, NATS and HTTP are nil where the section
@@ -56,7 +57,7 @@ type Source struct {
 	Username       string        // "" for none
 	Password       string        // "" for none; see ReadPassword
 	PasswordFile   string        // "" for none; see ReadPassword
-	TLS            TLS           //
+	TLS            dial.TLS      //
 	Subscribe      []string      // topic filters, MQTT 5 §4.7
 	QoS            int           // 0, 1 or 2
 	Share          string        // group of a shared subscription, MQTT 5 §4.8.2; "" for none
@@ -65,14 +66,6 @@ type Source struct {
 	MaxPacket      int64         // bytes of a PUBLISH, 32 KiB or more
 	KeepAlive      time.Duration // whole seconds, 1 to 65535, MQTT 5 §3.1.2.10
 	Retained       string        // "new", "always" or "never"
-}
-
-// TLS says how a server is trusted and how we show who we are. Empty strings
-// mean: the system's authorities, no certificate, the host of the URL.
-type TLS struct {
-	CA, Cert, Key string // paths of PEM files
-	ServerName    string // name to expect in the server's certificate
-	Insecure      bool   // accept any certificate
 }
 
 // Log is the append log.
@@ -104,8 +97,8 @@ type NATS struct {
 	URL           string // comma separated
 	Stream        string
 	SubjectPrefix string
-	CredsFile     string // "" for none
-	TLS           TLS    // ServerName and Insecure are not used
+	CredsFile     string   // "" for none
+	TLS           dial.TLS // ServerName and Insecure are not used
 }
 
 // HTTP is the listener of /healthz, /readyz, /metrics and /status.

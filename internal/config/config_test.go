@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/deploy"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 func environment(kv ...string) func(string) (string, bool) {
@@ -113,15 +114,15 @@ http: {listen: ":0"}
 	want := &Config{
 		Sources: []Source{{
 			Name: "plant", URL: "wss://b:9001/mqtt", Version: "5", ClientID: "me", Username: "u", Password: "a: [b} # c",
-			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, Subscribe: []string{"$SYS/#", "+/a/#"}, QoS: 2, Share: "g", Connections: 3,
+			TLS: dial.TLS{CA: "/ca", Cert: "/c", Key: "/k"}, Subscribe: []string{"$SYS/#", "+/a/#"}, QoS: 2, Share: "g", Connections: 3,
 			ReceiveMaximum: 65535, MaxPacket: 32 << 10, KeepAlive: time.Minute, Retained: "never",
 		}, {
 			Name: "second", URL: "ssl://b", Version: "3.1.1", ClientID: "mqttetl-second", Subscribe: []string{"#"},
-			TLS: TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, MaxPacket: 64 << 20, KeepAlive: 30 * time.Second, Retained: "new",
+			TLS: dial.TLS{CA: "/ca", Cert: "/c", Key: "/k"}, QoS: 1, Connections: 1, ReceiveMaximum: 900, MaxPacket: 64 << 20, KeepAlive: 30 * time.Second, Retained: "new",
 		}},
 		Log:     Log{"/d", 64 << 20, 50 * time.Millisecond},
 		Archive: &Archive{"/a", Batch{1, time.Hour}, true, true, false},
-		NATS:    &NATS{URL: "nats://a,tls://b:1", Stream: "S", SubjectPrefix: "a.b", CredsFile: "/c", TLS: TLS{CA: "/x"}},
+		NATS:    &NATS{URL: "nats://a,tls://b:1", Stream: "S", SubjectPrefix: "a.b", CredsFile: "/c", TLS: dial.TLS{CA: "/x"}},
 		HTTP:    &HTTP{":0"},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -353,7 +354,7 @@ func TestStoresAreReadWithoutTheSecretsOfTheBrokers(t *testing.T) {
 	write(strings.Replace(source("username: ${MQTTETL_TEST_NONE}", "password_file: ${MQTTETL_TEST_NONE}/password",
 		`tls: {ca: "${MQTTETL_TEST_NONE}/ca", cert: "${MQTTETL_TEST_NONE}/c", key: "${MQTTETL_TEST_NONE}/k"}`), "mqtt://", "mqtts://", 1))
 	c, err := LoadStores(path)
-	if err != nil || c.Sources[0].HasPassword() || (c.Sources[0].TLS != TLS{}) {
+	if err != nil || c.Sources[0].HasPassword() || !reflect.ValueOf(c.Sources[0].TLS).IsZero() {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	var ps Problems

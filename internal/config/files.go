@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // CheckFiles reports what is wrong with the files that c names for TLS, as far
@@ -14,19 +16,19 @@ import (
 func (c *Config) CheckFiles() error {
 	var errs []error
 	for _, s := range c.Sources {
-		if err := s.TLS.checkFiles(); err != nil {
+		if err := checkFiles(&s.TLS); err != nil {
 			errs = append(errs, fmt.Errorf("source %s: %w", s.Name, err))
 		}
 	}
 	if c.NATS != nil {
-		if err := c.NATS.TLS.checkFiles(); err != nil {
+		if err := checkFiles(&c.NATS.TLS); err != nil {
 			errs = append(errs, fmt.Errorf("nats: %w", err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (t *TLS) checkFiles() error {
+func checkFiles(t *dial.TLS) error {
 	if pem, err := os.ReadFile(t.CA); err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
 		return fmt.Errorf("tls.ca %s holds no PEM certificate", t.CA)
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // issue writes name.pem and name.key, a certificate and its key, into dir.
@@ -44,15 +46,15 @@ func TestCheckFiles(t *testing.T) {
 	_, other := issue(t, dir, "b")
 	none := filepath.Join(dir, "none")
 	for _, c := range []struct {
-		tls  TLS
+		tls  dial.TLS
 		want string // "" for well
 	}{
-		{TLS{}, ""},
-		{TLS{CA: cert, Cert: cert, Key: key}, ""},
-		{TLS{CA: none, Cert: none, Key: key}, ""},
-		{TLS{Cert: cert, Key: none}, ""},
-		{TLS{CA: key}, "tls.ca " + key + " holds no PEM certificate"},
-		{TLS{Cert: cert, Key: other}, "tls.cert " + cert + " and tls.key " + other + ": "},
+		{dial.TLS{}, ""},
+		{dial.TLS{CA: cert, Cert: cert, Key: key}, ""},
+		{dial.TLS{CA: none, Cert: none, Key: key}, ""},
+		{dial.TLS{Cert: cert, Key: none}, ""},
+		{dial.TLS{CA: key}, "tls.ca " + key + " holds no PEM certificate"},
+		{dial.TLS{Cert: cert, Key: other}, "tls.cert " + cert + " and tls.key " + other + ": "},
 	} {
 		for where, cfg := range map[string]Config{
 			"source plant: ": {Sources: []Source{{Name: "plant", TLS: c.tls}}}, "nats: ": {NATS: &NATS{TLS: c.tls}},

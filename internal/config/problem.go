@@ -68,3 +68,9 @@ func distance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// Error is a configuration that cannot be used: exit code 78.
+type Error struct{ Err error }
+
+func (e Error) Error() string { return e.Err.Error() }
+func (e Error) Unwrap() error { return e.Err }

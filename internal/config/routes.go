@@ -9,8 +9,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // routeNode is a route and where in the file its keys have their values.
@@ -137,7 +137,7 @@ func (d *decoder) columns(n ast.Node, r *routeNode) {
 		kind, rest, _ := strings.Cut(strings.TrimLeft(s.text, " "), " ")
 		c := transform.Column{Name: name, Path: strings.TrimSpace(rest)}
 		var err error
-		if c.Type, err = mqttetl.ParseColumnType(kind); err != nil {
+		if c.Type, err = store.ParseColumnType(kind); err != nil {
 			d.report(s.node, "the column %s is a type and a path, such as REAL .%s: %v", name, name, err)
 			continue
 		}

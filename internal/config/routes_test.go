@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/deploy"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // withRoutes is a configuration that ends in routes, of which line 1 here is line 1 there.
@@ -43,8 +43,8 @@ tests:
 	want := []transform.Route{{Name: "climate", Topic: "zigbee2mqtt/{device}", Exclude: []string{"zigbee2mqtt/bridge/#", ".../set"}, Empty: true, Decode: "json", Strict: true, Decompress: "gzip",
 		When: ".temperature != null", Table: "climate", OnError: "null",
 		Time:    transform.Time{Path: ".last_seen", Format: "auto", Timezone: "Europe/Berlin", Fallback: "none", NotBefore: "2020-01-01", NotAfter: "24h"},
-		Columns: []transform.Column{{Name: "temperature", Type: mqttetl.Real, Path: ".temperature"}, {Name: "battery", Type: mqttetl.Integer, Path: ".battery?"}, {Name: "n", Type: mqttetl.Any}},
-	}, {Name: "p", Topic: "t/{a...}", Map: "{x: .y}", Columns: []transform.Column{{Name: "x", Type: mqttetl.Real}}, Publish: "out.{a}", Time: transform.Time{Path: ".t"}}}
+		Columns: []transform.Column{{Name: "temperature", Type: store.Real, Path: ".temperature"}, {Name: "battery", Type: store.Integer, Path: ".battery?"}, {Name: "n", Type: store.Any}},
+	}, {Name: "p", Topic: "t/{a...}", Map: "{x: .y}", Columns: []transform.Column{{Name: "x", Type: store.Real}}, Publish: "out.{a}", Time: transform.Time{Path: ".t"}}}
 	if !reflect.DeepEqual(c.Routes, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c.Routes, want)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // minLogSize is the smallest max_size that leaves room for the largest batch
@@ -141,7 +142,7 @@ func (d *decoder) subscribe(n ast.Node, dst *[]string) {
 }
 
 // tls sets *dst; the keys server_name and insecure only where full.
-func (d *decoder) tls(dst *TLS, full bool) func(ast.Node) {
+func (d *decoder) tls(dst *dial.TLS, full bool) func(ast.Node) {
 	fields := []field{
 		{"ca", d.text(&dst.CA, "ca", checkPath)},
 		{"cert", d.text(&dst.Cert, "cert", checkPath)},
@@ -193,7 +194,7 @@ func (d *decoder) nats(n ast.Node) *NATS {
 	d.mapping(n, "nats", []field{
 		{"url", d.text(&s.URL, "url", checkNATSURL)},
 		{"stream", d.text(&s.Stream, "stream", checkStream)},
-		{"subject_prefix", d.text(&s.SubjectPrefix, "subject_prefix", checkSubjectPrefix)},
+		{"subject_prefix", d.text(&s.SubjectPrefix, "subject_prefix", natsmsg.CheckPrefix)},
 		{"creds_file", d.text(&s.CredsFile, "creds_file", checkPath)},
 		{"tls", d.tls(&s.TLS, false)},
 	})

@@ -48,7 +48,7 @@ func publishMapper(cfg *config.Config, logger *slog.Logger) (*Mapper, error) {
 
 // publishedBirths tells the births and deaths that the consumer publish has read
 // before, in their order, as far as they can be found: the last message of a
-// topic in the archive's table latest, and all that the log holds beyond the
+// topic, as the archive keeps it, and all that the log holds beyond the
 // archive. A node whose last birth is behind the consumer's position, because it
 // was reborn while NATS was away, is unknown until then: its data up to there are
 // dead letters, and transform rerun --publish publishes them.
@@ -107,20 +107,8 @@ func lastBirths(ctx context.Context, a *config.Archive, position mqttetl.Seq) (l
 	if !a.Latest {
 		return nil, nil
 	}
-	there := false
-	err = archive.Query(ctx, a.Path, `SELECT 1 FROM sqlite_schema WHERE name = 'latest'`, func([]string, []any) error { there = true; return nil })
-	if err != nil || !there {
-		return nil, err
-	}
-	err = archive.Query(ctx, a.Path, `SELECT topic, seq FROM latest WHERE topic GLOB 'spBv1.0/*/[ND]BIRTH/*' OR topic GLOB 'spBv1.0/*/[ND]DEATH/*'`, func(_ []string, v []any) error {
-		topic, _ := v[0].(string)
-		seq, _ := v[1].(int64)
-		if mqttetl.Seq(seq) <= position && slices.ContainsFunc(bornTopics, func(f mqttetl.Filter) bool { return f.Matches([]byte(topic)) }) {
-			list = append(list, mqttetl.Seq(seq))
-		}
-		return nil
-	})
-	return list, err
+	list, err = archive.Latest(ctx, a.Path, bornTopics)
+	return slices.DeleteFunc(list, func(seq mqttetl.Seq) bool { return seq > position }), err
 }
 
 func eachSelected(ctx context.Context, h *history.History, sel mqttetl.Selection, tell func(*mqttetl.Record) error) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -33,7 +34,7 @@ func pressRecord(t *testing.T, seq mqttetl.Seq, message, payload string) mqttetl
 // What the records say that come again is not known before they come.
 func TestMapperRewinds(t *testing.T) {
 	set, err := transform.Compile([]transform.Route{{Name: "metrics", Topic: "spBv1.0/#", Decode: "sparkplug_b", Publish: "sp",
-		Columns: []transform.Column{{Name: "metric", Type: mqttetl.Text}}}})
+		Columns: []transform.Column{{Name: "metric", Type: store.Text}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestBirthsAsOfThePosition(t *testing.T) {
 		records := []mqttetl.Record{pressRecord(t, 1, "NBIRTH", pressBirth), pressRecord(t, 2, "NDATA", pressData), pressRecord(t, 3, "NBIRTH", pressBirth)}
 		id := logged(t, cfg.Log.Dir, records, c.position)
 		if c.archived > 0 {
-			a, err := archive.OpenWith(cfg.Archive.Path, id, archive.Options{Latest: true})
+			a, err := archive.OpenWith(cfg.Archive.Path, id, store.Options{Latest: true})
 			if err == nil {
 				err = a.Append(records[:c.archived])
 			}

@@ -37,7 +37,7 @@ func StatusFromFiles(cfg *config.Config, version string) (*Status, error) {
 		s.Archive = &ArchiveStatus{Cursor: cursor, WALBytes: archive.WALBytes(a.Path)}
 	}
 	if cfg.NATS != nil {
-		s.NATS = &NATSStatus{Cursor: info.Cursors[NATS]}
+		s.NATS = &NATSStatus{Cursor: info.Cursors[Forward]}
 	}
 	if slices.Contains(ConsumersOf(cfg), Publish) {
 		s.Publish = &NATSStatus{Cursor: info.Cursors[Publish]}

@@ -11,6 +11,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Mapper shows the routes to forward. In births are those of Sparkplug as of the
@@ -19,7 +20,7 @@ type Mapper struct {
 	set     *transform.Set
 	applier *transform.Applier
 	births  *archive.Births // nil: no route reads Sparkplug
-	unsaved []mqttetl.Birth // settled, but not in births, because of an error
+	unsaved []store.Birth   // settled, but not in births, because of an error
 	objects []forward.Object
 	letters []mqttetl.DeadLetter
 	unborn  func([]transform.Unborn) // nil: nobody is told
@@ -107,7 +108,7 @@ func (m *Mapper) begin() (err error) {
 	if m.applier != nil {
 		m.applier.Close()
 	}
-	o := transform.Options{Objects: true, Escape: forward.EscapeTopic}
+	o := transform.Options{Objects: true}
 	if m.births != nil {
 		o.Births = m.births
 	}
@@ -162,7 +163,7 @@ func (m *Mapper) MapLetter(rec *mqttetl.Record, reason string) ([]forward.Object
 	for i := range m.applier.Failures {
 		if f := &m.applier.Failures[i]; !f.Nulls {
 			l := f.DeadLetter()
-			l.Stage = forward.PublishStage(f.Route)
+			l.Stage = mqttetl.PublishStage(f.Route)
 			m.letters = append(m.letters, l)
 		}
 	}

@@ -10,12 +10,13 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // What is published of messages in which something is wrong is counted, and said once.
 func TestMapperSaysWhatItMends(t *testing.T) {
 	set, err := transform.Compile([]transform.Route{{Name: "temps", Topic: "t", Decode: "json", Publish: "out", Time: transform.Time{Path: ".at?"},
-		Columns: []transform.Column{{Name: "t", Type: mqttetl.Real, Path: ".t"}}}})
+		Columns: []transform.Column{{Name: "t", Type: store.Real, Path: ".t"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 type metrics struct {
 	log     *wal.Metrics
 	archive *batch.Metrics
-	nats    *forward.Metrics
-	publish *forward.MappedMetrics
+	forward *forward.Metrics
+	publish *forward.PublisherMetrics
 	mapper  *mapperMetrics
 	sources *ingest.Metrics
 	asked   *prometheus.CounterVec // edge nodes of Sparkplug, by source
@@ -30,8 +30,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.log = wal.NewMetrics(m.logs)
 	m.archive = batch.NewMetrics(m.archives)
-	m.nats = forward.NewMetrics(m.forwarders)
-	m.publish, m.mapper = forward.NewMappedMetrics(m.publishers), newMapperMetrics(m.publishers)
+	m.forward = forward.NewMetrics(m.forwarders)
+	m.publish, m.mapper = forward.NewPublisherMetrics(m.publishers), newMapperMetrics(m.publishers)
 	m.sources = ingest.NewMetrics(m.ingests)
 	m.asked = newAsked(m.rebirths)
 	return m

@@ -44,12 +44,6 @@ type Pipeline struct {
 	ends  atomic.Bool             // it has been asked to stop, or a part has failed
 }
 
-// ConfigError is a configuration of which no pipeline can be made.
-type ConfigError struct{ Err error }
-
-func (e ConfigError) Error() string { return e.Err.Error() }
-func (e ConfigError) Unwrap() error { return e.Err }
-
 // New returns a pipeline without parts and without a log.
 func New(o Options) *Pipeline {
 	if o.Logger == nil {
@@ -59,7 +53,7 @@ func New(o Options) *Pipeline {
 }
 
 // Open opens the log and makes the parts that the configuration names, which do
-// nothing before they are run. A ConfigError says what of it cannot be used.
+// nothing before they are run. A config.Error says what of it cannot be used.
 func Open(cfg *config.Config, o Options) (*Pipeline, error) {
 	if cfg.Archive != nil && isDirectory(cfg.Archive.Path) {
 		return nil, mqttetl.WithHint(&fs.PathError{Op: "open archive", Path: cfg.Archive.Path, Err: syscall.EISDIR},
@@ -68,7 +62,7 @@ func Open(cfg *config.Config, o Options) (*Pipeline, error) {
 	p := New(o)
 	mapper, err := publishMapper(cfg, p.o.Logger)
 	if err != nil {
-		return nil, ConfigError{err}
+		return nil, config.Error{Err: err}
 	}
 	plan := p.plan(cfg, mapper)
 	if err := p.openLog(cfg, consumers(plan)); err != nil {
@@ -80,7 +74,7 @@ func Open(cfg *config.Config, o Options) (*Pipeline, error) {
 		if err != nil {
 			mapper.Close()
 			p.log.Close()
-			return nil, ConfigError{err}
+			return nil, config.Error{Err: err}
 		}
 		p.add(&actor{Part: part, layer: n.layer, name: n.name, shelf: n.shelf})
 	}
@@ -110,7 +104,7 @@ func (p *Pipeline) plan(cfg *config.Config, mapper *Mapper) (list []planned) {
 		add(Consumers, Archive, m.archives, func() (Part, error) { return p.newArchive(cfg, asker) })
 	}
 	if cfg.NATS != nil {
-		add(Consumers, NATS, m.forwarders, func() (Part, error) { return p.newForward(cfg.NATS) })
+		add(Consumers, Forward, m.forwarders, func() (Part, error) { return p.newForward(cfg.NATS) })
 		if routes := publishing(cfg.Routes); len(routes) > 0 {
 			add(Consumers, Publish, m.publishers, func() (Part, error) { return p.newPublish(cfg, routes, mapper, asker) })
 		}

@@ -10,13 +10,15 @@ import (
 	"github.com/mqttetl/mqttetl/ingest"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/visible"
+	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
 // The consumers of the log, by which its files, the metrics and /readyz know them.
 const (
 	Archive = "archive"
-	NATS    = "nats"
+	Forward = "nats" // its name in files and metrics
 	Publish = "publish"
 )
 
@@ -43,7 +45,8 @@ func (p *Pipeline) newArchive(cfg *config.Config, asker *rebirths) (Part, error)
 	}
 	a := cfg.Archive
 	return archivePart{batch.New(batch.Config{
-		Path: a.Path, LogID: p.log.ID(), Count: a.Batch.Count, Period: a.Batch.Period,
+		Name: a.Path,
+		Open: func(o store.Options) (batch.Archive, error) { return archive.OpenWith(a.Path, p.log.ID(), o) }, Count: a.Batch.Count, Period: a.Batch.Period,
 		Routes: routes, Readings: a.Readings, ReadingsText: a.ReadingsText, Latest: a.Latest, Unborn: asker.ask,
 		Logger: p.o.Logger.With("part", "archive"), Metrics: p.metrics.archive,
 	}, logEnds{p.log.Consumer(Archive), p.log})}, nil
@@ -63,25 +66,25 @@ func (a archivePart) report(s *Status) {
 	s.Archive = &ArchiveStatus{Cursor: v.Cursor, Error: v.Error, WALBytes: v.WAL, HeldBy: v.WALHeld}
 }
 
-// natsPart forwards the records.
-type natsPart struct{ *forward.Forwarder }
+// forwardPart forwards the records.
+type forwardPart struct{ *forward.Forwarder }
 
 func (p *Pipeline) newForward(n *config.NATS) (Part, error) {
 	c := NATSConfig(n, p.log.ID())
-	c.Key, c.Logger, c.Metrics = p.log.Key(), p.o.Logger.With("part", "nats"), p.metrics.nats
-	f, err := forward.New(c, p.log.Consumer(NATS))
+	c.Key, c.Logger, c.Metrics = p.log.Key(), p.o.Logger.With("part", "nats"), p.metrics.forward
+	f, err := forward.New(c, p.log.Consumer(Forward))
 	if err != nil {
 		return nil, err
 	}
-	return natsPart{f}, nil
+	return forwardPart{f}, nil
 }
 
-func (n natsPart) Ready() string    { return connected(n.Stats()) }
-func (n natsPart) report(s *Status) { s.NATS = natsStatus(n.Stats()) }
+func (f forwardPart) Ready() string    { return connected(f.Stats()) }
+func (f forwardPart) report(s *Status) { s.NATS = natsStatus(f.Stats()) }
 
 // publishPart publishes what the routes map.
 type publishPart struct {
-	*forward.Mapped
+	*forward.Publisher
 	mapper *Mapper
 }
 
@@ -93,7 +96,7 @@ func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, m *M
 	for i := range routes {
 		subjects = append(subjects, routes[i].Subjects())
 	}
-	published, err := forward.NewMapped(forward.MappedConfig{Config: c, Subjects: subjects, Metrics: p.metrics.publish, NoLetters: cfg.Archive == nil},
+	published, err := forward.NewPublisher(forward.PublisherConfig{Config: c, Subjects: subjects, Metrics: p.metrics.publish, NoLetters: cfg.Archive == nil},
 		p.log.Consumer(Publish), m)
 	if err != nil {
 		return nil, err
@@ -103,7 +106,7 @@ func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, m *M
 
 func (m publishPart) Run(ctx context.Context) error {
 	defer m.mapper.Close()
-	return m.Mapped.Run(ctx)
+	return m.Publisher.Run(ctx)
 }
 
 func (m publishPart) Ready() string    { return connected(m.Stats()) }

@@ -320,9 +320,9 @@ func TestConsumersAreParts(t *testing.T) {
 	}{
 		{func(c *config.Config) { c.Archive = nil }, nil},
 		{func(c *config.Config) {}, []string{Archive}},
-		{func(c *config.Config) { c.NATS = nats }, []string{Archive, NATS}},
-		{func(c *config.Config) { c.NATS, c.Routes = nats, publish.Routes }, []string{Archive, NATS, Publish}},
-		{func(c *config.Config) { c.Archive, c.NATS, c.Routes = nil, nats, publish.Routes }, []string{NATS, Publish}},
+		{func(c *config.Config) { c.NATS = nats }, []string{Archive, Forward}},
+		{func(c *config.Config) { c.NATS, c.Routes = nats, publish.Routes }, []string{Archive, Forward, Publish}},
+		{func(c *config.Config) { c.Archive, c.NATS, c.Routes = nil, nats, publish.Routes }, []string{Forward, Publish}},
 	} {
 		w := newWorld(t)
 		c.change(w.cfg)

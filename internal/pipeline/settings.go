@@ -20,16 +20,14 @@ import (
 func NATSConfig(n *config.NATS, logID string) forward.Config {
 	return forward.Config{
 		URL: n.URL, Stream: n.Stream, SubjectPrefix: n.SubjectPrefix, CredsFile: n.CredsFile,
-		TLS: forward.TLS{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key}, LogID: logID,
+		TLS: n.TLS, LogID: logID,
 	}
 }
 
 func ingestConfig(s config.Source, logger *slog.Logger, metrics *ingest.Metrics) ingest.Config {
 	c := ingest.Config{
 		Name: s.Name, URL: s.URL, Version: s.Version, ClientID: s.ClientID, Username: s.Username,
-		TLS: ingest.TLS{
-			CA: s.TLS.CA, Cert: s.TLS.Cert, Key: s.TLS.Key, ServerName: s.TLS.ServerName, Insecure: s.TLS.Insecure,
-		},
+		TLS:       s.TLS,
 		Subscribe: s.Subscribe, QoS: byte(s.QoS), Share: s.Share, Connections: s.Connections,
 		ReceiveMaximum: uint16(s.ReceiveMaximum), MaxPacket: int(min(s.MaxPacket, 1<<30)), KeepAlive: s.KeepAlive, Retained: retained[s.Retained],
 		Logger: logger, Metrics: metrics,

@@ -17,6 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/visible"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // A Failure is a test that does not hold, and how.
@@ -94,7 +95,7 @@ func differences(t *config.Test, a *transform.Applier) (lines []string) {
 }
 
 // compareRows tells each row of a table that is not as expected.
-func compareRows(rows *mqttetl.Rows, want []map[string]any) (lines []string) {
+func compareRows(rows *store.Rows, want []map[string]any) (lines []string) {
 	for i := range max(rows.Len(), len(want)) {
 		at := fmt.Sprintf("%s, row %d: ", rows.Table.Name, i+1)
 		switch {
@@ -111,7 +112,7 @@ func compareRows(rows *mqttetl.Rows, want []map[string]any) (lines []string) {
 	return lines
 }
 
-func compareRow(t *mqttetl.Table, row []mqttetl.Value, want map[string]any) (lines []string) {
+func compareRow(t *store.Table, row []store.Value, want map[string]any) (lines []string) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		at := slices.Index(Columns(t), name)
 		if at < 0 {
@@ -126,7 +127,7 @@ func compareRow(t *mqttetl.Table, row []mqttetl.Value, want map[string]any) (lin
 }
 
 // Columns are the names of the columns of a table, in the order of a row.
-func Columns(t *mqttetl.Table) []string {
+func Columns(t *store.Table) []string {
 	list := []string{"seq", "time"}
 	for _, c := range t.Columns {
 		list = append(list, c.Name)
@@ -137,7 +138,7 @@ func Columns(t *mqttetl.Table) []string {
 // equalValue compares what a test says with what stands in a row: numbers by
 // their value, true as 1, a BLOB as text or base64, time as RFC 3339 or Unix
 // nanoseconds.
-func equalValue(want any, have mqttetl.Value, isTime bool) bool {
+func equalValue(want any, have store.Value, isTime bool) bool {
 	switch w := want.(type) {
 	case nil:
 		return have.IsNull()
@@ -148,7 +149,7 @@ func equalValue(want any, have mqttetl.Value, isTime bool) bool {
 		}
 		return equalNumber(n, have)
 	case int64:
-		if have.Kind == mqttetl.Int {
+		if have.Kind == store.Int {
 			return have.Int() == w
 		}
 		return equalNumber(float64(w), have)
@@ -156,11 +157,11 @@ func equalValue(want any, have mqttetl.Value, isTime bool) bool {
 		return equalNumber(w, have)
 	case string:
 		switch have.Kind {
-		case mqttetl.String:
+		case store.String:
 			return have.Text() == w
-		case mqttetl.Bytes:
+		case store.Bytes:
 			return have.Text() == w || base64.StdEncoding.EncodeToString([]byte(have.Text())) == w
-		case mqttetl.Int:
+		case store.Int:
 			at, err := mqttetl.ParseTime(w, time.Unix(0, 0).UTC())
 			return isTime && err == nil && at.UnixNano() == have.Int()
 		}
@@ -169,29 +170,29 @@ func equalValue(want any, have mqttetl.Value, isTime bool) bool {
 }
 
 // equalNumber allows for a REAL the rounding of its last digit.
-func equalNumber(want float64, have mqttetl.Value) bool {
+func equalNumber(want float64, have store.Value) bool {
 	switch have.Kind {
-	case mqttetl.Int:
+	case store.Int:
 		return float64(have.Int()) == want
-	case mqttetl.Float:
+	case store.Float:
 		return have.Float() == want || math.Abs(have.Float()-want) <= 1e-15*math.Abs(want)
 	}
 	return false
 }
 
 // Text is a value for people; that of a column of a time is one.
-func Text(v mqttetl.Value, isTime bool) string {
+func Text(v store.Value, isTime bool) string {
 	switch v.Kind {
-	case mqttetl.Null:
+	case store.Null:
 		return "NULL"
-	case mqttetl.Int:
+	case store.Int:
 		if isTime {
 			return time.Unix(0, v.Int()).UTC().Format(time.RFC3339Nano)
 		}
 		return strconv.FormatInt(v.Int(), 10)
-	case mqttetl.Float:
+	case store.Float:
 		return realText(v.Float())
-	case mqttetl.Bytes:
+	case store.Bytes:
 		return fmt.Sprintf("x'%X'", v.Text())
 	}
 	return strconv.Quote(v.Text())
@@ -225,7 +226,7 @@ func wantText(row map[string]any) string {
 }
 
 // rowText is a row without its seq.
-func rowText(t *mqttetl.Table, row []mqttetl.Value) string {
+func rowText(t *store.Table, row []store.Value) string {
 	var parts []string
 	for i, name := range Columns(t)[1:] {
 		parts = append(parts, name+"="+Text(row[i+1], i == 0))

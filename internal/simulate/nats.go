@@ -13,18 +13,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // NATSConfig says where to publish to NATS.
 type NATSConfig struct {
-	URL           string
-	Prefix        string // first token of every subject; the topic follows as the forwarder maps it
-	Stream        string // JetStream stream, made if absent; "" for core NATS
-	Creds         string // credentials file, or ""
-	CA, Cert, Key string // PEM files, or ""
+	URL    string
+	Prefix string // first token of every subject; the topic follows as the forwarder maps it
+	Stream string // JetStream stream, made if absent; "" for core NATS
+	Creds  string // credentials file, or ""
+	TLS    dial.TLS
 }
 
 // natsWindow is how many messages to JetStream are unconfirmed at once.
@@ -64,7 +64,7 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 		options = append(options, nats.UserCredentials(cfg.Creds))
 	}
 	var err error
-	to := dial.NATS{TLS: dial.TLS{CA: cfg.CA, Cert: cfg.Cert, Key: cfg.Key}}
+	to := dial.NATS{TLS: cfg.TLS}
 	if t.conn, err = to.Connect(ctx, cfg.URL, options...); err != nil {
 		if _, ours := errors.AsType[*fs.PathError](err); ours { // --creds, --ca, --cert, --key
 			return nil, err
@@ -126,7 +126,7 @@ func (t *NATS) fail(err error) {
 
 // Publish sends m under the subject of its topic.
 func (t *NATS) Publish(ctx context.Context, m *Message) error {
-	subject, _ := forward.Subject(t.prefix, []byte(m.Topic))
+	subject, _ := natsmsg.Subject(t.prefix, []byte(m.Topic))
 	err := t.publish(ctx, subject, m.Payload)
 	if err != nil {
 		return errors.Join(t.Err(), fmt.Errorf("publish %s: %w", subject, err))

@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -160,7 +160,7 @@ func TestNATSGetsTheScenario(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	subject := func(topic string) string { s, _ := forward.Subject("x", []byte(topic)); return s }
+	subject := func(topic string) string { s, _ := natsmsg.Subject("x", []byte(topic)); return s }
 	for _, stream := range []string{"", "LOAD"} {
 		got := &received{}
 		sub, err := conn.Subscribe("x.>", func(m *nats.Msg) { got.add(m.Subject, m.Data) })

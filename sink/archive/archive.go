@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // background is the context of all statements: one that can be cancelled costs
@@ -39,7 +40,7 @@ var background = context.Background()
 // AppendDeadLetters or Commit call Rollback, or Close and Open again.
 type Archive struct {
 	path    string
-	options Options
+	options store.Options
 	file    os.FileInfo // of the database as opened
 	wal     os.FileInfo // of its write-ahead log
 
@@ -50,8 +51,8 @@ type Archive struct {
 
 	topics, sources names
 	in              incoming
-	shown           []string // names of the virtual tables
-	typed           []*typed // in the order of options.Tables
+	shown           []string       // names of the virtual tables
+	typed           []*tableFiller // in the order of options.Tables
 	readings        readings
 	latest          latest
 	births          births
@@ -66,7 +67,7 @@ type Archive struct {
 	walGrowth int64 // estimate of bytes added to the write-ahead log since the last checkpoint
 	txBytes   int64 // estimate of the same for the open transaction
 	walKept   uint64
-	walHeld   string // see WAL
+	walHeld   string // see pending
 }
 
 // statements are prepared once; database/sql adds nothing to them a row.
@@ -253,22 +254,17 @@ func (a *Archive) begin() error {
 	return nil
 }
 
-// besideTime is how long a transaction waits for those of a Rebuild, which are
+// besideTime is how long a transaction waits for those of a Rerun, which are
 // many and short: that one of them is in the way is no outage.
 const besideTime = 5 * time.Second
 
 func (a *Archive) beginBeside() error {
 	err := run(a.stmt.begin)
-	for until := time.Now().Add(besideTime); code(err) == codeBusy && a.Rebuilding() && time.Now().Before(until); {
+	for until := time.Now().Add(besideTime); code(err) == codeBusy && a.rerunning() && time.Now().Before(until); {
 		err = run(a.stmt.begin)
 	}
 	return err
 }
-
-// ErrChanged: another program has changed the schema since the archive was
-// opened, as a rerun does that replaces a typed table. Nothing was written; Open
-// again, and read again what Births has said.
-var ErrChanged = errors.New("the schema has been changed")
 
 func (a *Archive) checkSchema() error {
 	var now int64
@@ -276,7 +272,7 @@ func (a *Archive) checkSchema() error {
 		return err
 	}
 	if now != a.schema {
-		return ErrChanged
+		return store.ErrChanged
 	}
 	return nil
 }
@@ -343,10 +339,31 @@ func (a *Archive) Rollback() error {
 	return nil
 }
 
-// Gone says that the file at the path is no longer the one that is open: it or
-// its write-ahead log was deleted, or replaced by another.
-func (a *Archive) Gone() bool {
-	return !sameFile(a.path, a.file) || !sameFile(a.path+walSuffix, a.wal)
+// Keep keeps what was made of the records, opening a transaction when none is
+// open. Everything is copied before it returns.
+func (a *Archive) Keep(m *store.Made) error {
+	for i := range m.Rows {
+		if err := a.AppendRows(i, &m.Rows[i]); err != nil {
+			return err
+		}
+	}
+	if err := a.AppendReadings(m.Readings); err != nil {
+		return err
+	}
+	if err := a.AppendBirths(m.Births); err != nil {
+		return err
+	}
+	return a.AppendDeadLetters(m.Letters)
+}
+
+// State is how the archive is now. It is an error if the file at the path is no
+// longer the one that is open: it or its write-ahead log was deleted, or replaced
+// by another.
+func (a *Archive) State() (store.State, error) {
+	if !sameFile(a.path, a.file) || !sameFile(a.path+walSuffix, a.wal) {
+		return store.State{}, fmt.Errorf("archive %s: %w: the file was deleted or replaced", a.path, mqttetl.ErrUnavailable)
+	}
+	return store.State{Shared: a.rerunning(), Room: a.free(), SetAside: a.setAsides(), Pending: a.pending()}, nil
 }
 
 func sameFile(path string, was os.FileInfo) bool {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // shell runs the sqlite3 command line, the reader that the schema is made for.
@@ -350,8 +351,8 @@ func TestIndexAddedByAnotherProgram(t *testing.T) {
 	must(t, a.Append(records(1, 10)))
 	must(t, a.Commit())
 	shell(t, path, "create index by_topic on messages(topic_id, time)")
-	if err := a.Append(records(11, 20)); !errors.Is(err, ErrChanged) {
-		t.Fatalf("Append: %v, want ErrChanged", err)
+	if err := a.Append(records(11, 20)); !errors.Is(err, store.ErrChanged) {
+		t.Fatalf("Append: %v, want store.ErrChanged", err)
 	}
 	must(t, a.Close())
 	a = mustOpen(t, path)
@@ -373,11 +374,11 @@ func TestGone(t *testing.T) {
 		a := mustOpen(t, path)
 		must(t, a.Append(records(1, 3)))
 		must(t, a.Commit())
-		if a.Gone() {
+		if _, err := a.State(); err != nil {
 			t.Errorf("%s: gone before it was", name)
 		}
 		must(t, remove(path))
-		if !a.Gone() {
+		if _, err := a.State(); err == nil {
 			t.Errorf("%s: not noticed", name)
 		}
 		must(t, a.Close())

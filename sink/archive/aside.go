@@ -13,9 +13,6 @@ import (
 // row all the same, without that value; the value stands in table mqttetl_raw,
 // byte for byte as it came, and a dead letter says so. A Reader puts it back.
 
-// Stage is the name of the archive in dead letters.
-const Stage = "archive"
-
 const (
 	// rowProperties bounds the properties that a row holds, in bytes as on the
 	// wire. As JSON they grow up to sevenfold: \u0001 for a byte, and the names.
@@ -101,14 +98,14 @@ func (a *Archive) setAside(r *mqttetl.Record, why string, values map[string][]by
 			a.txBytes += int64(n) + rowOverhead
 		}
 	}
-	l := mqttetl.DeadLetter{Seq: r.Seq, Stage: Stage, Reason: why + "; table mqttetl_raw holds them as they came", Time: time.Now().UnixNano()}
+	l := mqttetl.DeadLetter{Seq: r.Seq, Stage: mqttetl.StageArchive, Reason: why + "; table mqttetl_raw holds them as they came", Time: time.Now().UnixNano()}
 	a.aside.letters = append(a.aside.letters, l)
 	return run(a.stmt.addDeadLetter, int64(l.Seq), l.Stage, l.Reason, l.Time)
 }
 
-// Aside returns the dead letters of records whose values a row could not hold,
+// setAsides returns the dead letters of records whose values a row could not hold,
 // of the transactions committed since it was last called.
-func (a *Archive) Aside() []mqttetl.DeadLetter {
+func (a *Archive) setAsides() []mqttetl.DeadLetter {
 	if a.inTx {
 		return nil
 	}

@@ -43,7 +43,7 @@ func TestValuesThatARowCannotHold(t *testing.T) {
 			rs[4].Payload, rs[4].Properties = c.payload, c.properties
 			must(t, a.Append(rs))
 			must(t, a.Commit())
-			letters := a.Aside()
+			letters := a.setAsides()
 			if len(letters) != 1 || letters[0].Seq != 5 || letters[0].Stage != "archive" {
 				t.Errorf("dead letters %v, want one of record 5", letters)
 			}
@@ -144,7 +144,7 @@ func TestRolledBackNothingIsAside(t *testing.T) {
 	}
 	must(t, a.Append(rs))
 	must(t, a.Commit())
-	if n := len(a.Aside()); n != 1 {
+	if n := len(a.setAsides()); n != 1 {
 		t.Errorf("%d dead letters, want 1", n)
 	}
 }

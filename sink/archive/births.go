@@ -8,9 +8,10 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
-// birthsSchema: what Sparkplug routes remember, see mqttetl.Birth.
+// birthsSchema: what Sparkplug routes remember, see store.Birth.
 const birthsSchema = `
 CREATE TABLE births(
   route TEXT NOT NULL,
@@ -39,7 +40,7 @@ func (b *births) prepare(prepare func(string) (*sql.Stmt, error)) (err error) {
 }
 
 // write puts one birth into the table, or takes it out.
-func (b *births) write(v *mqttetl.Birth) error {
+func (b *births) write(v *store.Birth) error {
 	switch last := len(v.Key) - 1; {
 	case v.Below: // the first key behind all that begin so
 		return run(b.dropBelow, v.Route, v.Key, v.Key[:last]+string(rune(v.Key[last]+1)))
@@ -57,18 +58,18 @@ func (b *births) one(route, key string) (value string, err error) {
 	return value, err
 }
 
-func (b *births) page(route, after string, max int) (list []mqttetl.Birth, err error) {
+func (b *births) page(route, after string, max int) (list []store.Birth, err error) {
 	rows, err := b.after.QueryContext(background, route, after, max)
 	if err != nil {
 		return nil, err
 	}
-	err = eachBirth(rows, func(v mqttetl.Birth) error { list = append(list, v); return nil })
+	err = eachBirth(rows, func(v store.Birth) error { list = append(list, v); return nil })
 	return list, err
 }
 
-func eachBirth(rows *sql.Rows, f func(mqttetl.Birth) error) error {
+func eachBirth(rows *sql.Rows, f func(store.Birth) error) error {
 	return eachRow(rows, func() error {
-		var v mqttetl.Birth
+		var v store.Birth
 		if err := rows.Scan(&v.Route, &v.Key, &v.Value); err != nil {
 			return err
 		}
@@ -95,7 +96,7 @@ func (a *Archive) Birth(route, key string) (string, error) {
 
 // BirthsAfter are those of a route whose keys are greater than after, up to max
 // of them, in the order of keys.
-func (a *Archive) BirthsAfter(route, after string, max int) ([]mqttetl.Birth, error) {
+func (a *Archive) BirthsAfter(route, after string, max int) ([]store.Birth, error) {
 	list, err := a.births.page(route, after, max)
 	if err != nil {
 		return nil, a.failed("read births", err)
@@ -105,7 +106,7 @@ func (a *Archive) BirthsAfter(route, after string, max int) ([]mqttetl.Birth, er
 
 // AppendBirths keeps births, opening a transaction when none is open. The
 // archive was opened with Options.Births.
-func (a *Archive) AppendBirths(list []mqttetl.Birth) error {
+func (a *Archive) AppendBirths(list []store.Birth) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -179,13 +180,13 @@ func (b *Births) Birth(route, key string) (string, error) {
 }
 
 // BirthsAfter is as that of Archive.
-func (b *Births) BirthsAfter(route, after string, max int) ([]mqttetl.Birth, error) {
+func (b *Births) BirthsAfter(route, after string, max int) ([]store.Birth, error) {
 	list, err := b.page(route, after, max)
 	return list, b.failed(err)
 }
 
 // Append keeps all of the list, or after an error nothing of it.
-func (b *Births) Append(list []mqttetl.Birth) error {
+func (b *Births) Append(list []store.Birth) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -204,7 +205,7 @@ func (b *Births) Append(list []mqttetl.Birth) error {
 }
 
 // each calls f with all of them.
-func (b *Births) each(f func(mqttetl.Birth) error) error {
+func (b *Births) each(f func(store.Birth) error) error {
 	rows, err := b.conn.QueryContext(background, `SELECT route, key, value FROM births`)
 	if err != nil {
 		return b.failed(err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/internal/disk"
 	"github.com/mqttetl/mqttetl/internal/processes"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // The write-ahead log is copied into the file each time it may have grown by
@@ -32,7 +33,7 @@ const (
 // reader or another writer is in the way is no error: it is tried again after
 // the next walStep, so its cost stays in proportion to what is written.
 func (a *Archive) checkpoint() error {
-	if a.walGrowth < min(walStep, a.Free()/8) {
+	if a.walGrowth < min(walStep, a.free()/8) {
 		return nil
 	}
 	a.walGrowth = 0
@@ -54,17 +55,10 @@ func (a *Archive) checkpoint() error {
 	return err
 }
 
-// WAL is the state of the write-ahead log.
-type WAL struct {
-	Bytes int64  // of its file
-	Kept  uint64 // how often it was larger than 64 MiB and a reader kept it from being emptied, since Open
-	Held  string // who may hold it now, for people; "": nobody
-}
-
-// WAL reads the size of the write-ahead log; the rest is known from the last
+// pending reads the size of the write-ahead log; the rest is known from the last
 // checkpoint.
-func (a *Archive) WAL() WAL {
-	w := WAL{Kept: a.walKept, Held: a.walHeld}
+func (a *Archive) pending() store.Pending {
+	w := store.Pending{Kept: a.walKept, Held: a.walHeld}
 	if st, err := os.Stat(a.path + walSuffix); err == nil {
 		w.Bytes = st.Size()
 	}
@@ -73,7 +67,7 @@ func (a *Archive) WAL() WAL {
 
 // WALBytes is the size of the write-ahead log of the archive at path, 0 if there
 // is none.
-func WALBytes(path string) int64 { return (&Archive{path: behindLinks(path)}).WAL().Bytes }
+func WALBytes(path string) int64 { return (&Archive{path: behindLinks(path)}).pending().Bytes }
 
 // heldBy says who has the archive open. Which of them holds a snapshot SQLite
 // does not say.
@@ -92,9 +86,9 @@ func (a *Archive) copyWAL(mode string) (frames int64, err error) {
 	return frames, err
 }
 
-// Free is what an ordinary user may still write on the archive's file system, in
+// free is what an ordinary user may still write on the archive's file system, in
 // bytes; a large number where that cannot be known.
-func (a *Archive) Free() int64 {
+func (a *Archive) free() int64 {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(a.path), &fs); err != nil {
 		return disk.Unlimited

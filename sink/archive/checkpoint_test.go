@@ -38,14 +38,14 @@ func TestWhoKeepsTheWriteAheadLogIsNamed(t *testing.T) {
 	must(t, err)
 
 	add(96 << 20)
-	w := a.WAL()
+	w := a.pending()
 	if w.Bytes < 90<<20 || w.Kept == 0 || !strings.Contains(w.Held, fmt.Sprintf("process %d (sqlite3 ", reader.Process.Pid)) {
 		t.Errorf("held: %+v, want process %d", w, reader.Process.Pid)
 	}
 	must(t, in.Close())
 	must(t, reader.Wait())
 	add(24 << 20)
-	now := a.WAL()
+	now := a.pending()
 	if st, err := os.Stat(path + walSuffix); now.Held != "" || now.Bytes > walMax || err != nil || st.Size() != now.Bytes {
 		t.Errorf("after it has ended: %+v", now)
 	}

@@ -8,6 +8,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // ErrEmpty: a file in which no archive has been made yet.
@@ -69,7 +70,7 @@ func failed(path, doing string, err error) error {
 }
 
 func kindOf(err error) (hint string, kind error) {
-	for _, known := range []error{mqttetl.ErrForeign, mqttetl.ErrDamaged, mqttetl.ErrUnavailable, ErrVersion, ErrTable} {
+	for _, known := range []error{mqttetl.ErrForeign, mqttetl.ErrDamaged, mqttetl.ErrUnavailable, store.ErrVersion, store.ErrTable} {
 		if errors.Is(err, known) {
 			return "", nil
 		}

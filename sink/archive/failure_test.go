@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 func TestOpenRefuses(t *testing.T) {
@@ -32,7 +33,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"newer version", func(tb testing.TB, path string) {
 			must(tb, mustOpen(tb, path).Close())
 			shell(tb, path, "pragma user_version=99; update meta set schema_version=99")
-		}, ErrVersion},
+		}, store.ErrVersion},
 		{"no database", func(tb testing.TB, path string) {
 			must(tb, os.WriteFile(path, []byte(strings.Repeat("not a database ", 1000)), 0o640))
 		}, mqttetl.ErrDamaged},
@@ -105,7 +106,7 @@ func TestRowsOfOthersAreRefused(t *testing.T) {
 			shell(t, path, sql)
 			before := shell(t, path, "select * from messages")
 			err := a.Append(records(3, 6))
-			if errors.Is(err, ErrChanged) { // by a trigger: the batcher opens the archive again
+			if errors.Is(err, store.ErrChanged) { // by a trigger: the batcher opens the archive again
 				must(t, a.Close())
 				a = mustOpen(t, path)
 				err = a.Append(records(3, 6))

@@ -83,12 +83,12 @@ func (l *Letter) selected(sel *mqttetl.Selection) bool {
 
 // Letters are the dead letters of an archive, for a program that tries them
 // again beside the one that goes on filling it. It belongs to one goroutine,
-// and no Rebuild is open meanwhile.
-type Letters struct{ r Rebuild }
+// and no Rerun is open meanwhile.
+type Letters struct{ r Rerun }
 
-// OpenLetters opens the archive at path. Errors are those of OpenRebuild.
+// OpenLetters opens the archive at path. Errors are those of OpenRerun.
 func OpenLetters(ctx context.Context, path string) (*Letters, error) {
-	l := &Letters{Rebuild{a: &Archive{path: behindLinks(path)}}}
+	l := &Letters{Rerun{a: &Archive{path: behindLinks(path)}}}
 	if err := l.r.openBeside(ctx); err != nil {
 		_ = l.Close() // the first error is the one that says why
 		return nil, failed(path, "open for its dead letters", err)

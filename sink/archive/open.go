@@ -13,6 +13,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 const (
@@ -40,17 +41,8 @@ func init() {
 // behind before its schema was complete is taken as new.
 //
 // Errors wrap mqttetl.ErrForeign (filled from another log, or no archive at
-// all: never touched), ErrVersion, mqttetl.ErrDamaged or mqttetl.ErrUnavailable.
-func Open(path, logID string) (*Archive, error) { return OpenWith(path, logID, Options{}) }
-
-// Options say what an archive keeps beside the messages. What is missing in the
-// file is added to it when it is opened; nothing is ever removed.
-type Options struct {
-	Tables   []mqttetl.Table // typed tables, for AppendRows
-	Readings bool            // tables readings and series, for AppendReadings
-	Latest   bool            // table latest: one row per topic with its last message
-	Births   bool            // table births, for AppendBirths
-}
+// all: never touched), store.ErrVersion, mqttetl.ErrDamaged or mqttetl.ErrUnavailable.
+func Open(path, logID string) (*Archive, error) { return OpenWith(path, logID, store.Options{}) }
 
 // behindLinks is the path of the archive itself. SQLite keeps the write-ahead log
 // and its index beside that, not beside a symbolic link to it. What is not there
@@ -64,8 +56,8 @@ func behindLinks(path string) string {
 
 // OpenWith is Open for an archive that keeps more than messages. A typed table
 // that is there with other types, or was not made for routes, is an error that
-// wraps ErrTable.
-func OpenWith(path, logID string, o Options) (*Archive, error) {
+// wraps store.ErrTable.
+func OpenWith(path, logID string, o store.Options) (*Archive, error) {
 	if logID == "" {
 		return nil, fmt.Errorf("archive %s: no log id", path)
 	}
@@ -80,7 +72,7 @@ func OpenWith(path, logID string, o Options) (*Archive, error) {
 }
 
 func (a *Archive) start(logID string) error {
-	if err := createFile(a.path); err != nil {
+	if err := createFile(a.path, a.options.Again); err != nil {
 		return err
 	}
 	if err := a.connect(); err != nil {
@@ -108,9 +100,15 @@ func (a *Archive) start(logID string) error {
 }
 
 // createFile creates the file if it is absent, and makes sure that the
-// directory entry is durable before anything is stored in the file.
-func createFile(path string) error {
+// directory entry is durable before anything is stored in the file. It makes no
+// directory if an archive was there before: that was moved, and a new archive in its
+// place would have a gap, and keep it from being moved back.
+func createFile(path string, again bool) error {
 	dir := filepath.Dir(path)
+	if _, err := os.Stat(dir); again && errors.Is(err, fs.ErrNotExist) {
+		return mqttetl.WithHint(fmt.Errorf("%w: its directory is missing", mqttetl.ErrUnavailable),
+			"move it back; for a new archive, make the directory")
+	}
 	switch err := os.Mkdir(dir, 0o750); {
 	case err == nil:
 		if err := syncPath(filepath.Dir(dir)); err != nil {

@@ -16,7 +16,7 @@ import (
 // whether the service runs or not. An archive without its schema, left by a
 // crash right after the creation of the file, has no log id and cursor 0.
 // Errors wrap mqttetl.ErrUnavailable (and fs.ErrNotExist where there is no
-// file), mqttetl.ErrForeign, ErrVersion or mqttetl.ErrDamaged.
+// file), mqttetl.ErrForeign, store.ErrVersion or mqttetl.ErrDamaged.
 //
 // Nothing is written to the archive. See read for the files beside it.
 func ReadCursor(path string) (logID string, cursor mqttetl.Seq, err error) {

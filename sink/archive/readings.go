@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // readingsSchema: a series is what one path yields on one topic. Two readings
@@ -30,7 +30,7 @@ CREATE INDEX readings_by_series ON readings(series_id, time);
 // readings are the numbers on their way into the table.
 type readings struct {
 	insert *sql.Stmt
-	in     []mqttetl.Reading
+	in     []store.Reading
 	ids    []driver.Value // of the series, of the same index
 	order  []int          // of the rows: by series, which spares the index much of its searching
 	series series
@@ -93,7 +93,7 @@ func (a *Archive) prepareReadings() (err error) {
 // AppendReadings inserts readings, opening a transaction when none is open.
 // Everything is copied before it returns. The archive was opened with
 // Options.Readings.
-func (a *Archive) AppendReadings(list []mqttetl.Reading) error {
+func (a *Archive) AppendReadings(list []store.Reading) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (a *Archive) AppendReadings(list []mqttetl.Reading) error {
 	return nil
 }
 
-func (a *Archive) insertReadings(list []mqttetl.Reading) error {
+func (a *Archive) insertReadings(list []store.Reading) error {
 	r := &a.readings
 	r.in, r.ids, r.order = list, r.ids[:0], r.order[:0]
 	defer func() { r.in = nil }()

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // scanAll reads a selection to its end.
@@ -238,7 +239,7 @@ func TestReaderRefuses(t *testing.T) {
 	other := filepath.Join(dir, "other.db")
 	shell(t, other, "create table t(x)")
 	for path, want := range map[string]error{
-		newer: ErrVersion, other: mqttetl.ErrForeign, filepath.Join(dir, "none.db"): mqttetl.ErrUnavailable,
+		newer: store.ErrVersion, other: mqttetl.ErrForeign, filepath.Join(dir, "none.db"): mqttetl.ErrUnavailable,
 	} {
 		if _, err := OpenReader(path); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", path, err, want)

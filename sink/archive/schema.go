@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // schemaVersion is the version of the schema below. It stands in the file's
@@ -76,9 +77,6 @@ SELECT m.seq,
   FROM messages m CROSS JOIN topics t ON t.id = m.topic_id CROSS JOIN sources s ON s.id = m.source_id;
 `
 
-// ErrVersion: the archive was made by a newer version of this program.
-var ErrVersion = errors.New("made by a newer version of mqttetl")
-
 // identity is what an SQLite file says about itself.
 type identity struct {
 	application, version int64
@@ -96,7 +94,7 @@ func (i identity) check() error {
 		return mqttetl.WithHint(fmt.Errorf("%w: an SQLite database that mqttetl has not made", mqttetl.ErrForeign),
 			"set archive.path to a file of its own")
 	case i.version > schemaVersion:
-		return mqttetl.WithHint(fmt.Errorf("%w: schema version %d, this one knows %d", ErrVersion, i.version, schemaVersion),
+		return mqttetl.WithHint(fmt.Errorf("%w: schema version %d, this one knows %d", store.ErrVersion, i.version, schemaVersion),
 			"run the version of mqttetl that made it, or a later one")
 	case i.version < 1:
 		return fmt.Errorf("%w: schema version %d", mqttetl.ErrDamaged, i.version)

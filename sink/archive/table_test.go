@@ -8,17 +8,18 @@ import (
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
-func tableOf(name string) mqttetl.Table {
-	return mqttetl.Table{Name: name, Columns: []mqttetl.Column{{Name: "v", Type: mqttetl.Real}}}
+func tableOf(name string) store.Table {
+	return store.Table{Name: name, Columns: []store.Column{{Name: "v", Type: store.Real}}}
 }
 
 // The name that the index of a table should have may be taken.
 func TestIndexesFindAFreeName(t *testing.T) {
 	for _, names := range [][]string{{"a", "a_time"}, {"a_time", "a"}, {"a", "A_Time", "a_time_2"}} {
 		path := filepath.Join(t.TempDir(), "a.db")
-		var o Options
+		var o store.Options
 		for _, name := range names {
 			o.Tables = append(o.Tables, tableOf(name))
 		}
@@ -30,7 +31,7 @@ func TestIndexesFindAFreeName(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "a.db")
-	o := Options{Tables: []mqttetl.Table{climate}}
+	o := store.Options{Tables: []store.Table{climate}}
 	for i := range 3 {
 		must(t, openWith(t, path, o).Close())
 		shell(t, path, fmt.Sprintf("alter table climate rename to climate_%d", i))
@@ -42,7 +43,7 @@ func TestIndexesFindAFreeName(t *testing.T) {
 func TestIndexIsInTheWayOfNoTable(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "a.db")
-		o := Options{Tables: []mqttetl.Table{tableOf("a")}}
+		o := store.Options{Tables: []store.Table{tableOf("a")}}
 		must(t, openWith(t, path, o).Close())
 		if old {
 			shell(t, path, `drop index "a.time"; create index a_time on a(time)`)
@@ -65,23 +66,23 @@ func TestIndexIsInTheWayOfNoTable(t *testing.T) {
 // where the table was not there yet, and a second rerun finds a free name, too.
 func TestTableAfterAnInterruptedRebuild(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	o := Options{Tables: []mqttetl.Table{tableOf("rows_0")}} // also: no temporary table has this name
+	o := store.Options{Tables: []store.Table{tableOf("rows_0")}} // also: no temporary table has this name
 	must(t, mustOpen(t, path).Close())
 	for i := range 3 {
-		r, err := OpenRebuild(t.Context(), path, o.Tables[0])
+		r, err := OpenRerun(t.Context(), path, o.Tables[0])
 		must(t, err)
-		must(t, r.Begin(t.Context(), RebuildState{First: 1}))
+		must(t, r.Begin(t.Context(), RerunState{First: 1}))
 		must(t, r.Close())
 		a := openWith(t, path, o)
-		rows := &mqttetl.Rows{Table: &o.Tables[0]}
-		climateRow(rows, mqttetl.Seq(i+1), mqttetl.IntValue(1), mqttetl.FloatValue(2))
+		rows := &store.Rows{Table: &o.Tables[0]}
+		climateRow(rows, mqttetl.Seq(i+1), store.IntValue(1), store.FloatValue(2))
 		must(t, a.Append(benchRecords(mqttetl.Seq(i+1), 1)))
 		must(t, a.AppendRows(0, rows))
 		must(t, a.Commit())
 		must(t, a.Close())
-		r, err = OpenRebuild(t.Context(), path, o.Tables[0])
+		r, err = OpenRerun(t.Context(), path, o.Tables[0])
 		must(t, err)
-		must(t, r.Begin(t.Context(), RebuildState{First: mqttetl.Seq(i + 2)}))
+		must(t, r.Begin(t.Context(), RerunState{First: mqttetl.Seq(i + 2)}))
 		must(t, r.Keep(t.Context(), func(int64) {}))
 		if list, err := r.Indexes(); err != nil || len(list) != 0 {
 			t.Errorf("indexes of others: %q, %v", list, err)
@@ -97,14 +98,14 @@ func TestTableAfterAnInterruptedRebuild(t *testing.T) {
 		t.Errorf("rows %s", got)
 	}
 	// Nor of a table that is named as an index.
-	r, err := OpenRebuild(t.Context(), path, tableOf("b"))
+	r, err := OpenRerun(t.Context(), path, tableOf("b"))
 	must(t, err)
-	must(t, r.Begin(t.Context(), RebuildState{First: 1}))
+	must(t, r.Begin(t.Context(), RerunState{First: 1}))
 	must(t, r.Close())
-	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{tableOf("b_time")}}).Close())
+	must(t, openWith(t, path, store.Options{Tables: []store.Table{tableOf("b_time")}}).Close())
 
 	shell(t, path, "create index mine on rows_0(v); create unique index theirs on rows_0(time, seq)")
-	r, err = OpenRebuild(t.Context(), path, o.Tables[0])
+	r, err = OpenRerun(t.Context(), path, o.Tables[0])
 	must(t, err)
 	defer r.Close()
 	if list, err := r.Indexes(); err != nil || len(list) != 2 {
@@ -117,11 +118,11 @@ func TestTableAfterAnInterruptedRebuild(t *testing.T) {
 func TestTableInTheWay(t *testing.T) {
 	wide := tableOf("climate")
 	for i := range 2100 {
-		wide.Columns = append(wide.Columns, mqttetl.Column{Name: fmt.Sprint("c", i), Type: mqttetl.Real})
+		wide.Columns = append(wide.Columns, store.Column{Name: fmt.Sprint("c", i), Type: store.Real})
 	}
 	for name, c := range map[string]struct {
 		sql   string
-		table mqttetl.Table
+		table store.Table
 	}{
 		"index of its name": {"create table b(x); create index climate on b(x)", tableOf("climate")},
 		"view":              {"create table b(seq integer, time integer, v real); create view climate as select * from b", tableOf("climate")},
@@ -132,26 +133,26 @@ func TestTableInTheWay(t *testing.T) {
 		if c.sql != "" {
 			shell(t, path, c.sql)
 		}
-		_, err := OpenWith(path, testLog, Options{Tables: []mqttetl.Table{c.table}})
+		_, err := OpenWith(path, testLog, store.Options{Tables: []store.Table{c.table}})
 		wantTableError(t, name, err)
 		must(t, mustOpen(t, path).Close())
 	}
 
 	path := filepath.Join(t.TempDir(), "a.db")
-	o := Options{Tables: []mqttetl.Table{tableOf("climate")}}
+	o := store.Options{Tables: []store.Table{tableOf("climate")}}
 	must(t, openWith(t, path, o).Close())
 	shell(t, path, "create unique index u on climate(time)")
 	a := openWith(t, path, o)
-	rows := &mqttetl.Rows{Table: &o.Tables[0]}
-	climateRow(rows, 1, mqttetl.IntValue(5))
-	climateRow(rows, 1, mqttetl.IntValue(5))
+	rows := &store.Rows{Table: &o.Tables[0]}
+	climateRow(rows, 1, store.IntValue(5))
+	climateRow(rows, 1, store.IntValue(5))
 	must(t, a.Append(benchRecords(1, 1)))
 	wantTableError(t, "unique index", a.AppendRows(0, rows))
 }
 
 func wantTableError(t *testing.T, name string, err error) {
 	t.Helper()
-	if !errors.Is(err, ErrTable) || errors.Is(err, mqttetl.ErrDamaged) || !strings.Contains(err.Error(), "table climate") || !strings.Contains(mqttetl.Hint(err), "give the route another table") {
+	if !errors.Is(err, store.ErrTable) || errors.Is(err, mqttetl.ErrDamaged) || !strings.Contains(err.Error(), "table climate") || !strings.Contains(mqttetl.Hint(err), "give the route another table") {
 		t.Errorf("%s: %v, %q", name, err, mqttetl.Hint(err))
 	}
 }
@@ -161,13 +162,13 @@ func wantTableError(t *testing.T, name string, err error) {
 func TestTriggerKeepsRowsOut(t *testing.T) {
 	for _, table := range []string{"messages", "climate"} {
 		path := filepath.Join(t.TempDir(), "a.db")
-		o := Options{Tables: []mqttetl.Table{tableOf("climate")}}
+		o := store.Options{Tables: []store.Table{tableOf("climate")}}
 		must(t, openWith(t, path, o).Close())
 		shell(t, path, "create trigger mine before insert on "+table+" begin select raise(ignore); end")
 		fill := func() error {
 			a := openWith(t, path, o)
-			rows := &mqttetl.Rows{Table: &o.Tables[0]}
-			climateRow(rows, 1, mqttetl.IntValue(5))
+			rows := &store.Rows{Table: &o.Tables[0]}
+			climateRow(rows, 1, store.IntValue(5))
 			err := errors.Join(a.Append(benchRecords(1, 1)), a.AppendRows(0, rows))
 			if err == nil {
 				err = a.Commit()

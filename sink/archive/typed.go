@@ -9,10 +9,8 @@ import (
 	"strings"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
-
-// ErrTable: a typed table cannot be used as it is configured.
-var ErrTable = errors.New("the table does not fit its routes")
 
 // quote makes any text an SQL identifier.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
@@ -23,7 +21,7 @@ func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`
 // The rows have no key of their own: one message may have several, and exactly
 // once comes from the transaction, not from a constraint. Rows of one message
 // stand in the order of rowid.
-func createTable(name, index string, t *mqttetl.Table) string {
+func createTable(name, index string, t *store.Table) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s(\n  seq INTEGER NOT NULL,\n  time INTEGER", quote(name))
 	for _, c := range t.Columns {
@@ -40,7 +38,7 @@ const indexSuffix = ".time"
 
 // moveIndex is the SQL that gives the index on time of another typed table its
 // new name where it has that of the table t; "" if there is no such index.
-func (a *Archive) moveIndex(t *mqttetl.Table) (string, error) {
+func (a *Archive) moveIndex(t *store.Table) (string, error) {
 	var index, table string
 	err := a.conn.QueryRowContext(background, `SELECT name, tbl_name FROM main.sqlite_schema WHERE type = 'index' AND lower(name) = lower(?)
 		AND lower(name) = lower(tbl_name || '_time') AND sql NOT LIKE 'CREATE UNIQUE %'
@@ -57,14 +55,14 @@ func (a *Archive) moveIndex(t *mqttetl.Table) (string, error) {
 
 // freeIndex is a name for an index on time: name itself, or with a number behind
 // it where that is taken. An index keeps its name when its table is renamed.
-func freeIndex(c *sql.Conn, name string, tables []mqttetl.Table) (string, error) {
+func freeIndex(c *sql.Conn, name string, tables []store.Table) (string, error) {
 	free := name
 	for i := 2; ; i++ {
 		var n int
 		if err := c.QueryRowContext(background, `SELECT count(*) FROM main.sqlite_schema WHERE lower(name) = lower(?)`, free).Scan(&n); err != nil {
 			return "", err
 		}
-		if n == 0 && !slices.ContainsFunc(tables, func(t mqttetl.Table) bool { return strings.EqualFold(t.Name, free) }) {
+		if n == 0 && !slices.ContainsFunc(tables, func(t store.Table) bool { return strings.EqualFold(t.Name, free) }) {
 			return free, nil
 		}
 		free = fmt.Sprintf("%s_%d", name, i)
@@ -102,7 +100,7 @@ func ofTable(table string, err error) error {
 	if c := code(err); c != codeError && c != codeConstraint {
 		return fmt.Errorf("table %s: %w", table, err)
 	}
-	return mqttetl.WithHint(fmt.Errorf("%w: table %s: %w", ErrTable, table, err),
+	return mqttetl.WithHint(fmt.Errorf("%w: table %s: %w", store.ErrTable, table, err),
 		"drop the index, view, trigger or table of another program that is in the way, or give the route another table")
 }
 
@@ -151,7 +149,7 @@ func (a *Archive) missing() (list []addition, err error) {
 }
 
 // newTable is the SQL that makes a typed table.
-func (a *Archive) newTable(t *mqttetl.Table) (string, error) {
+func (a *Archive) newTable(t *store.Table) (string, error) {
 	move, err := a.moveIndex(t)
 	if err != nil {
 		return "", err
@@ -183,9 +181,9 @@ func tableColumns(c *sql.Conn, table string) (map[string]string, error) {
 // addedColumns is the SQL for the columns of t that the table lacks. It refuses
 // a table whose columns are of other types: rows of two types in one column
 // would be nobody's gain.
-func addedColumns(t *mqttetl.Table, have map[string]string) (string, error) {
+func addedColumns(t *store.Table, have map[string]string) (string, error) {
 	if have["seq"] != "INTEGER" || have["time"] != "INTEGER" {
-		return "", mqttetl.WithHint(fmt.Errorf("%w: table %s is there and was not made by a route", ErrTable, t.Name),
+		return "", mqttetl.WithHint(fmt.Errorf("%w: table %s is there and was not made by a route", store.ErrTable, t.Name),
 			"give the route another table")
 	}
 	var b strings.Builder
@@ -194,22 +192,22 @@ func addedColumns(t *mqttetl.Table, have map[string]string) (string, error) {
 		case !ok:
 			fmt.Fprintf(&b, "ALTER TABLE %s ADD COLUMN %s %s;\n", quote(t.Name), quote(c.Name), c.Type)
 		case kind != c.Type.String():
-			return "", mqttetl.WithHint(fmt.Errorf("%w: column %s of table %s is %s, the configuration says %s", ErrTable, c.Name, t.Name, kind, c.Type),
+			return "", mqttetl.WithHint(fmt.Errorf("%w: column %s of table %s is %s, the configuration says %s", store.ErrTable, c.Name, t.Name, kind, c.Type),
 				"mqttetl transform rerun builds the table anew with the new type from all messages; or give the route another table")
 		}
 	}
 	return b.String(), nil
 }
 
-// typed is a typed table and the rows on their way into it.
-type typed struct {
-	mqttetl.Table
+// tableFiller is a typed table and the rows on their way into it.
+type tableFiller struct {
+	store.Table
 	insert *sql.Stmt
-	in     *mqttetl.Rows
+	in     *store.Rows
 	cells
 }
 
-func (t *typed) declaration() string {
+func (t *tableFiller) declaration() string {
 	return `CREATE TABLE x(` + strings.Join(numbered("c%d", 2+len(t.Columns)), ",") + `)`
 }
 
@@ -222,27 +220,27 @@ func numbered(format string, n int) []string {
 	return list
 }
 
-func (t *typed) rows() int {
+func (t *tableFiller) rows() int {
 	if t.in == nil {
 		return 0
 	}
 	return t.in.Len()
 }
 
-func (t *typed) rowid(row int) int64 { return int64(row) }
+func (t *tableFiller) rowid(row int) int64 { return int64(row) }
 
-func (t *typed) column(row, col int) driver.Value { return t.value(&t.in.Row(row)[col]) }
+func (t *tableFiller) column(row, col int) driver.Value { return t.value(&t.in.Row(row)[col]) }
 
 // value is v as SQLite's driver takes it, until the next call.
-func (c *cells) value(v *mqttetl.Value) driver.Value {
+func (c *cells) value(v *store.Value) driver.Value {
 	switch v.Kind {
-	case mqttetl.Int:
+	case store.Int:
 		return c.time.set(v.Int())
-	case mqttetl.Float:
+	case store.Float:
 		return c.float.set(v.Float())
-	case mqttetl.String:
+	case store.String:
 		return c.text.set(v.Text())
-	case mqttetl.Bytes:
+	case store.Bytes:
 		return c.blob.set(stringBytes(v.Text()))
 	}
 	return nil
@@ -250,7 +248,7 @@ func (c *cells) value(v *mqttetl.Value) driver.Value {
 
 func (a *Archive) prepareTyped() error {
 	for i := range a.options.Tables {
-		t := &typed{Table: a.options.Tables[i], cells: newCells()}
+		t := &tableFiller{Table: a.options.Tables[i], cells: newCells()}
 		shown := fmt.Sprintf("mqttetl_rows_%d", i) // a name that no table of main has
 		if err := a.show(shown, t); err != nil {
 			return err
@@ -273,7 +271,7 @@ func (a *Archive) prepareTyped() error {
 // AppendRows inserts rows into the typed table of the given index among
 // Options.Tables, opening a transaction when none is open. Everything is copied
 // before it returns.
-func (a *Archive) AppendRows(index int, rows *mqttetl.Rows) error {
+func (a *Archive) AppendRows(index int, rows *store.Rows) error {
 	if rows.Len() == 0 {
 		return nil
 	}
@@ -288,7 +286,7 @@ func (a *Archive) AppendRows(index int, rows *mqttetl.Rows) error {
 	return nil
 }
 
-func (a *Archive) insertRows(t *typed, rows *mqttetl.Rows) error {
+func (a *Archive) insertRows(t *tableFiller, rows *store.Rows) error {
 	for i := range rows.Len() {
 		a.txBytes += rowOverhead
 		for _, v := range rows.Row(i) {

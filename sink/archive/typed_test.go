@@ -12,13 +12,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
-var climate = mqttetl.Table{Name: "climate", Columns: []mqttetl.Column{
-	{Name: "device", Type: mqttetl.Text}, {Name: "temperature", Type: mqttetl.Real}, {Name: "battery", Type: mqttetl.Integer},
+var climate = store.Table{Name: "climate", Columns: []store.Column{
+	{Name: "device", Type: store.Text}, {Name: "temperature", Type: store.Real}, {Name: "battery", Type: store.Integer},
 }}
 
-func openWith(t *testing.T, path string, o Options) *Archive {
+func openWith(t *testing.T, path string, o store.Options) *Archive {
 	t.Helper()
 	a, err := OpenWith(path, testLog, o)
 	must(t, err)
@@ -27,17 +28,17 @@ func openWith(t *testing.T, path string, o Options) *Archive {
 }
 
 // climateRow fills a row behind seq.
-func climateRow(rows *mqttetl.Rows, seq mqttetl.Seq, values ...mqttetl.Value) {
+func climateRow(rows *store.Rows, seq mqttetl.Seq, values ...store.Value) {
 	copy(rows.Add(seq)[1:], values)
 }
 
 func TestTypedRowsInTheTransactionOfTheMessages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	o := Options{Tables: []mqttetl.Table{climate}}
+	o := store.Options{Tables: []store.Table{climate}}
 	a := openWith(t, path, o)
-	rows := &mqttetl.Rows{Table: &o.Tables[0]}
-	climateRow(rows, 1, mqttetl.IntValue(5), mqttetl.StringValue("a\x00b"), mqttetl.FloatValue(21.5), mqttetl.IntValue(math.MinInt64))
-	climateRow(rows, 1, mqttetl.Value{}, mqttetl.StringValue("é"), mqttetl.Value{}, mqttetl.IntValue(math.MaxInt64))
+	rows := &store.Rows{Table: &o.Tables[0]}
+	climateRow(rows, 1, store.IntValue(5), store.StringValue("a\x00b"), store.FloatValue(21.5), store.IntValue(math.MinInt64))
+	climateRow(rows, 1, store.Value{}, store.StringValue("é"), store.Value{}, store.IntValue(math.MaxInt64))
 	must(t, a.Append(benchRecords(1, 1)))
 	must(t, a.AppendRows(0, rows))
 	must(t, a.Rollback())
@@ -56,7 +57,7 @@ func TestTypedRowsInTheTransactionOfTheMessages(t *testing.T) {
 	}
 	// A value of the wrong type is refused, and takes nothing with it.
 	rows.Truncate(0)
-	climateRow(rows, 2, mqttetl.Value{}, mqttetl.Value{}, mqttetl.StringValue("warm"))
+	climateRow(rows, 2, store.Value{}, store.Value{}, store.StringValue("warm"))
 	must(t, a.Append(benchRecords(2, 1)))
 	if err := a.AppendRows(0, rows); err == nil {
 		t.Error("text in a REAL column")
@@ -70,31 +71,31 @@ func TestTypedRowsInTheTransactionOfTheMessages(t *testing.T) {
 func TestTablesGrowAndAreNeverChanged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	must(t, mustOpen(t, path).Close()) // as made before there were routes
-	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{climate}}).Close())
+	must(t, openWith(t, path, store.Options{Tables: []store.Table{climate}}).Close())
 	wider := climate
-	wider.Columns = append([]mqttetl.Column{{Name: "humidity", Type: mqttetl.Real}}, climate.Columns...)
-	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{wider}}).Close())
+	wider.Columns = append([]store.Column{{Name: "humidity", Type: store.Real}}, climate.Columns...)
+	must(t, openWith(t, path, store.Options{Tables: []store.Table{wider}}).Close())
 	if got := shell(t, path, "select group_concat(name) from pragma_table_info('climate')"); got != "seq,time,device,temperature,battery,humidity" {
 		t.Errorf("columns %s", got)
 	}
-	must(t, openWith(t, path, Options{Tables: []mqttetl.Table{climate}}).Close()) // one that went stays
+	must(t, openWith(t, path, store.Options{Tables: []store.Table{climate}}).Close()) // one that went stays
 
-	other := mqttetl.Table{Name: "climate", Columns: []mqttetl.Column{{Name: "Temperature", Type: mqttetl.Text}}}
-	_, err := OpenWith(path, testLog, Options{Tables: []mqttetl.Table{other}})
-	if !errors.Is(err, ErrTable) || !strings.Contains(mqttetl.Hint(err), "transform rerun") || !strings.Contains(err.Error(), "is REAL, the configuration says TEXT") {
+	other := store.Table{Name: "climate", Columns: []store.Column{{Name: "Temperature", Type: store.Text}}}
+	_, err := OpenWith(path, testLog, store.Options{Tables: []store.Table{other}})
+	if !errors.Is(err, store.ErrTable) || !strings.Contains(mqttetl.Hint(err), "transform rerun") || !strings.Contains(err.Error(), "is REAL, the configuration says TEXT") {
 		t.Errorf("a changed type: %v, %q", err, mqttetl.Hint(err))
 	}
 	shell(t, path, "create table mine(a)")
-	_, err = OpenWith(path, testLog, Options{Tables: []mqttetl.Table{{Name: "mine"}}})
-	if !errors.Is(err, ErrTable) {
+	_, err = OpenWith(path, testLog, store.Options{Tables: []store.Table{{Name: "mine"}}})
+	if !errors.Is(err, store.ErrTable) {
 		t.Errorf("a foreign table: %v", err)
 	}
 }
 
 func TestReadings(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	a := openWith(t, path, Options{Readings: true})
-	list := []mqttetl.Reading{
+	a := openWith(t, path, store.Options{Readings: true})
+	list := []store.Reading{
 		{Topic: []byte("a/b"), Path: []byte(".t"), Time: 1, Value: 2.5},
 		{Topic: []byte("a/b"), Path: []byte(".h"), Time: 1, Value: 3},
 		{Topic: []byte("a/b"), Path: []byte(".t"), Time: 1, Value: 4},
@@ -119,7 +120,7 @@ func TestLatestIsTheLastMessage(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		n++
 		path := filepath.Join(dir, fmt.Sprint(n))
-		o := Options{Latest: rapid.Bool().Draw(r, "on")}
+		o := store.Options{Latest: rapid.Bool().Draw(r, "on")}
 		a := openWith(t, path, o)
 		for i := range rapid.IntRange(1, 6).Draw(r, "steps") {
 			var records []mqttetl.Record
@@ -135,14 +136,14 @@ func TestLatestIsTheLastMessage(t *testing.T) {
 			case 1:
 				must(t, a.Commit())
 				must(t, a.Close())
-				a = openWith(t, path, Options{Latest: rapid.Bool().Draw(r, "on")})
+				a = openWith(t, path, store.Options{Latest: rapid.Bool().Draw(r, "on")})
 			default:
 				must(t, a.Commit())
 			}
 		}
 		must(t, a.Commit())
 		must(t, a.Close())
-		a = openWith(t, path, Options{Latest: true})
+		a = openWith(t, path, store.Options{Latest: true})
 		must(t, a.Close())
 		const diff = `select count(*) from (select t.topic, max(seq) s, payload from messages join topics t on t.id = topic_id group by topic_id) m
 			full join latest l on l.topic = m.topic and l.seq = m.s and l.payload = m.payload where m.s is null or l.seq is null`
@@ -154,10 +155,10 @@ func TestLatestIsTheLastMessage(t *testing.T) {
 
 func TestBirths(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	a := openWith(t, path, Options{Births: true})
-	birth := func(key, value string) mqttetl.Birth { return mqttetl.Birth{Route: "r", Key: key, Value: value} }
-	list := []mqttetl.Birth{birth("a", "1"), birth("b", "2"), birth("b/c", "3"), birth("b/d/e", "4"), birth("b0", "5")}
-	kept := func() []mqttetl.Birth {
+	a := openWith(t, path, store.Options{Births: true})
+	birth := func(key, value string) store.Birth { return store.Birth{Route: "r", Key: key, Value: value} }
+	list := []store.Birth{birth("a", "1"), birth("b", "2"), birth("b/c", "3"), birth("b/d/e", "4"), birth("b0", "5")}
+	kept := func() []store.Birth {
 		t.Helper()
 		got, err := a.BirthsAfter("r", "", 10)
 		must(t, err)
@@ -168,7 +169,7 @@ func TestBirths(t *testing.T) {
 		t.Errorf("in the transaction: %q, %v", value, err)
 	}
 	must(t, a.Commit())
-	changes := []mqttetl.Birth{{Route: "r", Key: "b/", Below: true}, {Route: "r", Key: "a"}, birth("b", "6")}
+	changes := []store.Birth{{Route: "r", Key: "b/", Below: true}, {Route: "r", Key: "a"}, birth("b", "6")}
 	must(t, a.AppendBirths(changes))
 	must(t, a.Rollback())
 	if got := kept(); !slices.Equal(got, list) {
@@ -177,11 +178,11 @@ func TestBirths(t *testing.T) {
 	must(t, a.AppendBirths(changes))
 	must(t, a.Commit())
 	must(t, a.Close())
-	a = openWith(t, path, Options{Births: true})
-	if got := kept(); !slices.Equal(got, []mqttetl.Birth{birth("b", "6"), birth("b0", "5")}) {
+	a = openWith(t, path, store.Options{Births: true})
+	if got := kept(); !slices.Equal(got, []store.Birth{birth("b", "6"), birth("b0", "5")}) {
 		t.Errorf("got %v", got)
 	}
-	if got, err := a.BirthsAfter("r", "b", 1); err != nil || !slices.Equal(got, []mqttetl.Birth{birth("b0", "5")}) {
+	if got, err := a.BirthsAfter("r", "b", 1); err != nil || !slices.Equal(got, []store.Birth{birth("b0", "5")}) {
 		t.Errorf("after b: %v, %v", got, err)
 	}
 	if value, err := a.Birth("q", "b"); err != nil || value != "" {
@@ -196,22 +197,22 @@ func TestTemporaryBirths(t *testing.T) {
 	defer b.Close()
 	large := strings.Repeat("x", 1<<20)
 	for i := range 40 { // more than SQLite keeps in memory
-		must(t, b.Append([]mqttetl.Birth{{Route: "r", Key: fmt.Sprintf("birth g/n%02d", i), Value: large}, {Route: "r", Key: fmt.Sprintf("birth g/n%02d/d", i), Value: "{}"}}))
+		must(t, b.Append([]store.Birth{{Route: "r", Key: fmt.Sprintf("birth g/n%02d", i), Value: large}, {Route: "r", Key: fmt.Sprintf("birth g/n%02d/d", i), Value: "{}"}}))
 	}
-	must(t, b.Append([]mqttetl.Birth{{Route: "r", Key: "birth g/n07/", Below: true}, {Route: "r", Key: "birth g/n39"}}))
+	must(t, b.Append([]store.Birth{{Route: "r", Key: "birth g/n07/", Below: true}, {Route: "r", Key: "birth g/n39"}}))
 	list, err := b.BirthsAfter("r", "birth g/n06", 3)
 	must(t, err)
 	if len(list) != 3 || list[0].Key != "birth g/n06/d" || list[1].Key != "birth g/n07" || list[2].Key != "birth g/n08" || list[1].Value != large {
 		t.Errorf("%d births", len(list))
 	}
 	n := 0
-	must(t, b.each(func(mqttetl.Birth) error { n++; return nil }))
+	must(t, b.each(func(store.Birth) error { n++; return nil }))
 	if n != 78 {
 		t.Errorf("%d births, want 78", n)
 	}
 	_, err = b.conn.ExecContext(background, `PRAGMA max_page_count=1`) // it becomes what there is
 	must(t, err)
-	if err := b.Append([]mqttetl.Birth{{Route: "r", Key: "new", Value: "1"}, {Route: "r", Key: "large", Value: strings.Repeat("y", 4<<20)}}); !errors.Is(err, mqttetl.ErrUnavailable) || mqttetl.Hint(err) == "" {
+	if err := b.Append([]store.Birth{{Route: "r", Key: "new", Value: "1"}, {Route: "r", Key: "large", Value: strings.Repeat("y", 4<<20)}}); !errors.Is(err, mqttetl.ErrUnavailable) || mqttetl.Hint(err) == "" {
 		t.Errorf("without room: %v", err)
 	}
 	if value, err := b.Birth("r", "new"); err != nil || value != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Report is what Verify has found.
@@ -46,7 +47,7 @@ const maxProblems = 100
 // runs; meanwhile the write-ahead log cannot be emptied.
 //
 // Damage is in the report; an error says why the archive could not be read:
-// mqttetl.ErrUnavailable, mqttetl.ErrForeign, ErrVersion. Nothing is changed,
+// mqttetl.ErrUnavailable, mqttetl.ErrForeign, store.ErrVersion. Nothing is changed,
 // see ReadCursor.
 func Verify(ctx context.Context, path string, full bool) (*Report, error) {
 	v := &verification{}
@@ -110,7 +111,7 @@ func (v *verification) damage(table string, err error) error {
 // unfit recognises the error of a column that holds what it was never given,
 // which database/sql has no type for: it is neither SQLite's nor one of ours.
 func (v *verification) unfit(err error) bool {
-	for _, known := range []error{mqttetl.ErrForeign, mqttetl.ErrUnavailable, ErrVersion} {
+	for _, known := range []error{mqttetl.ErrForeign, mqttetl.ErrUnavailable, store.ErrVersion} {
 		if errors.Is(err, known) {
 			return false
 		}
@@ -273,7 +274,7 @@ func (v *verification) aside() error {
 	rows, err := v.c.QueryContext(v.ctx, `SELECT seq, name, CASE WHEN NOT EXISTS (SELECT 1 FROM messages m WHERE m.seq = r.seq) THEN 'its row is missing' ELSE 'parts are missing' END AS why
 		FROM mqttetl_raw r GROUP BY seq, name HAVING why = 'its row is missing' OR min(part) <> 0 OR max(part) <> count(*) - 1
 		UNION ALL SELECT seq, 'value', 'missing, although a dead letter says that it is there' FROM dead_letters
-		WHERE stage = ? AND seq NOT IN (SELECT seq FROM mqttetl_raw) LIMIT ?`, Stage, maxProblems)
+		WHERE stage = ? AND seq NOT IN (SELECT seq FROM mqttetl_raw) LIMIT ?`, mqttetl.StageArchive, maxProblems)
 	if err != nil {
 		return err
 	}

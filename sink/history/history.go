@@ -96,10 +96,10 @@ func (h *History) LogID() string { return h.logID }
 // Last is the last record there was at the last Refresh, 0 if there was none.
 func (h *History) Last() mqttetl.Seq { return max(h.archived, h.last) }
 
-// Hole are the records between an archive and a log that begins behind it: the
+// Gap are the records between an archive and a log that begins after it: the
 // archive was put back from an older copy, and they are in neither. first is 0
 // where there are none.
-func (h *History) Hole() (first, last mqttetl.Seq, err error) {
+func (h *History) Gap() (first, last mqttetl.Seq, err error) {
 	if h.log == nil || h.archived == 0 || h.first <= h.archived+1 {
 		return 0, 0, nil
 	}
@@ -228,7 +228,7 @@ func (c *Cursor) missing() (err error) {
 			return err
 		}
 	}
-	if h.archived < c.next { // trimmed before there was an archive, or see Hole
+	if h.archived < c.next { // trimmed before there was an archive, or see Gap
 		c.next = h.first
 	}
 	return nil

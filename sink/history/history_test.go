@@ -229,7 +229,7 @@ func TestOpenRefuses(t *testing.T) {
 
 // Between an archive that was put back from an older copy and a log that has
 // trimmed behind it records are missing, and that is told.
-func TestHole(t *testing.T) {
+func TestGap(t *testing.T) {
 	for _, c := range []struct{ archived, trimmed, first, last mqttetl.Seq }{
 		{10, 40, 11, 40}, {39, 40, 40, 40}, {40, 40, 0, 0}, {45, 40, 0, 0}, {0, 40, 0, 0},
 	} {
@@ -242,7 +242,7 @@ func TestHole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first, last, err := h.Hole(); first != c.first || last != c.last || err != nil {
+		if first, last, err := h.Gap(); first != c.first || last != c.last || err != nil {
 			t.Errorf("%d archived, %d trimmed: %d to %d, %v; want %d to %d", c.archived, c.trimmed, first, last, err, c.first, c.last)
 		}
 		if err := h.Close(); err != nil {

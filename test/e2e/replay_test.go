@@ -19,8 +19,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/forward/replay"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
 	"github.com/mqttetl/mqttetl/sink/wal"
@@ -204,7 +204,7 @@ func playToStream(w *world, want []mqttetl.Record) {
 		if m.Subject() != "again"+strings.TrimPrefix(f.Subject(), "mqtt") || !bytes.Equal(m.Data(), f.Data()) {
 			w.t.Fatalf("message %d: %s %.40q, forwarded was %s %.40q", i+1, m.Subject(), m.Data(), f.Subject(), f.Data())
 		}
-		at, err := forward.ParseTime(m.Headers().Get(forward.HeaderTime))
+		at, err := natsmsg.ParseTime(m.Headers().Get(natsmsg.HeaderTime))
 		if err != nil || !at.Equal(want[i].When()) {
 			w.t.Fatalf("message %d: time %v, %v, want %v", i+1, at, err, want[i].When())
 		}

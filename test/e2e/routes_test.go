@@ -13,6 +13,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/test/service"
 )
 
@@ -145,7 +146,7 @@ func applyAgain(t *testing.T, w *world) map[string][]string {
 		}
 		for _, f := range rows.Failures {
 			if !f.Nulls {
-				want["dead_letters"] = append(want["dead_letters"], fmt.Sprint(f.Seq, "|", transform.Stage(f.Route)))
+				want["dead_letters"] = append(want["dead_letters"], fmt.Sprint(f.Seq, "|", mqttetl.TransformStage(f.Route)))
 			}
 		}
 		for _, o := range objects.Objects {
@@ -159,7 +160,7 @@ func applyAgain(t *testing.T, w *world) map[string][]string {
 	return want
 }
 
-func line(row []mqttetl.Value) string {
+func line(row []store.Value) string {
 	var b strings.Builder
 	for i, v := range row {
 		if i > 0 {

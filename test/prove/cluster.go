@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/servers"
 	"github.com/mqttetl/mqttetl/test/service"
@@ -382,7 +382,7 @@ func ours(all []servers.StoredMessage) (stream, late []e2e.Streamed, err error) 
 			return nil, nil, fmt.Errorf("message %d of the stream: %w", m.Seq, err)
 		}
 		s := e2e.Streamed{ID: h.Get(jetstream.MsgIDHeader), Subject: m.Subject, Payload: m.Body}
-		if h.Get(forward.HeaderLate) != "" {
+		if h.Get(natsmsg.HeaderLate) != "" {
 			late = append(late, s)
 		} else {
 			stream = append(stream, s)

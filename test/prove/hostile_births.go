@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
@@ -57,7 +57,7 @@ var birthFlood = attack{
 		if err := db.QueryRow(`SELECT count(*) FROM births_of WHERE edge = 'n0' AND metric = 'a metric 0'`).Scan(&rows); err != nil {
 			return err
 		}
-		dead, err := e2e.DeadLetters(h.Archive(), transform.Stage("births")) // on a slow machine the route is suspended
+		dead, err := e2e.DeadLetters(h.Archive(), mqttetl.TransformStage("births")) // on a slow machine the route is suspended
 		if err == nil && rows == 0 && len(dead) == 0 {
 			h.violate("data of a node whose birth came 400 births ago have no row and are no dead letter")
 		}

@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
@@ -83,7 +83,7 @@ func (f *bombFormat) check(h *hostile, bomb string) error {
 	if err := db.QueryRow(fmt.Sprintf(`SELECT coalesce(sum(CAST(x AS INTEGER) IN (0, 2)), 0), count(*) FROM %s`, f.route())).Scan(&good, &other); err != nil {
 		return err
 	}
-	dead, err := e2e.DeadLetters(h.Archive(), transform.Stage(f.route()))
+	dead, err := e2e.DeadLetters(h.Archive(), mqttetl.TransformStage(f.route()))
 	if err != nil {
 		return err
 	}

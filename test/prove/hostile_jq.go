@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/test/e2e"
 )
 
@@ -40,7 +40,7 @@ var jqBombs = attack{
 					return fmt.Errorf("%s: %w", kind, err)
 				}
 			}
-			dead, err := e2e.DeadLetters(h.Archive(), transform.Stage(kind))
+			dead, err := e2e.DeadLetters(h.Archive(), mqttetl.TransformStage(kind))
 			if err != nil {
 				return err
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch"
 	"github.com/mqttetl/mqttetl/sink/archive"
+	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/sink/wal"
 	"github.com/mqttetl/mqttetl/test/e2e"
 	"github.com/mqttetl/mqttetl/test/prove"
@@ -131,7 +132,8 @@ func (s *stores) restart() error {
 	if err != nil {
 		return err
 	}
-	b := batch.New(batch.Config{Path: s.archive, LogID: l.ID(), Period: time.Millisecond}, ends{l.Consumer("archive"), l})
+	b := batch.New(batch.Config{Name: s.archive, Period: time.Millisecond,
+		Open: func(o store.Options) (batch.Archive, error) { return archive.OpenWith(s.archive, l.ID(), o) }}, ends{l.Consumer("archive"), l})
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	var running sync.WaitGroup

@@ -1,16 +1,16 @@
-package forward_test
+package natsmsg_test
 
 import (
 	"fmt"
 
-	"github.com/mqttetl/mqttetl/forward"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // A subject can be computed back to the topic that it was made of.
 func ExampleSubject() {
 	for _, topic := range []string{"factory/1/temp", "a.b/c d", "/", "*"} {
-		subject, _ := forward.Subject("mqtt", []byte(topic))
-		back, err := forward.Topic("mqtt", subject)
+		subject, _ := natsmsg.Subject("mqtt", []byte(topic))
+		back, err := natsmsg.Topic("mqtt", subject)
 		fmt.Println(subject, string(back) == topic, err)
 	}
 	// Output:

@@ -1,4 +1,4 @@
-package main
+package rerun
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 
 // retry tries again what failed in its turn, with all births that are known
 // now.
-func (r *rerun) retry(ctx context.Context) error {
+func (r *table) retry(ctx context.Context) error {
 	for i := range r.names {
-		if r.routes[i].Decode != "sparkplug_b" {
+		if r.Routes[i].Decode != "sparkplug_b" {
 			continue
 		}
-		alone := slices.Clone(r.routes) // in the same table, but no other route takes a message
+		alone := slices.Clone(r.Routes) // in the same table, but no other route takes a message
 		for k := range alone {
 			if k != i {
 				alone[k].Exclude = append(slices.Clone(alone[k].Exclude), "#", "$SYS/#")
@@ -40,10 +40,10 @@ func (r *rerun) retry(ctx context.Context) error {
 	return nil
 }
 
-func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform.Applier) error {
+func (r *table) retryRoute(ctx context.Context, stage string, applier *transform.Applier) error {
 	var all mqttetl.Selection
 	for from := mqttetl.Seq(1); ; {
-		letters, err := r.rebuild.Letters(stage, from, 1000)
+		letters, err := r.store.Letters(stage, from, 1000)
 		if err != nil || len(letters) == 0 {
 			return err
 		}
@@ -68,7 +68,7 @@ func (r *rerun) retryRoute(ctx context.Context, stage string, applier *transform
 				}
 				left = fs[0].DeadLetter().Reason
 			}
-			if err := r.rebuild.Redeem(ctx, &applier.Rows[0], l, left); err != nil {
+			if err := r.store.Redeem(ctx, &applier.Rows[0], l, left); err != nil {
 				return err
 			}
 			r.rows += uint64(applier.Rows[0].Len())

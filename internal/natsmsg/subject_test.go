@@ -1,4 +1,4 @@
-package forward
+package natsmsg
 
 import (
 	"bytes"
@@ -43,7 +43,7 @@ func TestSubjectShortened(t *testing.T) {
 	level := "level" + strings.Repeat("x", 95)
 	long := strings.Repeat(level+"/", 600)
 	got, short := Subject("mqtt", []byte(long))
-	if !short || len(got) > maxSubject || !strings.HasPrefix(got, "mqtt."+level+"."+level+".") {
+	if !short || len(got) > MaxSubject || !strings.HasPrefix(got, "mqtt."+level+"."+level+".") {
 		t.Errorf("Subject of %d bytes: %d bytes, %v: %s", len(long), len(got), short, got)
 	}
 	if _, err := Topic("mqtt", got); !errors.Is(err, ErrShortened) {
@@ -59,14 +59,14 @@ func TestSubjectShortened(t *testing.T) {
 		t.Errorf("Subject of 65,535 spaces: %v %s", short, got)
 	}
 	// The bound itself.
-	fits := strings.Repeat("x", maxSubject-len("mqtt."))
-	if got, short := Subject("mqtt", []byte(fits)); short || len(got) != maxSubject {
-		t.Errorf("%d bytes, shortened %v; want %d, unshortened", len(got), short, maxSubject)
+	fits := strings.Repeat("x", MaxSubject-len("mqtt."))
+	if got, short := Subject("mqtt", []byte(fits)); short || len(got) != MaxSubject {
+		t.Errorf("%d bytes, shortened %v; want %d, unshortened", len(got), short, MaxSubject)
 	}
-	if got, short := Subject("mqtt", []byte(fits+"x")); !short || len(got) > maxSubject {
+	if got, short := Subject("mqtt", []byte(fits+"x")); !short || len(got) > MaxSubject {
 		t.Errorf("%d bytes, shortened %v; want shortened", len(got), short)
 	}
-	if got, short := Subject("mqtt", []byte(fits[1:]+"/")); !short || len(got) > maxSubject {
+	if got, short := Subject("mqtt", []byte(fits[1:]+"/")); !short || len(got) > MaxSubject {
 		t.Errorf("%d bytes, shortened %v; want shortened", len(got), short)
 	}
 }
@@ -85,7 +85,7 @@ func FuzzSubject(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, topic, other []byte) {
 		subject, short := Subject("mqtt", topic)
-		if len(subject) > maxSubject || !server.IsValidLiteralSubject(subject) || !utf8.ValidString(subject) {
+		if len(subject) > MaxSubject || !server.IsValidLiteralSubject(subject) || !utf8.ValidString(subject) {
 			t.Fatalf("topic %q: subject %q", topic, subject)
 		}
 		for i := range len(subject) {

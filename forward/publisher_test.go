@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // pairs makes two objects of every tenth record, and a dead letter of every
@@ -31,17 +32,17 @@ func (p pairs) Map(r *mqttetl.Record) (objects []Object, letters []mqttetl.DeadL
 	return objects, letters, nil
 }
 
-// mapped starts a Mapped and returns what ends it.
-func mapped(t *testing.T, url string, log Log, m Mapper, subjects ...string) (p *Mapped, said *lines, stop func()) {
+// mapped starts a Publisher and returns what ends it.
+func mapped(t *testing.T, url string, log Log, m Mapper, subjects ...string) (p *Publisher, said *lines, stop func()) {
 	t.Helper()
-	return mappedWith(t, url, log, m, func(*Mapped) {}, subjects...)
+	return mappedWith(t, url, log, m, func(*Publisher) {}, subjects...)
 }
 
 // mappedWith lets change change it before it runs.
-func mappedWith(t *testing.T, url string, log Log, m Mapper, change func(*Mapped), subjects ...string) (p *Mapped, said *lines, stop func()) {
+func mappedWith(t *testing.T, url string, log Log, m Mapper, change func(*Publisher), subjects ...string) (p *Publisher, said *lines, stop func()) {
 	t.Helper()
 	said = newLines()
-	p, err := NewMapped(MappedConfig{Subjects: subjects, Config: Config{URL: url, Stream: "TELEMETRY", SubjectPrefix: "mqtt", LogID: testLogID,
+	p, err := NewPublisher(PublisherConfig{Subjects: subjects, Config: Config{URL: url, Stream: "TELEMETRY", SubjectPrefix: "mqtt", LogID: testLogID,
 		Logger: slog.New(slog.NewTextHandler(said, nil))}}, log, m)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +81,7 @@ func bodies(t *testing.T, url, stream string) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id := m.Header.Get(headerMsgID)
+		id := m.Header.Get(natsmsg.HeaderMsgID)
 		if _, ok := all[id]; ok {
 			t.Errorf("%s stands twice in the stream", id)
 		}
@@ -214,7 +215,7 @@ func TestDistinct(t *testing.T) {
 	}
 }
 
-func refusedSubjects(t *testing.T, p *Mapped) float64 {
+func refusedSubjects(t *testing.T, p *Publisher) float64 {
 	t.Helper()
 	var m dto.Metric
 	if err := p.cfg.Metrics.refused.Write(&m); err != nil {
@@ -246,7 +247,7 @@ func TestMappedStreamTakesSome(t *testing.T) {
 	}
 	log := newMemLog()
 	log.grow(2000)
-	p, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Mapped) { p.refused.patience = 3 * time.Second }, "out.*")
+	p, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Publisher) { p.refused.patience = 3 * time.Second }, "out.*")
 	said.await(t, "create a JetStream stream that takes the subject")
 	if s := p.Stats(); s.Connected || s.LastError == nil || !strings.Contains(s.LastError.Error(), "out.b: no stream takes the subject") || log.Stored() != 0 {
 		t.Errorf("stats %+v, log %d", s, log.Stored())
@@ -284,7 +285,7 @@ func TestMappedStreamsAreLookedAtAgain(t *testing.T) {
 	}
 	log := newMemLog()
 	log.grow(10)
-	p, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Mapped) { p.refused.patience, p.refused.every = 0, time.Second }, "out.*")
+	p, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Publisher) { p.refused.patience, p.refused.every = 0, time.Second }, "out.*")
 	log.await(t, 10)
 	said.await(t, "what no stream takes becomes dead letters")
 	if s := p.Stats(); s.Connected || len(log.deadLetters()) != 20 {
@@ -315,7 +316,7 @@ func TestMappedStreamFull(t *testing.T) {
 	}
 	log := newMemLog()
 	log.grow(100)
-	_, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Mapped) { p.refused.patience = 0 }, "out.*")
+	_, said, _ := mappedWith(t, n.URL(), log, split{}, func(p *Publisher) { p.refused.patience = 0 }, "out.*")
 	said.await(t, "maximum messages exceeded")
 	full.MaxMsgs = -1
 	if _, err := js.UpdateStream(t.Context(), full); err != nil {

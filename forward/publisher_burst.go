@@ -56,11 +56,11 @@ var errUnread = errors.New("read what has the id of an object")
 func (b *burst) due() bool { return len(b.sent) >= burstMessages/2 || b.bytes >= burstBytes }
 
 func (b *burst) bury(s sent, why string) {
-	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: PublishStage(s.route), Reason: why, Time: time.Now().UnixNano()})
+	b.letters = append(b.letters, mqttetl.DeadLetter{Seq: s.seq, Stage: mqttetl.PublishStage(s.route), Reason: why, Time: time.Now().UnixNano()})
 }
 
 // answered takes an acknowledgement or refusal.
-func (p *Mapped) answered(b *burst, m *nats.Msg) error {
+func (p *Publisher) answered(b *burst, m *nats.Msg) error {
 	i, err := strconv.Atoi(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
 	if err != nil || i >= len(b.sent) {
 		return unavailable("publish objects", fmt.Errorf("an acknowledgement of nothing: %.100q", m.Subject))
@@ -86,7 +86,7 @@ func (p *Mapped) answered(b *burst, m *nats.Msg) error {
 }
 
 // await waits for the acknowledgements of all that is sent.
-func (p *Mapped) await(ctx context.Context, b *burst) error {
+func (p *Publisher) await(ctx context.Context, b *burst) error {
 	if len(b.sent) == 0 {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (p *Mapped) await(ctx context.Context, b *burst) error {
 // something else is published again under another one, with all of its burst. What
 // is gone from the stream is believed: an object of the same subject may have
 // taken its place.
-func (p *Mapped) compare(ctx context.Context, b *burst) error {
+func (p *Publisher) compare(ctx context.Context, b *burst) error {
 	foreign := false
 	for _, d := range b.doubles {
 		m, err := b.c.message(ctx, d.stream, d.of)
@@ -145,22 +145,19 @@ func (p *Mapped) compare(ctx context.Context, b *burst) error {
 	return nil
 }
 
-// MappedMetrics are the counters of one Mapped.
-type MappedMetrics struct {
+// PublisherMetrics are the counters of one Publisher.
+type PublisherMetrics struct {
 	published, deadLetters, errors, missing, forged prometheus.Counter
 	refused                                         prometheus.Gauge
 }
 
-// PublishStage is the stage of the dead letters of what a route could not publish.
-func PublishStage(route string) string { return "publish:" + route }
-
-// NewMappedMetrics registers the metrics with reg; with nil they are kept unregistered.
-func NewMappedMetrics(reg prometheus.Registerer) *MappedMetrics {
+// NewPublisherMetrics registers the metrics with reg; with nil they are kept unregistered.
+func NewPublisherMetrics(reg prometheus.Registerer) *PublisherMetrics {
 	counter := func(name, help string, labels prometheus.Labels) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
 	}
 	consumer := prometheus.Labels{"consumer": "publish"}
-	m := &MappedMetrics{
+	m := &PublisherMetrics{
 		published: counter("mqttetl_published_objects_total", "Mapped objects confirmed by JetStream.", nil),
 		deadLetters: counter("mqttetl_dead_letters_total", "Records that a stage could not process and will not try again.",
 			prometheus.Labels{"stage": "publish"}),

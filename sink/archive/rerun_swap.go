@@ -7,11 +7,12 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
 // Letters are up to max of the dead letters of a stage that were appended, from
 // a record on.
-func (r *Rebuild) Letters(stage string, from mqttetl.Seq, max int) (list []mqttetl.DeadLetter, err error) {
+func (r *Rerun) Letters(stage string, from mqttetl.Seq, max int) (list []mqttetl.DeadLetter, err error) {
 	rows, err := r.a.conn.QueryContext(background, `SELECT seq, stage, reason, time FROM mqttetl_rerun_letters
 		WHERE name = ? AND seq >= ? AND stage = ? ORDER BY seq LIMIT ?`, lower(r.table.Name), int64(from), stage, max)
 	if err == nil {
@@ -35,7 +36,7 @@ func scanLetters(rows *sql.Rows) (list []mqttetl.DeadLetter, err error) {
 
 // Redeem adds the rows of a dead letter, which is deleted, or gets the reason
 // for what of it has no rows yet.
-func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.DeadLetter, left string) error {
+func (r *Rerun) Redeem(ctx context.Context, rows *store.Rows, l mqttetl.DeadLetter, left string) error {
 	err := r.transaction(ctx, func() error {
 		if err := r.a.insertRows(r.rows, rows); err != nil {
 			return err
@@ -46,7 +47,7 @@ func (r *Rebuild) Redeem(ctx context.Context, rows *mqttetl.Rows, l mqttetl.Dead
 		return r.exec(`DELETE FROM mqttetl_rerun_letters WHERE name = ? AND seq = ? AND stage = ?`, lower(r.table.Name), int64(l.Seq), l.Stage)
 	})
 	if err != nil {
-		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+		return failed(r.a.path, "rerun table "+r.table.Name, err)
 	}
 	return nil
 }
@@ -58,7 +59,7 @@ type Memory struct {
 }
 
 // ErrBehind: there is more to catch up with than fits into the transaction of Swap.
-var ErrBehind = errors.New("the rebuilt table is too far behind")
+var ErrBehind = errors.New("the new table is too far behind")
 
 // Swap has catchUp append what is missing up to the archive's cursor, and puts
 // the new table, the dead letters of the stages and the memory of the routes into
@@ -69,9 +70,9 @@ var ErrBehind = errors.New("the rebuilt table is too far behind")
 // The service waits for the transaction. If catchUp returns ErrBehind, because
 // it would take too long, what it has appended is kept, the tables stay as they
 // are, and Swap returns ErrBehind, too.
-func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor mqttetl.Seq) (Memory, error)) (was, are int64, err error) {
+func (r *Rerun) Swap(ctx context.Context, stages []string, catchUp func(cursor mqttetl.Seq) (Memory, error)) (was, are int64, err error) {
 	if err := r.exec(`PRAGMA synchronous=FULL`); err != nil {
-		return 0, 0, failed(r.a.path, "rebuild table "+r.table.Name, err)
+		return 0, 0, failed(r.a.path, "rerun table "+r.table.Name, err)
 	}
 	behind := false
 	err = r.transaction(ctx, func() error {
@@ -103,7 +104,7 @@ func (r *Rebuild) Swap(ctx context.Context, stages []string, catchUp func(cursor
 	return was, are, nil
 }
 
-func (r *Rebuild) swapLetters(stages []string, cursor mqttetl.Seq) (was, are int64, err error) {
+func (r *Rerun) swapLetters(stages []string, cursor mqttetl.Seq) (was, are int64, err error) {
 	for _, stage := range stages {
 		res, err := r.a.conn.ExecContext(background, `DELETE FROM dead_letters WHERE stage = ? AND seq BETWEEN ? AND ?`, stage, int64(r.State.First), int64(cursor))
 		if err != nil {
@@ -125,7 +126,7 @@ func (r *Rebuild) swapLetters(stages []string, cursor mqttetl.Seq) (was, are int
 		r.exec(`DELETE FROM mqttetl_rerun WHERE name = ?`, lower(r.table.Name)))
 }
 
-func (r *Rebuild) swapBirths(m Memory) error {
+func (r *Rerun) swapBirths(m Memory) error {
 	have, err := tableColumns(r.a.conn, "births")
 	if err != nil || have == nil && m.Births == nil {
 		return err
@@ -143,13 +144,13 @@ func (r *Rebuild) swapBirths(m Memory) error {
 	if m.Births == nil {
 		return nil
 	}
-	return m.Births.each(func(b mqttetl.Birth) error {
+	return m.Births.each(func(b store.Birth) error {
 		r.a.txBytes += int64(len(b.Key)+len(b.Value)) + rowOverhead
 		return r.exec(`INSERT INTO births(route, key, value) VALUES(?, ?, ?)`, b.Route, b.Key, b.Value)
 	})
 }
 
-func (r *Rebuild) rename() error {
+func (r *Rerun) rename() error {
 	have, err := tableColumns(r.a.conn, r.table.Name)
 	if err != nil {
 		return err
@@ -163,14 +164,14 @@ func (r *Rebuild) rename() error {
 }
 
 // Leftover says that there is an old table that Discard removes.
-func (r *Rebuild) Leftover() (bool, error) {
+func (r *Rerun) Leftover() (bool, error) {
 	have, err := tableColumns(r.a.conn, r.oldName())
 	return have != nil, err
 }
 
-// Discard removes what an earlier rebuild has left, and the table that Swap has
+// Discard removes what an earlier rerun has left, and the table that Swap has
 // replaced, a part at a time.
-func (r *Rebuild) Discard(ctx context.Context) error {
+func (r *Rerun) Discard(ctx context.Context) error {
 	for _, name := range []string{r.newName(), r.oldName()} {
 		if err := r.drop(ctx, name); err != nil {
 			return failed(r.a.path, "remove table "+name, err)
@@ -186,7 +187,7 @@ func (r *Rebuild) Discard(ctx context.Context) error {
 	return nil
 }
 
-func (r *Rebuild) drop(ctx context.Context, name string) error {
+func (r *Rerun) drop(ctx context.Context, name string) error {
 	have, err := tableColumns(r.a.conn, name)
 	if err != nil || have == nil {
 		return err
@@ -194,7 +195,7 @@ func (r *Rebuild) drop(ctx context.Context, name string) error {
 	for left := int64(1); left > 0; {
 		err := r.transaction(ctx, func() error {
 			res, err := r.a.conn.ExecContext(background, fmt.Sprintf(`DELETE FROM %s WHERE rowid <= (SELECT max(rowid) FROM (SELECT rowid FROM %s ORDER BY rowid LIMIT %d))`,
-				quote(name), quote(name), rebuildRows))
+				quote(name), quote(name), rerunRows))
 			if err != nil {
 				return err
 			}

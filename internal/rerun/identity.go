@@ -1,4 +1,4 @@
-package main
+package rerun
 
 import (
 	"crypto/sha256"
@@ -10,25 +10,26 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
+	"github.com/mqttetl/mqttetl/internal/config"
 )
 
-// rerunIdentity is what makes the rows of a rerun: what was interrupted is
+// identity is what makes the rows of a rerun: what was interrupted is
 // resumed by the same only.
-type rerunIdentity struct {
+type identity struct {
 	Routes      []transform.Route `json:"routes"`
 	Since       string            `json:"since,omitempty"`       // as it was written
 	Descriptors map[string]string `json:"descriptors,omitempty"` // SHA-256 of the files
 }
 
-func newRerunIdentity(routes []transform.Route, since string) (id rerunIdentity, err error) {
-	id = rerunIdentity{Routes: routes, Since: since}
+func newIdentity(routes []transform.Route, since string) (id identity, err error) {
+	id = identity{Routes: routes, Since: since}
 	for _, r := range routes {
 		if r.Descriptor == "" {
 			continue
 		}
 		p, err := os.ReadFile(r.Descriptor)
 		if err != nil {
-			return id, configError{fmt.Errorf("route %s: %w", r.Name, err)}
+			return id, config.Error{Err: fmt.Errorf("route %s: %w", r.Name, err)}
 		}
 		if id.Descriptors == nil {
 			id.Descriptors = map[string]string{}
@@ -39,7 +40,14 @@ func newRerunIdentity(routes []transform.Route, since string) (id rerunIdentity,
 	return id, nil
 }
 
-func (id rerunIdentity) text() string {
+// Identity is the text by which an archive knows an interrupted rerun of these
+// routes, with Since as it was given.
+func Identity(routes []transform.Route, since string) (string, error) {
+	id, err := newIdentity(routes, since)
+	return id.text(), err
+}
+
+func (id identity) text() string {
 	p, err := json.Marshal(id)
 	if err != nil {
 		panic(err) // they are texts
@@ -48,10 +56,10 @@ func (id rerunIdentity) text() string {
 }
 
 // differs is the error that says how the interrupted rerun, was, is another.
-func (id rerunIdentity) differs(table, was string) error {
+func (id identity) differs(table, was string) error {
 	const anew = "without --resume it begins anew"
-	var old rerunIdentity
-	if err := json.Unmarshal([]byte(was), &old); err == nil && (rerunIdentity{Routes: old.Routes}).text() == (rerunIdentity{Routes: id.Routes}).text() {
+	var old identity
+	if err := json.Unmarshal([]byte(was), &old); err == nil && (identity{Routes: old.Routes}).text() == (identity{Routes: id.Routes}).text() {
 		switch {
 		case old.Since != id.Since:
 			same := "leave out --since to go on"

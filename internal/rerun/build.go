@@ -1,4 +1,4 @@
-package main
+package rerun
 
 import (
 	"context"
@@ -22,7 +22,7 @@ const (
 )
 
 // build applies the routes to what is archived, and puts the table into its place.
-func (r *rerun) build(ctx context.Context) (was, are int64, err error) {
+func (r *table) build(ctx context.Context) (was, are int64, err error) {
 	if err := r.comeNear(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -37,12 +37,12 @@ func (r *rerun) build(ctx context.Context) (was, are int64, err error) {
 			return was, are, err
 		}
 	}
-	return 0, 0, mqttetl.WithHint(fmt.Errorf("table %s: messages arrive faster than its routes can be applied", r.set.Tables()[0].Name),
+	return 0, 0, mqttetl.WithHint(fmt.Errorf("table %s: messages arrive faster than its routes can be applied", r.name()),
 		"stop the service and go on with --resume")
 }
 
 // comeNear applies the routes until the archive's cursor is near.
-func (r *rerun) comeNear(ctx context.Context) error {
+func (r *table) comeNear(ctx context.Context) error {
 	for range 100 {
 		cursor, err := r.reader.Cursor()
 		if err != nil || cursor < r.at {
@@ -56,8 +56,8 @@ func (r *rerun) comeNear(ctx context.Context) error {
 	return nil
 }
 
-func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
-	return r.rebuild.Swap(ctx, r.stages, func(cursor mqttetl.Seq) (archive.Memory, error) {
+func (r *table) swap(ctx context.Context) (was, are int64, err error) {
+	return r.store.Swap(ctx, r.stages, func(cursor mqttetl.Seq) (archive.Memory, error) {
 		if err := r.upTo(ctx, cursor, time.Now().Add(r.swapTime)); err != nil {
 			return archive.Memory{}, err
 		}
@@ -67,7 +67,7 @@ func (r *rerun) swap(ctx context.Context) (was, are int64, err error) {
 
 // upTo applies the routes to the records up to the given one; if they are not
 // all done when it is due, it returns archive.ErrBehind. Zero: never.
-func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
+func (r *table) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 	for r.at <= to {
 		recs, through, err := r.reader.Scan(ctx, &r.sel, r.at, to, nil)
 		end := errors.Is(err, io.EOF)
@@ -85,15 +85,15 @@ func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 			through = recs[n].Seq - 1
 		}
 		next := max(through+1, r.at)
-		if next > r.rebuild.State.Next {
+		if next > r.store.State.Next {
 			rows := &r.applier.Rows[0]
-			if err := r.rebuild.Append(ctx, rows, r.letters, next); err != nil {
+			if err := r.store.Append(ctx, rows, r.letters, next); err != nil {
 				return err
 			}
 			r.rows += uint64(rows.Len())
 		}
 		r.at = next
-		r.show(next-1, to)
+		r.Progress(next-1, to)
 		if r.at <= to && !due.IsZero() && time.Now().After(due) {
 			return archive.ErrBehind
 		}
@@ -104,7 +104,7 @@ func (r *rerun) upTo(ctx context.Context, to mqttetl.Seq, due time.Time) error {
 // apply leaves in the applier what the routes make of the records, without what
 // was appended before an interruption, or is kept. It returns how many it took:
 // one at least, and no more when it is due, or much has been made.
-func (r *rerun) apply(recs []mqttetl.Record, due time.Time) (int, error) {
+func (r *table) apply(recs []mqttetl.Record, due time.Time) (int, error) {
 	r.applier.Reset()
 	r.applier.Ahead(recs)
 	for i := range recs {
@@ -112,15 +112,15 @@ func (r *rerun) apply(recs []mqttetl.Record, due time.Time) (int, error) {
 			recs = recs[:i]
 			break
 		}
-		if i > 0 && recs[i-1].Seq < r.rebuild.State.Next && recs[i].Seq >= r.rebuild.State.Next {
+		if i > 0 && recs[i-1].Seq < r.store.State.Next && recs[i].Seq >= r.store.State.Next {
 			r.applier.Reset()
 		}
 		r.applier.Apply(&recs[i])
-		if recs[i].Seq >= r.rebuild.State.Next {
+		if recs[i].Seq >= r.store.State.Next {
 			r.applied++
 		}
 	}
-	if len(recs) > 0 && recs[len(recs)-1].Seq < r.rebuild.State.Next {
+	if len(recs) > 0 && recs[len(recs)-1].Seq < r.store.State.Next {
 		r.applier.Reset()
 	}
 	r.letters = r.letters[:0]

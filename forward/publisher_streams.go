@@ -14,7 +14,7 @@ import (
 )
 
 // streams sees to it that there is a stream for every subject.
-func (p *Mapped) streams(ctx context.Context, c *conn) error {
+func (p *Publisher) streams(ctx context.Context, c *conn) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	js, err := jetstream.New(c.Conn)
@@ -35,7 +35,7 @@ func (p *Mapped) streams(ctx context.Context, c *conn) error {
 		p.lacksNothing()
 		return nil
 	}
-	name := MappedStream(p.cfg.Stream)
+	name := PublishStream(p.cfg.Stream)
 	if s, err := js.Stream(ctx, name); err == nil {
 		have := s.CachedInfo().Config.Subjects
 		return p.lacks(mqttetl.WithHint(unavailable("stream "+name, fmt.Errorf("no stream takes %s", strings.Join(missing, ", "))),

@@ -1,4 +1,4 @@
-package forward
+package natsmsg
 
 import (
 	"encoding/base64"
@@ -16,9 +16,9 @@ import (
 // The headers of a forwarded message. Names are written exactly so; NATS
 // compares them case-sensitively.
 const (
-	headerMsgID   = "Nats-Msg-Id"                 // <log id>-<seq>
-	headerLastID  = "Nats-Expected-Last-Msg-Id"   // by name, see the package comment
-	headerLastSeq = "Nats-Expected-Last-Sequence" // by number
+	HeaderMsgID   = "Nats-Msg-Id"                 // <log id>-<seq>
+	HeaderLastID  = "Nats-Expected-Last-Msg-Id"   // by name, see the package comment
+	HeaderLastSeq = "Nats-Expected-Last-Sequence" // by number
 
 	HeaderTime        = "Mqtt-Time"             // receipt, RFC 3339, nine digits of a second, UTC
 	HeaderSource      = "Mqtt-Source"           // name of the configured source
@@ -35,22 +35,25 @@ const (
 	HeaderTag         = "Mqtt-Tag"              // proves that the log itself has put the record at this place of the stream
 )
 
-// wireMessage is a record as NATS gets it. It is a view into the encoder's
-// buffers and valid until the next call of encode.
-type wireMessage struct {
-	subject string
-	header  string // as on the wire, with the empty line at its end
-	body    []byte
+// Message is a message of NATS with its header. What an Encoder returns is a view
+// into its buffers and valid until it is used again.
+type Message struct {
+	Subject string
+	Header  string // as on the wire, with the empty line at its end
+	Body    []byte
 }
 
-// size is what the server's max_payload and the stream's max_msg_size count.
-func (m *wireMessage) size() int { return len(m.header) + len(m.body) }
+// headerLine begins every header.
+const headerLine = "NATS/1.0\r\n"
 
-// fields yields the names and values of the header's lines.
-func (m *wireMessage) fields() iter.Seq2[string, string] {
+// Size is what the server's max_payload and the stream's max_msg_size count.
+func (m *Message) Size() int { return len(m.Header) + len(m.Body) }
+
+// Fields yields the names and values of the header's lines; none if it is not a
+// header of this version of the protocol.
+func (m *Message) Fields() iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
-		rest := m.header[len(headerLine):]
-		for {
+		for rest, ok := strings.CutPrefix(m.Header, headerLine); ok; {
 			line, behind, _ := strings.Cut(rest, "\r\n")
 			if line == "" {
 				return
@@ -64,11 +67,14 @@ func (m *wireMessage) fields() iter.Seq2[string, string] {
 	}
 }
 
-// encoder turns records into messages without allocating once its buffers
+// Encoder turns records into messages without allocating once its buffers
 // have grown.
-type encoder struct {
-	prefix  string
-	logID   string
+type Encoder struct {
+	Prefix string // first tokens of every subject
+	LogID  string
+	Tag    *Tagger // nil: no tags
+	Zeros  int     // written before the record's number in its id, for ids that somebody else has used
+
 	front   []byte // every header up to the record's number
 	subject []byte
 	header  []byte
@@ -78,46 +84,47 @@ type encoder struct {
 	source  string        // the source and
 	flags   mqttetl.Flags // the flags that
 	origin  []byte        // these lines were made for; nil: none yet
-	tag     *tagger       // nil: no tags
-	zeros   int           // before the record's number in its id, see contest
-	msg     wireMessage
+	msg     Message
 }
 
-// A link is what a message must directly follow in the stream: the record
+// A Link is what a message must directly follow in the stream: the record
 // before it or, where that is 0, the stream's message of that number. The number is
 // known in either case.
-type link struct {
-	record mqttetl.Seq
-	stream uint64
-	late   mqttetl.Seq // the last record that the stream holds, if it is a later one; else 0
+type Link struct {
+	Record mqttetl.Seq
+	Stream uint64
+	Late   mqttetl.Seq // the last record that the stream holds, if it is a later one; else 0
 }
 
-// encode returns rec as a message that the stream takes only after before.
-func (c *encoder) encode(rec *mqttetl.Record, before link) *wireMessage {
+// Encode returns rec as a message that follows nothing.
+func (c *Encoder) Encode(rec *mqttetl.Record) *Message { return c.describe(rec, c.begin(rec)) }
+
+// EncodeAfter returns rec as a message that the stream takes only after before.
+func (c *Encoder) EncodeAfter(rec *mqttetl.Record, before Link) *Message {
 	short := c.begin(rec)
-	if before.record != 0 {
-		c.header = appendMsgID(c.name(headerLastID), c.logID, before.record)
+	if before.Record != 0 {
+		c.header = AppendMsgID(c.name(HeaderLastID), c.LogID, before.Record)
 	} else {
-		c.header = strconv.AppendUint(c.name(headerLastSeq), before.stream, 10)
+		c.header = strconv.AppendUint(c.name(HeaderLastSeq), before.Stream, 10)
 	}
-	if before.late != 0 {
-		c.header = strconv.AppendUint(c.name(HeaderLate), uint64(before.late), 10)
+	if before.Late != 0 {
+		c.header = strconv.AppendUint(c.name(HeaderLate), uint64(before.Late), 10)
 	}
-	if c.tag != nil {
-		c.header = c.tag.append(c.name(HeaderTag), rec.Seq, before.stream+1, before.late)
+	if c.Tag != nil {
+		c.header = c.Tag.Append(c.name(HeaderTag), rec.Seq, before.Stream+1, before.Late)
 	}
 	return c.describe(rec, short)
 }
 
 // begin makes subject and id of rec and says whether the subject is shortened.
 // The last line of the header has no end yet, here and in what follows.
-func (c *encoder) begin(rec *mqttetl.Record) (short bool) {
+func (c *Encoder) begin(rec *mqttetl.Record) (short bool) {
 	if c.front == nil {
-		c.front = append(append([]byte(headerLine+headerMsgID+": "), c.logID...), '-')
+		c.front = append(append([]byte(headerLine+HeaderMsgID+": "), c.LogID...), '-')
 	}
-	c.subject, short = c.known.append(c.subject[:0], c.prefix, rec.Topic)
+	c.subject, short = c.known.append(c.subject[:0], c.Prefix, rec.Topic)
 	c.header = append(c.header[:0], c.front...)
-	for range c.zeros {
+	for range c.Zeros {
 		c.header = append(c.header, '0')
 	}
 	c.header = strconv.AppendUint(c.header, uint64(rec.Seq), 10)
@@ -125,7 +132,7 @@ func (c *encoder) begin(rec *mqttetl.Record) (short bool) {
 }
 
 // describe adds what else there is to say of rec.
-func (c *encoder) describe(rec *mqttetl.Record, short bool) *wireMessage {
+func (c *Encoder) describe(rec *mqttetl.Record, short bool) *Message {
 	c.header = append(c.header, "\r\n"+HeaderTime+": "...)
 	c.appendTime(rec.Time)
 	if c.origin == nil || rec.Flags != c.flags || rec.Source != c.source {
@@ -133,21 +140,21 @@ func (c *encoder) describe(rec *mqttetl.Record, short bool) *wireMessage {
 	}
 	c.header = append(c.header, c.origin...)
 	if short {
-		c.header = appendEscaped(c.name(HeaderTopic), view(rec.Topic))
+		c.header = AppendEscaped(c.name(HeaderTopic), view(rec.Topic))
 	}
 	for p := range rec.Properties.All() {
 		c.property(p)
 	}
 	c.header = append(c.header, "\r\n\r\n"...)
-	c.msg = wireMessage{view(c.subject), view(c.header), rec.Payload}
+	c.msg = Message{view(c.subject), view(c.header), rec.Payload}
 	return &c.msg
 }
 
 // describeOrigin makes the lines that tell source and flags, which are the same
 // for most records that follow one another.
-func (c *encoder) describeOrigin(rec *mqttetl.Record) {
+func (c *Encoder) describeOrigin(rec *mqttetl.Record) {
 	c.source, c.flags = strings.Clone(rec.Source), rec.Flags
-	c.origin = appendEscaped(append(c.origin[:0], "\r\n"+HeaderSource+": "...), rec.Source)
+	c.origin = AppendEscaped(append(c.origin[:0], "\r\n"+HeaderSource+": "...), rec.Source)
 	if q := rec.Flags.QoS(); q != 0 {
 		c.origin = append(c.origin, "\r\n"+HeaderQoS+": "...)
 		c.origin = append(c.origin, '0'+byte(q))
@@ -158,13 +165,13 @@ func (c *encoder) describeOrigin(rec *mqttetl.Record) {
 }
 
 // name returns the header with the name of its next line, for the value.
-func (c *encoder) name(name string) []byte {
+func (c *Encoder) name(name string) []byte {
 	return append(append(append(c.header, "\r\n"...), name...), ": "...)
 }
 
 // appendTime appends a time in RFC 3339 with all nine digits, so that times sort
 // as text; most are in the second of the one before.
-func (c *encoder) appendTime(ns int64) {
+func (c *Encoder) appendTime(ns int64) {
 	second, rest := ns/1e9, ns%1e9
 	if rest < 0 {
 		second, rest = second-1, rest+1e9
@@ -191,36 +198,36 @@ var thousand = func() string {
 // property adds the header of one property. Topic alias and subscription
 // identifier are left out: they describe the connection to the broker and the
 // subscription, not the message.
-func (c *encoder) property(p mqttetl.Property) {
+func (c *Encoder) property(p mqttetl.Property) {
 	switch p.ID {
 	case mqttetl.PayloadFormat:
 		c.header = strconv.AppendUint(c.name(HeaderFormat), uint64(p.Number), 10)
 	case mqttetl.MessageExpiry:
 		c.header = strconv.AppendUint(c.name(HeaderExpiry), uint64(p.Number), 10)
 	case mqttetl.ContentType:
-		c.header = appendEscaped(c.name(HeaderContentType), view(p.Value))
+		c.header = AppendEscaped(c.name(HeaderContentType), view(p.Value))
 	case mqttetl.ResponseTopic:
-		c.header = appendEscaped(c.name(HeaderResponse), view(p.Value))
+		c.header = AppendEscaped(c.name(HeaderResponse), view(p.Value))
 	case mqttetl.CorrelationData:
 		c.header = base64.StdEncoding.AppendEncode(c.name(HeaderCorrelation), p.Value)
 	case mqttetl.UserProperty:
 		c.header = appendEscapedName(append(c.header, "\r\n"+HeaderUser...), view(p.Name))
-		c.header = appendEscaped(append(c.header, ": "...), view(p.Value))
+		c.header = AppendEscaped(append(c.header, ": "...), view(p.Value))
 	}
 }
 
 // view is b as a string without a copy. b must not change while it is in use.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// appendMsgID appends the Nats-Msg-Id of a record.
-func appendMsgID(dst []byte, logID string, seq mqttetl.Seq) []byte {
+// AppendMsgID appends the Nats-Msg-Id of a record.
+func AppendMsgID(dst []byte, logID string, seq mqttetl.Seq) []byte {
 	dst = append(append(dst, logID...), '-')
 	return strconv.AppendUint(dst, uint64(seq), 10)
 }
 
-// parseMsgID returns the Seq in a Nats-Msg-Id of the log, ok = false for the
-// id of any other writer. There may be zeros before it, see contest.
-func parseMsgID(id, logID string) (seq mqttetl.Seq, ok bool) {
+// ParseMsgID returns the Seq in a Nats-Msg-Id of the log, ok = false for the
+// id of any other writer. There may be zeros before it, see Encoder.
+func ParseMsgID(id, logID string) (seq mqttetl.Seq, ok bool) {
 	digits, found := strings.CutPrefix(id, logID+"-")
 	if !found {
 		return 0, false
@@ -251,10 +258,10 @@ func ParseTime(s string) (time.Time, error) {
 // first place that is not a name, so this word may stand nowhere else.
 const ownName = "Nats-"
 
-// appendEscaped appends a header value: valid UTF-8 as it is, but '%', control
+// AppendEscaped appends a header value: valid UTF-8 as it is, but '%', control
 // bytes, a space at either end, bytes that are not UTF-8 and the N of "Nats-"
 // as %XX. UnescapeHeader is the inverse.
-func appendEscaped(dst []byte, s string) []byte {
+func AppendEscaped(dst []byte, s string) []byte {
 	for i := 0; i < len(s); {
 		c := s[i]
 		switch {

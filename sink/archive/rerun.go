@@ -12,31 +12,32 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/store"
 )
 
-// Rebuild makes a typed table anew from the archived messages, beside the
+// Rerun makes a typed table anew from the archived messages, beside the
 // program that goes on filling the archive. The rows gather in a table of their
 // own, with the position up to which they reach, in transactions of a few
 // milliseconds; Swap puts the table into the place of the old one.
 //
 // It belongs to one goroutine, and there is one of an archive at a time. What a
 // crash leaves is found by the next one.
-type Rebuild struct {
+type Rerun struct {
 	a     *Archive // the connection, which writes nothing of messages
-	table mqttetl.Table
+	table store.Table
 	lock  *os.File
-	rows  *typed
+	rows  *tableFiller
 	inTx  bool // Swap's
 
 	ended time.Time     // the last transaction
 	spent time.Duration // in it
 
-	State RebuildState
-	Found bool // State is that of a rebuild that was interrupted
+	State RerunState
+	Found bool // State is that of a rerun that was interrupted
 }
 
-// RebuildState is how far a rebuild has come.
-type RebuildState struct {
+// RerunState is how far a rerun has come.
+type RerunState struct {
 	Routes string      // the caller's description of what makes the rows
 	First  mqttetl.Seq // rows of earlier records are kept as they are
 	Next   mqttetl.Seq // the record that comes next
@@ -44,7 +45,7 @@ type RebuildState struct {
 	kept int64 // rowid of the old table up to which those rows are copied
 }
 
-const rebuildSchema = `
+const rerunSchema = `
 CREATE TABLE IF NOT EXISTS mqttetl_rerun(
   name TEXT PRIMARY KEY,                           -- of the typed table
   routes TEXT NOT NULL,
@@ -57,31 +58,31 @@ CREATE TABLE IF NOT EXISTS mqttetl_rerun_letters(
 ) STRICT;
 `
 
-// rebuildSuffix is that of the file which is locked while a Rebuild is open.
-const rebuildSuffix = "-rerun"
+// rerunSuffix is that of the file which is locked while a Rerun is open.
+const rerunSuffix = "-rerun"
 
-// lockTime is how long a Rebuild waits for its locks: those of a transaction of
-// the service, which leaves gaps (see Rebuilding), and of another look at the
+// lockTime is how long a Rerun waits for its locks: those of a transaction of
+// the service, which leaves gaps (see rerunning), and of another look at the
 // lock file.
 const lockTime = 30 * time.Second
 
-// OpenRebuild opens the archive at path, to build the table. Errors are those of
-// OpenReader, and mqttetl.ErrLocked while another Rebuild is open.
-func OpenRebuild(ctx context.Context, path string, t mqttetl.Table) (*Rebuild, error) {
-	r := &Rebuild{a: &Archive{path: behindLinks(path)}, table: t}
+// OpenRerun opens the archive at path, to build the table. Errors are those of
+// OpenReader, and mqttetl.ErrLocked while another Rerun is open.
+func OpenRerun(ctx context.Context, path string, t store.Table) (*Rerun, error) {
+	r := &Rerun{a: &Archive{path: behindLinks(path)}, table: t}
 	err := r.open(ctx)
 	if err != nil {
 		_ = r.Close() // the first error is the one that says why
-		return nil, failed(path, "rebuild table "+t.Name, err)
+		return nil, failed(path, "rerun table "+t.Name, err)
 	}
 	return r, nil
 }
 
-func (r *Rebuild) open(ctx context.Context) error {
+func (r *Rerun) open(ctx context.Context) error {
 	if err := r.openBeside(ctx); err != nil {
 		return err
 	}
-	if err := r.transaction(ctx, func() error { return r.exec(rebuildSchema) }); err != nil {
+	if err := r.transaction(ctx, func() error { return r.exec(rerunSchema) }); err != nil {
 		return err
 	}
 	s := &r.State
@@ -95,7 +96,7 @@ func (r *Rebuild) open(ctx context.Context) error {
 }
 
 // openBeside opens the archive for transactions beside those of the service.
-func (r *Rebuild) openBeside(ctx context.Context) error {
+func (r *Rerun) openBeside(ctx context.Context) error {
 	if err := r.takeLock(ctx); err != nil {
 		return err
 	}
@@ -129,15 +130,15 @@ func (r *Rebuild) openBeside(ctx context.Context) error {
 // lower is the name under which tables are known here: SQLite ignores case.
 func lower(name string) string { return strings.ToLower(name) }
 
-func (r *Rebuild) newName() string { return "mqttetl_new_" + lower(r.table.Name) }
-func (r *Rebuild) oldName() string { return "mqttetl_old_" + lower(r.table.Name) }
+func (r *Rerun) newName() string { return "mqttetl_new_" + lower(r.table.Name) }
+func (r *Rerun) oldName() string { return "mqttetl_old_" + lower(r.table.Name) }
 
-// takeLock makes sure that there is no other Rebuild, and tells the service.
-func (r *Rebuild) takeLock(ctx context.Context) error {
+// takeLock makes sure that there is no other Rerun, and tells the service.
+func (r *Rerun) takeLock(ctx context.Context) error {
 	if _, err := os.Stat(r.a.path); err != nil {
 		return err
 	}
-	path := r.a.path + rebuildSuffix
+	path := r.a.path + rerunSuffix
 	for until := time.Now().Add(time.Second); ; {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 		if err != nil {
@@ -171,10 +172,10 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// Rebuilding says that a Rebuild is under way in some process. Its transactions
+// rerunning says that a Rerun is under way in some process. Its transactions
 // are short, and need gaps between those of the archive.
-func (a *Archive) Rebuilding() bool {
-	f, err := os.Open(a.path + rebuildSuffix)
+func (a *Archive) rerunning() bool {
+	f, err := os.Open(a.path + rerunSuffix)
 	if err != nil {
 		return false
 	}
@@ -182,24 +183,24 @@ func (a *Archive) Rebuilding() bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// Close ends the rebuild; what was not committed is undone.
-func (r *Rebuild) Close() error {
+// Close ends the rerun; what was not committed is undone.
+func (r *Rerun) Close() error {
 	err := r.a.Close()
 	if r.lock != nil {
-		_ = os.Remove(r.a.path + rebuildSuffix) // one that stays does no harm
+		_ = os.Remove(r.a.path + rerunSuffix) // one that stays does no harm
 		err = errors.Join(err, r.lock.Close())
 		r.lock = nil
 	}
 	return err
 }
 
-func (r *Rebuild) exec(text string, args ...any) error {
+func (r *Rerun) exec(text string, args ...any) error {
 	_, err := r.a.conn.ExecContext(background, text, args...)
 	return err
 }
 
 // transaction calls f in a transaction, for which it waits.
-func (r *Rebuild) transaction(ctx context.Context, f func() error) error {
+func (r *Rerun) transaction(ctx context.Context, f func() error) error {
 	a := r.a
 	if err := a.checkpoint(); err != nil {
 		return err
@@ -238,7 +239,7 @@ func (r *Rebuild) transaction(ctx context.Context, f func() error) error {
 
 // Changed are the columns of the table that is there whose types will be others,
 // and whether there is a table.
-func (r *Rebuild) Changed() (columns []string, exists bool, err error) {
+func (r *Rerun) Changed() (columns []string, exists bool, err error) {
 	have, err := tableColumns(r.a.conn, r.table.Name)
 	if err != nil || have == nil {
 		return nil, false, err
@@ -253,7 +254,7 @@ func (r *Rebuild) Changed() (columns []string, exists bool, err error) {
 
 // Indexes is the SQL of the old table's indexes and triggers, without a plain
 // index on time, which the new one has. They go with it.
-func (r *Rebuild) Indexes() (list []string, err error) {
+func (r *Rerun) Indexes() (list []string, err error) {
 	rows, err := r.a.conn.QueryContext(background, `SELECT sql FROM main.sqlite_schema WHERE lower(tbl_name) = ?1 AND sql IS NOT NULL
 		AND (type = 'trigger' OR type = 'index' AND name NOT IN (SELECT i.name FROM pragma_index_list(?1, 'main') i WHERE NOT i."unique" AND NOT i.partial
 			AND (SELECT group_concat(coalesce(lower(name), '')) FROM pragma_index_info(i.name, 'main')) = 'time'))`, lower(r.table.Name))
@@ -271,7 +272,7 @@ func (r *Rebuild) Indexes() (list []string, err error) {
 
 // Begin begins anew, with the rows of the old table that belong to records
 // before s.First.
-func (r *Rebuild) Begin(ctx context.Context, s RebuildState) error {
+func (r *Rerun) Begin(ctx context.Context, s RerunState) error {
 	r.Found = false
 	if err := r.Discard(ctx); err != nil {
 		return err
@@ -288,30 +289,30 @@ func (r *Rebuild) Begin(ctx context.Context, s RebuildState) error {
 			r.exec(`INSERT INTO mqttetl_rerun(name, routes, first, next, kept) VALUES(?, ?, ?, ?, 0)`, lower(r.table.Name), s.Routes, int64(s.First), int64(s.Next)))
 	})
 	if err != nil {
-		return failed(r.a.path, "begin to rebuild table "+r.table.Name, err)
+		return failed(r.a.path, "begin to rerun table "+r.table.Name, err)
 	}
 	r.State = s
 	return r.Resume()
 }
 
 // Resume goes on from State.
-func (r *Rebuild) Resume() error {
+func (r *Rerun) Resume() error {
 	t := r.table
 	t.Name = r.newName()
-	r.a.options.Tables = []mqttetl.Table{t}
+	r.a.options.Tables = []store.Table{t}
 	if err := r.a.prepareTyped(); err != nil {
-		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+		return failed(r.a.path, "rerun table "+r.table.Name, err)
 	}
 	r.rows = r.a.typed[0]
 	return nil
 }
 
-// rebuildRows is how many rows are moved or deleted in one transaction.
-const rebuildRows = 10_000
+// rerunRows is how many rows are moved or deleted in one transaction.
+const rerunRows = 10_000
 
 // Keep copies the rows that are kept, if it has not been done. It tells how
 // many there were each time.
-func (r *Rebuild) Keep(ctx context.Context, copied func(rows int64)) error {
+func (r *Rerun) Keep(ctx context.Context, copied func(rows int64)) error {
 	have, err := tableColumns(r.a.conn, r.table.Name)
 	if err != nil || have == nil || r.State.First <= 1 {
 		return err
@@ -325,7 +326,7 @@ func (r *Rebuild) Keep(ctx context.Context, copied func(rows int64)) error {
 	list := strings.Join(columns, ",")
 	move := fmt.Sprintf(`INSERT INTO %s(%s) SELECT %s FROM %s WHERE rowid > ? AND rowid <= ? AND seq < ? ORDER BY rowid`,
 		quote(r.newName()), list, list, quote(r.table.Name))
-	ahead := fmt.Sprintf(`SELECT max(rowid) FROM (SELECT rowid FROM %s WHERE rowid > ? ORDER BY rowid LIMIT %d)`, quote(r.table.Name), rebuildRows)
+	ahead := fmt.Sprintf(`SELECT max(rowid) FROM (SELECT rowid FROM %s WHERE rowid > ? ORDER BY rowid LIMIT %d)`, quote(r.table.Name), rerunRows)
 	for {
 		var to sql.NullInt64
 		err := r.transaction(ctx, func() error {
@@ -353,7 +354,7 @@ func (r *Rebuild) Keep(ctx context.Context, copied func(rows int64)) error {
 
 // Append adds rows and dead letters of the records up to next, and moves the
 // position there, in one transaction; in that of Swap if it is called there.
-func (r *Rebuild) Append(ctx context.Context, rows *mqttetl.Rows, letters []mqttetl.DeadLetter, next mqttetl.Seq) error {
+func (r *Rerun) Append(ctx context.Context, rows *store.Rows, letters []mqttetl.DeadLetter, next mqttetl.Seq) error {
 	f := func() error {
 		if rows != nil && rows.Len() > 0 {
 			if err := r.a.insertRows(r.rows, rows); err != nil {
@@ -376,7 +377,7 @@ func (r *Rebuild) Append(ctx context.Context, rows *mqttetl.Rows, letters []mqtt
 		err = r.transaction(ctx, f)
 	}
 	if err != nil {
-		return failed(r.a.path, "rebuild table "+r.table.Name, err)
+		return failed(r.a.path, "rerun table "+r.table.Name, err)
 	}
 	r.State.Next = next
 	return nil

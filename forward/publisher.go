@@ -17,6 +17,7 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // Object is something made of a record, to be published beside it.
@@ -44,23 +45,23 @@ type Mapper interface {
 	Rewind(after mqttetl.Seq) error
 }
 
-// MappedConfig says where to publish objects: Config's connection and log, and
+// PublisherConfig says where to publish objects: Config's connection and log, and
 // not its SubjectPrefix.
-type MappedConfig struct {
+type PublisherConfig struct {
 	Config
 	// Subjects are NATS patterns that every object's subject matches one of. For
-	// those that no stream takes the stream MappedStream(Stream) is created.
+	// those that no stream takes the stream PublishStream(Stream) is created.
 	Subjects []string
-	Metrics  *MappedMetrics // nil: not registered
+	Metrics  *PublisherMetrics // nil: not registered
 	// NoLetters: nobody takes dead letters out of the log. Objects that no stream
 	// takes are counted and not kept, since there may be one of every record.
 	NoLetters bool
 }
 
-// MappedStream is the name of the stream for objects beside the stream for messages.
-func MappedStream(stream string) string { return stream + "_MAPPED" }
+// PublishStream is the name of the stream for objects beside the stream for messages.
+func PublishStream(stream string) string { return stream + "_MAPPED" }
 
-// Mapped publishes what a Mapper makes of the records of a log, to JetStream.
+// Publisher publishes what a Mapper makes of the records of a log, to JetStream.
 //
 // It is a consumer of its own: neither the archive nor the raw messages wait
 // for it. Its position is that in the log, which moves when everything up to it
@@ -68,8 +69,8 @@ func MappedStream(stream string) string { return stream + "_MAPPED" }
 // again with the same Nats-Msg-Id, <log id>-<seq>-<route>-<n>, by which the server
 // drops it within the stream's duplicate window: at least once, then. An object
 // that no stream takes holds up those after it for a while only, see refusals.
-type Mapped struct {
-	cfg     MappedConfig
+type Publisher struct {
+	cfg     PublisherConfig
 	records Log
 	mapper  Mapper
 	backoff backoff.Backoff
@@ -85,8 +86,8 @@ type Mapped struct {
 	untaken   error // what no stream takes
 }
 
-// NewMapped checks cfg; it does not connect.
-func NewMapped(cfg MappedConfig, log Log, m Mapper) (*Mapped, error) {
+// NewPublisher checks cfg; it does not connect.
+func NewPublisher(cfg PublisherConfig, log Log, m Mapper) (*Publisher, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("nats: %w", err)
 	}
@@ -94,15 +95,15 @@ func NewMapped(cfg MappedConfig, log Log, m Mapper) (*Mapped, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Metrics == nil {
-		cfg.Metrics = NewMappedMetrics(nil)
+		cfg.Metrics = NewPublisherMetrics(nil)
 	}
-	return &Mapped{cfg: cfg, records: log, mapper: m, taken: map[string]int{}, backoff: newBackoff(), trouble: trouble{log: cfg.Logger},
+	return &Publisher{cfg: cfg, records: log, mapper: m, taken: map[string]int{}, backoff: newBackoff(), trouble: trouble{log: cfg.Logger},
 		refused: refusals{patience: refusalPatience, every: refusalCheck, routes: map[string]*refusedRoute{}}}, nil
 }
 
 // Stats returns the present state; nothing is ever in flight for long. What no
 // stream takes counts as not connected.
-func (p *Mapped) Stats() Stats {
+func (p *Publisher) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Stats{Connected: p.connected && p.untaken == nil, Cursor: p.cursor, LastError: cmp.Or(p.err, p.untaken)}
@@ -110,7 +111,7 @@ func (p *Mapped) Stats() Stats {
 
 // Run publishes until ctx ends, and then returns nil. Errors of NATS are
 // retried for ever; one of the log ends it.
-func (p *Mapped) Run(ctx context.Context) error {
+func (p *Publisher) Run(ctx context.Context) error {
 	p.set(func() { p.cursor = p.records.Stored() })
 	for {
 		err := p.session(ctx)
@@ -138,7 +139,7 @@ func (p *Mapped) Run(ctx context.Context) error {
 
 // Drain publishes until the log's Next returns io.EOF. Other than with Run the
 // first error ends it, and what no stream takes is a dead letter at once.
-func (p *Mapped) Drain(ctx context.Context) error {
+func (p *Publisher) Drain(ctx context.Context) error {
 	p.set(func() { p.cursor = p.records.Stored() })
 	p.refused.patience = 0
 	err := errRecheck
@@ -155,14 +156,14 @@ func (p *Mapped) Drain(ctx context.Context) error {
 	return err
 }
 
-func (p *Mapped) set(f func()) {
+func (p *Publisher) set(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
 }
 
 // session is the life of one connection. It returns why it ended.
-func (p *Mapped) session(ctx context.Context) error {
+func (p *Publisher) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c, err := p.cfg.connect(ctx, cancel)
@@ -198,7 +199,7 @@ func (p *Mapped) session(ctx context.Context) error {
 }
 
 // seek has the log continue after what is settled.
-func (p *Mapped) seek() error {
+func (p *Publisher) seek() error {
 	p.mu.Lock()
 	after := p.cursor
 	p.mu.Unlock()
@@ -218,7 +219,7 @@ func (p *Mapped) seek() error {
 
 // step publishes what is made of the next records and waits until it is
 // acknowledged.
-func (p *Mapped) step(ctx context.Context, b *burst) error {
+func (p *Publisher) step(ctx context.Context, b *burst) error {
 	records, err := p.next(ctx)
 	if err != nil {
 		return err
@@ -241,7 +242,7 @@ func (p *Mapped) step(ctx context.Context, b *burst) error {
 }
 
 // publish sends what is made of one record.
-func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) error {
+func (p *Publisher) publish(ctx context.Context, b *burst, rec *mqttetl.Record) error {
 	objects, letters, err := p.mapper.Map(rec)
 	if err != nil {
 		return fmt.Errorf("map record %d: %w", rec.Seq, err)
@@ -256,19 +257,19 @@ func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) err
 		}
 		s := sent{seq: rec.Seq, route: o.Route, subject: o.Subject}
 		m := &nats.Msg{Subject: o.Subject, Data: o.Body, Header: nats.Header{}}
-		s.id = fmt.Sprintf("%s-%s-%d", appendMsgID(nil, p.cfg.LogID, rec.Seq), appendEscaped(nil, o.Route), o.N)
-		m.Header[headerMsgID] = []string{s.id + strings.Repeat("+", p.taken[s.id])}
-		m.Header[HeaderTime] = []string{rec.When().Format("2006-01-02T15:04:05.000000000Z")}
-		m.Header[HeaderTopic] = []string{string(appendEscaped(nil, view(rec.Topic)))}
+		s.id = fmt.Sprintf("%s-%s-%d", natsmsg.AppendMsgID(nil, p.cfg.LogID, rec.Seq), natsmsg.AppendEscaped(nil, o.Route), o.N)
+		m.Header[natsmsg.HeaderMsgID] = []string{s.id + strings.Repeat("+", p.taken[s.id])}
+		m.Header[natsmsg.HeaderTime] = []string{rec.When().Format("2006-01-02T15:04:05.000000000Z")}
+		m.Header[natsmsg.HeaderTopic] = []string{string(natsmsg.AppendEscaped(nil, string(rec.Topic)))}
 		switch size := len(o.Body) + 512 + 3*len(rec.Topic); {
-		case len(o.Subject) > maxSubject:
-			b.bury(s, fmt.Sprintf("subject of %d bytes exceeds %d", len(o.Subject), maxSubject))
+		case len(o.Subject) > natsmsg.MaxSubject:
+			b.bury(s, fmt.Sprintf("subject of %d bytes exceeds %d", len(o.Subject), natsmsg.MaxSubject))
 			continue
 		case size > b.max:
 			b.bury(s, fmt.Sprintf("object of %d bytes exceeds the server's max_payload of %d", len(o.Body), b.max))
 			continue
 		}
-		s.sum = maphash.Bytes(seed, o.Body) + sumLine(HeaderTime, m.Header[HeaderTime][0]) + sumLine(HeaderTopic, m.Header[HeaderTopic][0])
+		s.sum = maphash.Bytes(seed, o.Body) + sumLine(natsmsg.HeaderTime, m.Header[natsmsg.HeaderTime][0]) + sumLine(natsmsg.HeaderTopic, m.Header[natsmsg.HeaderTopic][0])
 		m.Reply = b.inbox + "." + strconv.Itoa(len(b.sent))
 		if err := b.c.PublishMsg(m); err != nil {
 			return unavailable("publish to "+o.Subject, err)
@@ -279,7 +280,7 @@ func (p *Mapped) publish(ctx context.Context, b *burst, rec *mqttetl.Record) err
 }
 
 // settle moves the cursor up to seq once everything before it is acknowledged.
-func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
+func (p *Publisher) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	if err := p.await(ctx, b); err != nil {
 		return err
 	}
@@ -301,18 +302,11 @@ func (p *Mapped) settle(ctx context.Context, b *burst, seq mqttetl.Seq) error {
 	return nil
 }
 
-func (p *Mapped) commit(seq mqttetl.Seq) {
+func (p *Publisher) commit(seq mqttetl.Seq) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if seq > p.cursor {
 		p.cursor = seq
 		p.records.Commit(seq)
 	}
-}
-
-// EscapeTopic makes one or more levels of a topic tokens of a subject, as
-// AppendSubject does.
-func EscapeTopic(levels string) string {
-	subject, _ := AppendSubject(nil, "x", []byte(levels))
-	return string(subject[len("x."):])
 }

@@ -1,4 +1,4 @@
-package main
+package rerun
 
 import (
 	"cmp"
@@ -8,8 +8,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
@@ -18,51 +16,44 @@ import (
 	"github.com/mqttetl/mqttetl/sink/archive"
 )
 
-// publish makes the objects of a route's dead letters again and publishes them.
-func (f *rerunFlags) publish(cmd *cobra.Command, std streams, cfg *config.Config, since time.Time) error {
-	route, err := findRoute(cfg, f.route)
-	switch {
-	case err != nil:
-		return routeError(err, cmd)
-	case f.resume:
-		return usageError{errors.New("--publish has nothing to resume: what is published is no dead letter any more"), cmd}
-	case route.Publish == "":
-		return usageError{fmt.Errorf("--route %s: the route publishes nothing", f.route), cmd}
-	case cfg.Archive == nil:
-		return configError{errors.New("there is no archive in the configuration, which keeps the dead letters")}
-	}
-	ctx := cmd.Context()
-	a := &again{ctx: ctx, stage: forward.PublishStage(route.Name)}
-	if a.set, err = transform.Compile([]transform.Route{*route}); err != nil {
-		return configError{err}
-	}
-	if a.reader, err = archive.OpenReader(cfg.Archive.Path); err != nil {
-		return err
-	}
-	defer a.reader.Close()
-	if a.letters, err = archive.OpenLetters(ctx, cfg.Archive.Path); err != nil {
-		return err
-	}
-	defer a.letters.Close()
-	if a.from, err = firstSince(ctx, a.reader, since); err != nil {
-		return err
-	}
-	c := pipeline.NATSConfig(cfg.NATS, a.reader.LogID())
-	if err := a.run(forward.MappedConfig{Config: c, Subjects: []string{route.Subjects()}}); err != nil {
-		return err
-	}
-	switch {
-	case a.stay > 0:
-		return fmt.Errorf("route %s: %s published, %d stay: %s", route.Name, plural(a.gone, "dead letter"), a.stay, a.why)
-	case a.gone == 0:
-		fmt.Fprintf(std.err, "route %s: no dead letter of %s is meant\n", route.Name, a.stage)
-	default:
-		fmt.Fprintf(std.err, "route %s: %s published\n", route.Name, plural(a.gone, "dead letter"))
-	}
-	return nil
+// Publish is the dead letters of a route that are published again, see Run.
+type Publish struct {
+	Archive string // its path
+	Route   transform.Route
+	Since   time.Time // of the messages; zero: all
+	NATS    *config.NATS
 }
 
-// again is the records of a route's dead letters as the log of a forward.Mapped,
+// Published is what has come of the dead letters.
+type Published struct {
+	Stage      string
+	Gone, Stay int
+	Why        string // the first one stays
+}
+
+// Run makes the objects of the dead letters again and publishes them.
+func (p Publish) Run(ctx context.Context) (done Published, err error) {
+	a := &again{ctx: ctx, stage: mqttetl.PublishStage(p.Route.Name)}
+	if a.set, err = transform.Compile([]transform.Route{p.Route}); err != nil {
+		return done, config.Error{Err: err}
+	}
+	if a.reader, err = archive.OpenReader(p.Archive); err != nil {
+		return done, err
+	}
+	defer a.reader.Close()
+	if a.letters, err = archive.OpenLetters(ctx, p.Archive); err != nil {
+		return done, err
+	}
+	defer a.letters.Close()
+	if a.from, err = firstSince(ctx, a.reader, p.Since); err != nil {
+		return done, err
+	}
+	c := pipeline.NATSConfig(p.NATS, a.reader.LogID())
+	err = a.run(forward.PublisherConfig{Config: c, Subjects: []string{p.Route.Subjects()}})
+	return Published{a.stage, a.gone, a.stay, a.why}, err
+}
+
+// again is the records of a route's dead letters as the log of a forward.Publisher,
 // and what maps them. A dead letter goes when its objects are acknowledged.
 //
 // For Sparkplug all records of the route are read, since names and types stand in
@@ -101,7 +92,7 @@ const (
 )
 
 // run publishes all of them.
-func (a *again) run(cfg forward.MappedConfig) error {
+func (a *again) run(cfg forward.PublisherConfig) error {
 	a.sel.Topics = a.set.Filters()
 	var births *archive.Births
 	if a.set.HasBirths() {
@@ -111,19 +102,19 @@ func (a *again) run(cfg forward.MappedConfig) error {
 		}
 		defer births.Close()
 	}
-	o := withBirths(transform.Options{Objects: true, Escape: forward.EscapeTopic, NoSuspend: true}, births)
+	o := withBirths(transform.Options{Objects: true, NoSuspend: true}, births)
 	for {
 		applier, err := a.set.Applier(o)
 		if err != nil {
-			return configError{err}
+			return config.Error{Err: err}
 		}
 		defer applier.Close()
 		a.mapper = pipeline.LetterMapper(applier, births)
 		a.ordered = a.set.HasBirths() && !o.Retry
 		a.next, a.read, a.page, a.list, a.confirmed, a.stay, a.why = a.from, 1, nil, nil, 0, 0, ""
-		p, err := forward.NewMapped(cfg, a, a)
+		p, err := forward.NewPublisher(cfg, a, a)
 		if err != nil {
-			return configError{err}
+			return config.Error{Err: err}
 		}
 		if err := p.Drain(a.ctx); err != nil {
 			return errors.Join(err, a.settle())

@@ -1,10 +1,73 @@
-package mqttetl
+// Package store holds the words that those who fill an archive share with the
+// archives themselves: typed tables and their rows, readings, births, and what
+// else is kept beside the messages.
+//
+// An archive keeps all of a Made in the transaction of the records that it was
+// made of, so that what is made of a record is there exactly as often as the record.
+package store
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
+
+	"github.com/mqttetl/mqttetl"
 )
+
+// Conditions of an archive that a caller tells apart with errors.Is.
+var (
+	// ErrTable: a typed table is there with columns of other types, or was not made
+	// for routes. The configuration must change, or the table.
+	ErrTable = errors.New("the table does not fit its routes")
+	// ErrVersion: the archive was made by a newer version of this program.
+	ErrVersion = errors.New("made by a newer version of mqttetl")
+	// ErrChanged: another program has changed the schema since the archive was
+	// opened, as a rerun does that replaces a typed table. Nothing was written; open
+	// the archive again, and read again what Births has said.
+	ErrChanged = errors.New("the schema has been changed")
+)
+
+// Options say what an archive keeps beside the messages. What is missing there is
+// added when it is opened; nothing is ever removed.
+type Options struct {
+	Tables   []Table // typed tables, for Made.Rows
+	Readings bool    // the numbers of all messages, for Made.Readings
+	Latest   bool    // the last message of each topic
+	Births   bool    // what Sparkplug routes remember, for Made.Births
+	Again    bool    // it was there before: a directory that is missing now is not made anew
+}
+
+// Made is what routes have made of records.
+type Made struct {
+	Rows     []Rows // of the table of the same index in Options.Tables
+	Readings []Reading
+	Births   []Birth
+	Letters  []mqttetl.DeadLetter // one that is there already, by record and stage, stays as it is
+}
+
+// State is how an archive is at one moment.
+type State struct {
+	Shared   bool                 // another program needs turns at writing: transactions are short, with gaps between
+	Room     int64                // bytes that can still be written
+	SetAside []mqttetl.DeadLetter // committed since the State before: of values that no row can hold
+	Pending  Pending
+}
+
+// Pending is what is committed and waits to be copied to its place in the file.
+type Pending struct {
+	Bytes int64
+	Kept  uint64 // how often there was too much of it, and a reader kept it from being copied, since the archive was opened
+	Held  string // who may keep it from that now, for people; "": nobody
+}
+
+// reserved are the tables, views and indexes that an archive has for itself.
+var reserved = regexp.MustCompile(`^(?i)(topics|sources|messages|msg|dead_letters|gaps|meta|readings|readings_by_series|series|latest|births|incoming|rows_[0-9]+|sqlite_.*|mqttetl_.*)$`)
+
+// Reserved says that no typed table may have the name, because an archive has it
+// for itself.
+func Reserved(table string) bool { return reserved.MatchString(table) }
 
 // ColumnType is a type of SQLite's STRICT tables.
 type ColumnType uint8
@@ -111,7 +174,7 @@ func (r *Rows) Row(i int) []Value {
 }
 
 // Add appends a row of NULLs but for its seq and returns it to be filled.
-func (r *Rows) Add(seq Seq) []Value {
+func (r *Rows) Add(seq mqttetl.Seq) []Value {
 	r.values = append(r.values, IntValue(int64(seq)))
 	for range r.Width() - 1 {
 		r.values = append(r.values, Value{})

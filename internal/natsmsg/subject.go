@@ -1,4 +1,4 @@
-package forward
+package natsmsg
 
 import (
 	"bytes"
@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxSubject bounds a subject in bytes, prefix included. The server reads
+// MaxSubject bounds a subject in bytes, prefix included. The server reads
 // subject, reply and sizes into one control line of at most 4 KiB, and every
 // hop to a consumer (routes, leaf nodes) adds its own words to that line.
-const maxSubject = 1024
+const MaxSubject = 1024
 
 // shortMark begins the last token of a shortened subject. No token of an
 // unshortened subject begins with it, because there a '%' stands alone or is
@@ -46,7 +46,7 @@ func AppendSubject(dst []byte, prefix string, topic []byte) (subject []byte, sho
 	dst = append(dst, prefix...)
 	dst = append(dst, '.')
 	level := len(dst)
-	if dst, plain := appendPlain(dst, topic); plain && len(dst)-start <= maxSubject {
+	if dst, plain := appendPlain(dst, topic); plain && len(dst)-start <= MaxSubject {
 		return dst, false
 	}
 	for i := 0; i < len(topic); {
@@ -67,14 +67,14 @@ func AppendSubject(dst []byte, prefix string, topic []byte) (subject []byte, sho
 			dst, n = appendRune(dst, topic[i:])
 			i += n
 		}
-		if len(dst)-start > maxSubject {
+		if len(dst)-start > MaxSubject {
 			return shorten(dst, start, topic), true
 		}
 	}
 	if len(dst) == level {
 		dst = append(dst, '%')
 	}
-	if len(dst)-start > maxSubject {
+	if len(dst)-start > MaxSubject {
 		return shorten(dst, start, topic), true
 	}
 	return dst, false
@@ -194,7 +194,7 @@ func appendRune(dst, p []byte) ([]byte, int) {
 
 // shorten replaces the end of the subject in dst[start:] by the topic's hash.
 func shorten(dst []byte, start int, topic []byte) []byte {
-	keep := start + maxSubject - len(shortMark) - hex.EncodedLen(sha256.Size)
+	keep := start + MaxSubject - len(shortMark) - hex.EncodedLen(sha256.Size)
 	dst = dst[:bytes.LastIndexByte(dst[:keep], '.')+1]
 	sum := sha256.Sum256(topic)
 	return hex.AppendEncode(append(dst, shortMark...), sum[:])
@@ -218,4 +218,39 @@ func appendUnescaped(dst []byte, s string) (_ []byte, ok bool) {
 		i += 2
 	}
 	return dst, true
+}
+
+// EscapeTopic makes one or more levels of a topic tokens of a subject, as
+// AppendSubject does.
+func EscapeTopic(levels string) string {
+	subject, _ := AppendSubject(nil, "x", []byte(levels))
+	return string(subject[len("x."):])
+}
+
+// Reserved says that a subject is one of those in which the server itself speaks.
+func Reserved(subject string) bool {
+	return strings.HasPrefix(subject, "$") || subject == "_INBOX" || strings.HasPrefix(subject, "_INBOX.")
+}
+
+// maxPrefix leaves the better part of a subject to the topic.
+const maxPrefix = 128
+
+// CheckPrefix refuses what is not one or more tokens with which the subjects of
+// records can begin.
+func CheckPrefix(prefix string) error {
+	if Reserved(prefix) {
+		return fmt.Errorf("%q: subjects that begin with $ or _INBOX are reserved by the server", prefix)
+	}
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("must not be longer than %d bytes", maxPrefix)
+	}
+	for token := range strings.SplitSeq(prefix, ".") {
+		if token == "" {
+			return fmt.Errorf("%q must be tokens with a . between them, and has an empty token", prefix)
+		}
+		if strings.ContainsFunc(token, func(r rune) bool { return r >= utf8.RuneSelf || !tokenByte[byte(r)] }) {
+			return fmt.Errorf("%q must be tokens of printable ASCII without / * > and %%, with a . between them", prefix)
+		}
+	}
+	return nil
 }

@@ -69,7 +69,7 @@ func (r *refusals) none() bool { return len(r.routes) == 0 && r.lacking.IsZero()
 
 // next are the next records. While something is refused it does not wait for
 // them for long.
-func (p *Mapped) next(ctx context.Context) ([]mqttetl.Record, error) {
+func (p *Publisher) next(ctx context.Context) ([]mqttetl.Record, error) {
 	brief, cancel := ctx, context.CancelFunc(func() {})
 	if !p.refused.none() {
 		if time.Since(p.refused.checked) > p.refused.every {
@@ -91,7 +91,7 @@ func (p *Mapped) next(ctx context.Context) ([]mqttetl.Record, error) {
 }
 
 // refuse decides about the objects of b that no stream has taken.
-func (p *Mapped) refuse(ctx context.Context, b *burst) error {
+func (p *Publisher) refuse(ctx context.Context, b *burst) error {
 	for _, s := range b.refused {
 		if err := p.unclaimed(ctx, b.c, s); err != nil {
 			return err
@@ -119,7 +119,7 @@ func (p *Mapped) refuse(ctx context.Context, b *burst) error {
 
 // unclaimed notes that there is no stream for the subject of s, after asking
 // the server. The error says that there is one, or that the server does not know.
-func (p *Mapped) unclaimed(ctx context.Context, c *conn, s sent) error {
+func (p *Publisher) unclaimed(ctx context.Context, c *conn, s sent) error {
 	r := p.refused.routes[s.route]
 	if r != nil && time.Since(r.subjects[s.subject]) < p.refused.every {
 		return nil
@@ -160,7 +160,7 @@ func hasStream(ctx context.Context, c *conn, subject string) (bool, error) {
 }
 
 // accepted: a stream has taken s.
-func (p *Mapped) accepted(s sent) {
+func (p *Publisher) accepted(s sent) {
 	r := p.refused.routes[s.route]
 	if r == nil {
 		return
@@ -171,7 +171,7 @@ func (p *Mapped) accepted(s sent) {
 }
 
 // forget: the subject is not refused any more.
-func (p *Mapped) forget(route string, r *refusedRoute, subject string) {
+func (p *Publisher) forget(route string, r *refusedRoute, subject string) {
 	delete(r.subjects, subject)
 	if len(r.subjects) == 0 {
 		delete(p.refused.routes, route)
@@ -183,7 +183,7 @@ func (p *Mapped) forget(route string, r *refusedRoute, subject string) {
 }
 
 // recheck asks again for the streams of what is refused.
-func (p *Mapped) recheck(ctx context.Context, c *conn) error {
+func (p *Publisher) recheck(ctx context.Context, c *conn) error {
 	p.refused.checked = time.Now()
 	for route, r := range p.refused.routes {
 		for subject, at := range r.subjects {
@@ -202,7 +202,7 @@ func (p *Mapped) recheck(ctx context.Context, c *conn) error {
 
 // lacks notes that no stream takes some of the configured subjects. The error
 // ends the session while somebody may be about to mend that.
-func (p *Mapped) lacks(err error) error {
+func (p *Publisher) lacks(err error) error {
 	r := &p.refused
 	if r.lacking.IsZero() {
 		r.lacking = time.Now()
@@ -219,10 +219,10 @@ func (p *Mapped) lacks(err error) error {
 }
 
 // lacksNothing is the end of lacks.
-func (p *Mapped) lacksNothing() { p.refused.lacking, p.refused.said = time.Time{}, false }
+func (p *Publisher) lacksNothing() { p.refused.lacking, p.refused.said = time.Time{}, false }
 
 // showRefused brings Stats and the metric up to date.
-func (p *Mapped) showRefused() {
+func (p *Publisher) showRefused() {
 	var list []string
 	for _, r := range p.refused.routes {
 		list = slices.AppendSeq(list, maps.Keys(r.subjects))
