@@ -30,7 +30,7 @@ var arrows = map[string]string{
 
 	// Here they meet.
 	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
-	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/mosquitto internal/routetest internal/rerun ingest/importer forward forward/format forward/replay batch/transform " +
+	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/mosquitto internal/routetest internal/rerun ingest/importer forward forward/export forward/replay batch/transform " +
 		"sink/archive sink/history sink/wal internal/reporters internal/simulate bench/compare bench/report deploy internal/embedded",
 
 	"internal/config":    "batch/transform",

@@ -17,7 +17,7 @@
 //	cmd/mqttetl   flags, config, wiring, one file a command
 //
 // What has been kept comes back through sink/history (archive and log as one
-// sequence), forward/format (NDJSON, CSV, Parquet) and forward/replay (to NATS,
+// sequence), forward/export (NDJSON, CSV, Parquet) and forward/replay (to NATS,
 // MQTT and standard output); ingest/importer puts recordings into the log.
 //
 // Movers (ingest, batch, forward) move data; stores (sink/wal, sink/archive)

@@ -171,7 +171,7 @@ func (f *Forwarder) try(ctx context.Context, a *attempt) error {
 	err := a.run(ctx)
 	proven.Stop()
 	f.leave(a)
-	if f.shared || errors.Is(err, errDuplicate) || errors.Is(err, errSkipped) || errors.As(err, new(*refusal)) {
+	if f.shared || errors.Is(err, errDuplicate) || errors.Is(err, errSkipped) || errors.As(err, new(*apiError)) {
 		f.doubt = max(f.doubt, a.sent)
 	}
 	f.mu.Lock()

@@ -259,7 +259,7 @@ func (c *conn) message(ctx context.Context, stream string, n uint64) (found, err
 		return found{}, unavailable(what, err)
 	}
 	var got struct {
-		Error   *refusal `json:"error"`
+		Error   *apiError `json:"error"`
 		Message struct {
 			Subject string `json:"subject"`
 			Header  []byte `json:"hdrs"`

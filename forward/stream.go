@@ -59,7 +59,7 @@ func (f *Forwarder) noStream(err error) error {
 	if !ok {
 		return unavailable("stream "+f.cfg.Stream, err)
 	}
-	err = unavailable("stream "+f.cfg.Stream, &refusal{Code: int(api.ErrorCode), Description: api.Description})
+	err = unavailable("stream "+f.cfg.Stream, &apiError{Code: int(api.ErrorCode), Description: api.Description})
 	if api.ErrorCode != subjectOverlap {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/spool"
 	"github.com/mqttetl/mqttetl/internal/visible"
@@ -162,7 +162,7 @@ func (l *letterList) add(values []any) {
 func shortPayload(p []byte) string {
 	const width = 60
 	text := visible.Text(string(p[:min(len(p), 4*width)]))
-	if format.Binary(p) {
+	if export.Binary(p) {
 		text = fmt.Sprintf("(%d bytes) %x", len(p), p[:min(len(p), width/3)])
 	}
 	if utf8.RuneCountInString(text) > width {

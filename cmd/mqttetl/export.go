@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
@@ -71,7 +71,7 @@ read or the output not be written, 78 bad configuration.`,
 				return err
 			}
 			defer h.Close()
-			return f.run(cmd.Context(), std, h.Select(sel).Reuse(format.Ahead))
+			return f.run(cmd.Context(), std, h.Select(sel).Reuse(export.Ahead))
 		},
 	}
 	f.selectionFlags.add(cmd)
@@ -121,7 +121,7 @@ func (f *exportFlags) run(ctx context.Context, std streams, records *history.Cur
 	return nil
 }
 
-func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src format.Source) (n uint64, err error) {
+func (f *exportFlags) write(ctx context.Context, stdout io.Writer, src export.Source) (n uint64, err error) {
 	if f.out == "-" {
 		return f.encode(ctx, stdout, src)
 	}
@@ -163,7 +163,7 @@ func behindLinks(path string) string {
 }
 
 // writeInto writes to what is no file.
-func (f *exportFlags) writeInto(ctx context.Context, path string, src format.Source) (n uint64, err error) {
+func (f *exportFlags) writeInto(ctx context.Context, path string, src export.Source) (n uint64, err error) {
 	file, err := openBlocking(ctx, path)
 	if err != nil {
 		return 0, err
@@ -203,7 +203,7 @@ func openBlocking(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-func (f *exportFlags) encode(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {
+func (f *exportFlags) encode(ctx context.Context, w io.Writer, src export.Source) (n uint64, err error) {
 	out, err := compressor(w, f.compress)
 	if err != nil {
 		return 0, err
@@ -212,11 +212,11 @@ func (f *exportFlags) encode(ctx context.Context, w io.Writer, src format.Source
 	case "parquet":
 		n, err = exportParquet(ctx, out, src)
 	case "csv":
-		if _, err = io.WriteString(out, format.CSVHeader); err == nil {
-			n, err = format.Lines(ctx, out, src, func() format.Encoder { return &format.CSV{} })
+		if _, err = io.WriteString(out, export.CSVHeader); err == nil {
+			n, err = export.Lines(ctx, out, src, func() export.Encoder { return &export.CSV{} })
 		}
 	default:
-		n, err = format.Lines(ctx, out, src, func() format.Encoder { return &format.JSON{} })
+		n, err = export.Lines(ctx, out, src, func() export.Encoder { return &export.JSON{} })
 	}
 	return n, errors.Join(err, out.Close())
 }

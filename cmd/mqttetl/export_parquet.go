@@ -8,13 +8,13 @@ import (
 	"errors"
 	"io"
 
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 )
 
 // exportParquet writes all records.
-var exportParquet = func(ctx context.Context, w io.Writer, src format.Source) (n uint64, err error) {
+var exportParquet = func(ctx context.Context, w io.Writer, src export.Source) (n uint64, err error) {
 	buffered := bufio.NewWriterSize(w, 1<<20)
-	p := format.NewParquet(buffered)
+	p := export.NewParquet(buffered)
 	for {
 		recs, err := src.Next(ctx)
 		if errors.Is(err, io.EOF) {

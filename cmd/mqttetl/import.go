@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 	"github.com/mqttetl/mqttetl/ingest/importer"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/pipeline"
@@ -291,7 +291,7 @@ const dryReasons = 10
 
 // try prints what would be imported.
 func (f *importFlags) try(ctx context.Context, std streams, paths []string) error {
-	var enc format.JSON
+	var enc export.JSON
 	var line []byte
 	said := 0
 	total, err := f.each(std, paths, nil, importer.Config{

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
@@ -126,7 +126,7 @@ func (f *queryFlags) kind(w io.Writer) outputFormat {
 
 // list prints records.
 func (f *queryFlags) list(ctx context.Context, std streams, h *history.History, sel mqttetl.Selection) error {
-	var src format.Source = h.Select(sel)
+	var src export.Source = h.Select(sel)
 	if f.last > 0 && sel.Limit == 0 {
 		recs, err := h.Tail(ctx, sel, f.last)
 		if err != nil {
@@ -136,13 +136,13 @@ func (f *queryFlags) list(ctx context.Context, std streams, h *history.History, 
 	}
 	switch f.kind(std.out) {
 	case "ndjson":
-		n, err := format.Lines(ctx, std.out, src, func() format.Encoder { return &format.JSON{} })
+		n, err := export.Lines(ctx, std.out, src, func() export.Encoder { return &export.JSON{} })
 		return sayNone(std.err, n, err)
 	case "csv":
-		if _, err := io.WriteString(std.out, format.CSVHeader); err != nil {
+		if _, err := io.WriteString(std.out, export.CSVHeader); err != nil {
 			return err
 		}
-		n, err := format.Lines(ctx, std.out, src, func() format.Encoder { return &format.CSV{} })
+		n, err := export.Lines(ctx, std.out, src, func() export.Encoder { return &export.CSV{} })
 		return sayNone(std.err, n, err)
 	}
 	r := report{document: []json.RawMessage{}, header: []string{"seq", "time", "source", "topic", "qos", "payload"}}
@@ -182,12 +182,12 @@ func (g *given) Next(context.Context) ([]mqttetl.Record, error) {
 
 // addRecord adds a record to a table and to the document.
 func (r *report) addRecord(rec *mqttetl.Record) {
-	var enc format.JSON
+	var enc export.JSON
 	line := enc.Append(nil, rec)
 	r.document = append(r.document.([]json.RawMessage), line)
 	const width = 60
 	payload := string(visible.Append(nil, rec.Payload[:min(len(rec.Payload), 4*width)]))
-	if format.Binary(rec.Payload) {
+	if export.Binary(rec.Payload) {
 		payload = fmt.Sprintf("(%d bytes) %x", len(rec.Payload), rec.Payload[:min(len(rec.Payload), width/3)])
 	}
 	if utf8.RuneCountInString(payload) > width {

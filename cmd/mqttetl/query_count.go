@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 	"github.com/mqttetl/mqttetl/internal/visible"
 )
 
@@ -28,7 +28,7 @@ type group struct {
 }
 
 // sum counts records.
-func (f *queryFlags) sum(ctx context.Context, std streams, src format.Source) error {
+func (f *queryFlags) sum(ctx context.Context, std streams, src export.Source) error {
 	groups := map[string]*group{}
 	for {
 		recs, err := src.Next(ctx)

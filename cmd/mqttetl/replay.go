@@ -204,7 +204,7 @@ func (r *replayRun) run(ctx context.Context) error {
 	}
 	r.cfg.Silent = r.silence
 	confirmed := func(upTo mqttetl.Seq, n int) { r.player.Confirmed(upTo, n) }
-	refused := func(x *replay.Refusal) error { return r.player.Refused(x) }
+	refused := func(x *replay.RefusedError) error { return r.player.Refused(x) }
 	if resumed {
 		r.player = replay.NewPlayer(r.cfg)
 	}
@@ -324,7 +324,7 @@ func (r *replayRun) play(ctx context.Context, to replay.Destination, stop contex
 
 // because adds where the replay can be taken up again.
 func (r *replayRun) because(err error) error {
-	var refusal *replay.Refusal
+	var refusal *replay.RefusedError
 	if errors.As(err, &refusal) {
 		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused goes on after it")
 	}

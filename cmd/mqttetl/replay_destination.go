@@ -124,7 +124,7 @@ func (f *destinationFlags) kind() string {
 // openDestination connects. found is the last record that a stream holds already;
 // all up to after was confirmed before.
 func (f *destinationFlags) openDestination(ctx context.Context, std streams, plan *replay.Plan, after mqttetl.Seq, fresh bool, confirmed replay.Confirm,
-	refused func(*replay.Refusal) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
+	refused func(*replay.RefusedError) error, down func(error)) (to replay.Destination, found mqttetl.Seq, err error) {
 	if err := readable(f.creds, f.ca, f.cert, f.key); err != nil {
 		return nil, 0, err
 	}

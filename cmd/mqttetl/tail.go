@@ -11,12 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
-	printed "github.com/mqttetl/mqttetl/internal/mosquitto/format"
+	"github.com/mqttetl/mqttetl/forward/export"
+	"github.com/mqttetl/mqttetl/internal/mosquitto/format"
 	"github.com/mqttetl/mqttetl/sink/history"
 )
 
-// tailFlags say what is followed, and how it is printed.
+// tailFlags say what is followed, and how it is format.
 type tailFlags struct {
 	config, archive string
 	topics, sources []string
@@ -100,20 +100,20 @@ func (f *tailFlags) follower(std streams) (*follower, error) {
 		}
 		t.sel.Topics = append(t.sel.Topics, filter)
 	}
-	enc := &format.JSON{}
+	enc := &export.JSON{}
 	t.append = func(dst []byte, r *mqttetl.Record) ([]byte, error) { return enc.Append(dst, r), nil }
 	if !f.verbose && f.formatText == "" {
 		return t, nil
 	}
-	style := printed.Style{Verbose: f.verbose, Visible: isTerminal(std.out)}
+	style := format.Style{Verbose: f.verbose, Visible: isTerminal(std.out)}
 	if f.formatText != "" {
 		var err error
-		if style.Format, err = printed.Parse(f.formatText); err != nil {
+		if style.Format, err = format.Parse(f.formatText); err != nil {
 			return nil, err
 		}
 	}
 	t.append = func(dst []byte, r *mqttetl.Record) ([]byte, error) {
-		return style.Append(dst, &printed.Message{Message: r.Message, Time: r.When().Local()})
+		return style.Append(dst, &format.Message{Message: r.Message, Time: r.When().Local()})
 	}
 	return t, nil
 }
@@ -122,7 +122,7 @@ func (f *tailFlags) follower(std streams) (*follower, error) {
 // tells nobody.
 const look = 50 * time.Millisecond
 
-// run prints until ctx ends or enough was printed.
+// run prints until ctx ends or enough was format.
 func (t *follower) run(ctx context.Context) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()

@@ -128,7 +128,7 @@ func TestSendCopies(t *testing.T) {
 		"core": func(cfg forward.Config) (Destination, error) { return OpenCore(t.Context(), cfg, confirmed, down) },
 		"stream": func(cfg forward.Config) (Destination, error) {
 			cfg.Stream = "S"
-			d, _, err := OpenJetStream(t.Context(), cfg, 0, confirmed, func(r *Refusal) error { return r }, down)
+			d, _, err := OpenJetStream(t.Context(), cfg, 0, confirmed, func(r *RefusedError) error { return r }, down)
 			return d, err
 		},
 	} {

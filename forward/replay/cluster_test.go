@@ -57,7 +57,7 @@ func TestReplayIntoReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := forward.Config{URL: c.URL(), Stream: "S", SubjectPrefix: "mqtt", LogID: id, Key: key}
-	j, end, err := OpenJetStream(t.Context(), cfg, 0, func(mqttetl.Seq, int) {}, func(r *Refusal) error { return r }, func(err error) { t.Error(err) })
+	j, end, err := OpenJetStream(t.Context(), cfg, 0, func(mqttetl.Seq, int) {}, func(r *RefusedError) error { return r }, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func OpenCore(ctx context.Context, cfg forward.Config, confirmed Confirm, down f
 func (c *Core) Send(ctx context.Context, r *mqttetl.Record) error {
 	if err := c.out.Publish(r); err != nil {
 		if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, nats.ErrBadHeaderMsg) {
-			return &Refusal{r.Seq, err}
+			return &RefusedError{r.Seq, err}
 		}
 		return unavailable("publish to NATS", err)
 	}

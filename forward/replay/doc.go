@@ -61,11 +61,13 @@ type Destination interface {
 // called with the Destination's lock held, and does not call it.
 type Confirm func(upTo mqttetl.Seq, n int)
 
-// Refusal is the answer of a destination to one record that it will never take.
-type Refusal struct {
+// RefusedError is the answer of a destination to one record that it will never take.
+type RefusedError struct {
 	Seq mqttetl.Seq
 	Err error
 }
 
-func (r *Refusal) Error() string { return "record " + seqText(r.Seq) + " is refused: " + r.Err.Error() }
-func (r *Refusal) Unwrap() error { return r.Err }
+func (r *RefusedError) Error() string {
+	return "record " + seqText(r.Seq) + " is refused: " + r.Err.Error()
+}
+func (r *RefusedError) Unwrap() error { return r.Err }

@@ -20,7 +20,7 @@ type JetStream struct {
 	forwarder *forward.Forwarder
 	stored    mqttetl.Seq
 	confirmed Confirm
-	refused   func(*Refusal) error
+	refused   func(*RefusedError) error
 	down      func(error)
 	end       context.CancelFunc
 	ended     chan struct{}
@@ -53,7 +53,7 @@ const lookEvery = 100 * time.Millisecond
 // was confirmed before; or with cfg.Fresh whatever has an id of cfg.LogID. 0 if there is none.
 // refused is told of records that JetStream will never take; if it returns an
 // error the replay ends.
-func OpenJetStream(ctx context.Context, cfg forward.Config, after mqttetl.Seq, confirmed Confirm, refused func(*Refusal) error, down func(error)) (_ *JetStream, end mqttetl.Seq, err error) {
+func OpenJetStream(ctx context.Context, cfg forward.Config, after mqttetl.Seq, confirmed Confirm, refused func(*RefusedError) error, down func(error)) (_ *JetStream, end mqttetl.Seq, err error) {
 	j := &JetStream{
 		stored: after, confirmed: confirmed, refused: refused, down: down,
 		ended: make(chan struct{}), began: make(chan mqttetl.Seq, 1), changed: make(chan struct{}),
@@ -246,7 +246,7 @@ func (l streamLog) Commit(upTo mqttetl.Seq) {
 // the window, so that it is not tried again; or the forwarder is ended before it
 // sends another, because the stream's end must not pass what is not in it.
 func (l streamLog) DeadLetter(d mqttetl.DeadLetter) {
-	err := l.refused(&Refusal{d.Seq, errors.New(d.Reason)})
+	err := l.refused(&RefusedError{d.Seq, errors.New(d.Reason)})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {

@@ -53,7 +53,7 @@ func TestTroubleThatStays(t *testing.T) {
 		"JetStream is off":                {without.URL(), "S", "mqtt", nats.ErrNoResponders},
 	} {
 		cfg := forward.Config{URL: c.url, Stream: c.stream, SubjectPrefix: c.prefix, LogID: "0123456789abcdef"}
-		_, _, err := OpenJetStream(t.Context(), cfg, 0, func(mqttetl.Seq, int) {}, func(r *Refusal) error { return r }, func(error) {})
+		_, _, err := OpenJetStream(t.Context(), cfg, 0, func(mqttetl.Seq, int) {}, func(r *RefusedError) error { return r }, func(error) {})
 		if !errors.Is(err, c.want) || !errors.Is(err, mqttetl.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}

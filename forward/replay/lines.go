@@ -7,14 +7,14 @@ import (
 	"io"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 )
 
 // Lines plays records as lines of NDJSON. A line is confirmed when the system
 // has taken it.
 type Lines struct {
 	w         *bufio.Writer
-	enc       format.JSON
+	enc       export.JSON
 	line      []byte
 	last      mqttetl.Seq
 	n         int

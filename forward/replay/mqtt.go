@@ -44,7 +44,7 @@ type MQTT struct {
 	conn      net.Conn
 	in        *bufio.Reader
 	confirmed Confirm
-	refused   func(*Refusal) error
+	refused   func(*RefusedError) error
 	down      func(error)
 	limits    connack
 	reading   sync.WaitGroup
@@ -77,7 +77,7 @@ type inFlight struct {
 // broker does not let us in. refused is told of messages that the broker
 // refuses; if it returns an error the replay ends. down is called when the
 // connection is lost.
-func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused func(*Refusal) error, down func(error)) (*MQTT, error) {
+func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused func(*RefusedError) error, down func(error)) (*MQTT, error) {
 	u, err := dial.URL(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (m *MQTT) Send(ctx context.Context, r *mqttetl.Record) error {
 		p.properties = publishable(r.Properties)
 	}
 	if err := p.check(m.limits); err != nil {
-		return &Refusal{r.Seq, err}
+		return &RefusedError{r.Seq, err}
 	}
 	if err := m.reserve(ctx, &p, r.Seq); err != nil {
 		return err

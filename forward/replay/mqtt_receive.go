@@ -64,7 +64,7 @@ func (m *MQTT) acknowledged(kind byte, id uint16, code byte) error {
 		return err
 	}
 	if code >= 0x80 {
-		if err := m.refused(&Refusal{seq, fmt.Errorf("the broker says %s", reason(code))}); err != nil {
+		if err := m.refused(&RefusedError{seq, fmt.Errorf("the broker says %s", reason(code))}); err != nil {
 			m.down(err)
 			return nil // the position stays before it, whatever is acknowledged behind it
 		}

@@ -96,7 +96,7 @@ func TestRefusedIsNotSkippedOverMQTT(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = p.Run(ctx, to)
-		var refusal *Refusal
+		var refusal *RefusedError
 		if !errors.As(err, &refusal) || refusal.Seq != 500 || p.Position().Seq != 499 || p.Account().Refused != 1 {
 			t.Errorf("run %d: %v, position %d, %d refused", run+1, err, p.Position().Seq, p.Account().Refused)
 		}

@@ -45,9 +45,9 @@ type Account struct {
 	Sent      uint64
 	Confirmed uint64
 	Refused   uint64
-	Refusal   *Refusal    // the first
-	At        mqttetl.Seq // the record sent last
-	Time      int64       // its recorded time, Unix nanoseconds
+	Refusal   *RefusedError // the first
+	At        mqttetl.Seq   // the record sent last
+	Time      int64         // its recorded time, Unix nanoseconds
 	Passes    uint64
 }
 
@@ -127,7 +127,7 @@ func (p *Player) wake() {
 
 // Refused is told by a destination, behind Send, of a record that it will never
 // take. The error is nil if the replay goes on behind it.
-func (p *Player) Refused(r *Refusal) error {
+func (p *Player) Refused(r *RefusedError) error {
 	err := p.refuse(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +135,7 @@ func (p *Player) Refused(r *Refusal) error {
 	return err
 }
 
-func (p *Player) refuse(r *Refusal) error {
+func (p *Player) refuse(r *RefusedError) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.account.Refused++
@@ -374,7 +374,7 @@ func (p *Player) one(ctx context.Context, to Destination, r *mqttetl.Record, s *
 
 // unsent takes the error of Send. It is nil if the replay goes on.
 func (p *Player) unsent(err error) error {
-	var refusal *Refusal
+	var refusal *RefusedError
 	if !errors.As(err, &refusal) {
 		return err
 	}

@@ -231,7 +231,7 @@ func TestRefusedRecords(t *testing.T) {
 				defer to.Close()
 				err = p.Run(ctx, to)
 				a := p.Account()
-				var refusal *Refusal
+				var refusal *RefusedError
 				switch {
 				case skip && (err != nil || a.Selected != 5 || a.Sent != 4 || a.Confirmed != 4 || a.Refused != 1 || a.Refusal.Seq != 30):
 					t.Errorf("%+v, %v", a, err)

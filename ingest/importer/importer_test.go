@@ -18,7 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -56,8 +56,8 @@ func drawRecord(t *rapid.T) mqttetl.Record {
 func TestReadsWhatWasExported(t *testing.T) {
 	for name, c := range map[string]struct {
 		head string
-		enc  format.Encoder
-	}{"ndjson": {"", &format.JSON{}}, "csv": {format.CSVHeader, &format.CSV{}}} {
+		enc  export.Encoder
+	}{"ndjson": {"", &export.JSON{}}, "csv": {export.CSVHeader, &export.CSV{}}} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				want := rapid.SliceOfN(rapid.Custom(drawRecord), 1, 5).Draw(t, "records")
@@ -370,7 +370,7 @@ func TestResumedAfterEveryBatch(t *testing.T) {
 
 // BenchmarkImport measures lines a second into a real log.
 func BenchmarkImport(b *testing.B) {
-	enc := &format.JSON{}
+	enc := &export.JSON{}
 	var text []byte
 	const lines = 100_000
 	for i := range lines {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 )
 
 // said is a record as the tests below write it.
@@ -66,13 +66,13 @@ func TestRecordings(t *testing.T) {
 		{"base64 in a text", Config{Format: "%U %t %p", Columns: "payload=%p:base64"}, "1767642776 y T04=\n1767642776 y T!\n", "56 y ON 0/ 2: payload: not base64: illegal base64 data at input byte 1"},
 		{"hex of PostgreSQL, not named", Config{}, "time,topic,payload\n1767642776,y,\\x00ff\n1767642776,y,\\x0\n", `56 y \x0 0/ 2: payload: ` + readTwoWays([]byte(`\x00`), "NAME").Error()},
 		{"hex of PostgreSQL in JSON", Config{}, `{"time":1767642776,"topic":"y","payload":"\\x3231"}`, "/ 1: payload: " + readTwoWays([]byte(`\x00`), "NAME").Error()},
-		{"hex of PostgreSQL, exported", Config{}, format.CSVHeader + "1,2026-01-05T19:52:56Z,y,import,0,0,0,\\x00ff,,\n", "56 y \\x00ff 0"},
+		{"hex of PostgreSQL, exported", Config{}, export.CSVHeader + "1,2026-01-05T19:52:56Z,y,import,0,0,0,\\x00ff,,\n", "56 y \\x00ff 0"},
 		{"blanks behind commas", Config{}, "time, topic, payload\n1767642776, y, 21.5 \n1767642776, y, \"1\"\n", `56 y 21.5 0/ 3: payload: a blank before a quote`},
 		{"a comma behind each object", Config{}, `{"time":1767642776,"topic":"y","payload":"1"},` + "\n" + `{"time":1767642776,"topic":"y","payload":"2"},` + "\n", "56 y 1 0; 56 y 2 0"},
 		{"objects in one line", Config{}, `{"time":1767642776,"topic":"y","payload":"}{"}{"time":1767642776,"topic":"y","payload":"2"} {"time":1767642776,"topic":"y","payload":"3"}`, "56 y }{ 0; 56 y 2 0; 56 y 3 0"},
 		{"QoS in words", Config{}, `{"time":1767642776,"topic":"y","payload":"1","qos":"AT_LEAST_ONCE"}` + "\n" + `{"time":1767642776,"topic":"y","payload":"1","qos":3}`, `56 y 1 1/ 2: qos "3": must be 0, 1 or 2`},
 		{"text like Python's bytes, named", Config{Columns: "payload=payload:text"}, "time,topic,payload\n1767642776,y,b'21.5'\n", "56 y b'21.5' 0"},
-		{"text like Python's bytes, exported", Config{}, format.CSVHeader + "1,2026-01-05T19:52:56Z,y,import,0,0,0,b'21.5',,\n", "56 y b'21.5' 0"},
+		{"text like Python's bytes, exported", Config{}, export.CSVHeader + "1,2026-01-05T19:52:56Z,y,import,0,0,0,b'21.5',,\n", "56 y b'21.5' 0"},
 		{"no header", Config{Header: "topic,payload,qos,retain,time,delta"}, "y,\"a, \"\"b\"\"\nc\",1,True,1767642776,0.5\ny,1\n", "56 y a, \"b\"\nc 5/ 3: 2 fields, the header has 6"},
 		{"no header, base64", Config{Header: "time,topic,payload:base64", Separator: ' '}, "1767642776 y T04=\n", "56 y ON 0"},
 		{"semicolons, byte order mark, CRLF", Config{}, "\xef\xbb\xbfTime;Topic;Payload\r\n2026-01-05 19:52:56,123;y;21,5\r\n", "56.123 y 21,5 0"},

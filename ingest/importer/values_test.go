@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/forward/format"
+	"github.com/mqttetl/mqttetl/forward/export"
 )
 
 // MQTT has no topic that is not UTF-8. One that a lenient broker delivered all
@@ -22,14 +22,14 @@ func TestTopicsThatAreNotUTF8(t *testing.T) {
 	}{
 		{"CSV", "", "time,topic,payload\n1767323045,\xfc/x,\n", false},
 		{"CSV, a surrogate", "", "time,topic,payload\n1767323045,\xed\xa0\x80,\n", false},
-		{"CSV, not all columns of export", "", strings.Replace(format.CSVHeader, ",properties", "", 1) + "1,1767323045,\xfc/x,s,0,0,0,,\n", false},
+		{"CSV, not all columns of export", "", strings.Replace(export.CSVHeader, ",properties", "", 1) + "1,1767323045,\xfc/x,s,0,0,0,,\n", false},
 		{"text", "%t %p", "\xfc/x 1\n", false},
 		{"NDJSON", "", "{\"topic\":\"\xfc/x\",\"payload\":\"\"}\n", false},
 		{"CSV, NUL", "", "time,topic,payload\n1767323045,a\x00b,\n", false},
 		{"NDJSON, NUL", "", `{"topic":"a\u0000b","payload":""}` + "\n", false},
 		{"CSV, UTF-8", "", "time,topic,payload\n1767323045,ü/x,\n", true},
-		{"NDJSON of export", "", string((&format.JSON{}).Append(nil, &bad)), true},
-		{"CSV of export", "", string((&format.CSV{}).Append([]byte(format.CSVHeader), &bad)), true},
+		{"NDJSON of export", "", string((&export.JSON{}).Append(nil, &bad)), true},
+		{"CSV of export", "", string((&export.CSV{}).Append([]byte(export.CSVHeader), &bad)), true},
 	} {
 		why := ""
 		recs, stats, err := dry(Config{Format: c.format, Bad: func(_ int64, err error) { why = err.Error() }}, []byte(c.text))

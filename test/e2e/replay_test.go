@@ -56,7 +56,7 @@ func recordAll(w *world, recs []mqttetl.Record) {
 	confirmed := 0
 	fail := func(err error) { w.t.Error(err) }
 	to, err := replay.OpenMQTT(w.ctx, replay.MQTTConfig{URL: w.broker.URL, QoS: -1}, func(_ mqttetl.Seq, n int) { confirmed += n },
-		func(r *replay.Refusal) error { return r }, fail)
+		func(r *replay.RefusedError) error { return r }, fail)
 	w.must(err)
 	for i := range recs {
 		w.must(to.Send(w.ctx, &recs[i]))

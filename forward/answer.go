@@ -13,20 +13,20 @@ import (
 
 // answer is what came back for a message that asked for it.
 type answer struct {
-	Stream    string   `json:"stream"`
-	Seq       uint64   `json:"seq"`
-	Duplicate bool     `json:"duplicate"`
-	Error     *refusal `json:"error"`
+	Stream    string    `json:"stream"`
+	Seq       uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+	Error     *apiError `json:"error"`
 }
 
-// refusal is an error of JetStream (its errors.json): Code 10071, "wrong last
+// apiError is an error of JetStream (its errors.json): Code 10071, "wrong last
 // sequence: 12".
-type refusal struct {
+type apiError struct {
 	Code        int    `json:"err_code"`
 	Description string `json:"description"`
 }
 
-func (r *refusal) Error() string {
+func (r *apiError) Error() string {
 	return fmt.Sprintf("JetStream refused: %s (%d)", r.Description, r.Code)
 }
 
@@ -113,7 +113,7 @@ const storeFailed = 10077
 
 // judge decides what err, got for a record that was alone in flight, means.
 func judge(err error) verdict {
-	var r *refusal
+	var r *apiError
 	switch {
 	case errors.As(err, &r) && r.Code == storeFailed:
 		return judgeStore(r.Description)

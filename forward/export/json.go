@@ -1,9 +1,9 @@
-// Package format writes records for other programs: as NDJSON, CSV or Parquet.
+// Package export writes records for other programs: as NDJSON, CSV or Parquet.
 //
 // Its invariant: what is written is a function of the record alone, and no byte
 // of a record is lost. The same record gives the same bytes at any time, in any
 // time zone, on any machine; what is not text stands as base64.
-package format
+package export
 
 import (
 	"bytes"

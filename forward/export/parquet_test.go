@@ -1,6 +1,6 @@
 //go:build !small
 
-package format
+package export
 
 import (
 	"bytes"
