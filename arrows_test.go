@@ -17,7 +17,8 @@ var arrows = map[string]string{
 	"": "", // the words that all share
 
 	// Movers never import each other, nor a store.
-	"ingest/":         "",
+	"ingest/session":  "", // knows no link
+	"ingest/":         "ingest/session",
 	"batch/decode":    "",
 	"batch/transform": "batch/decode",
 	"batch":           "batch/transform",

@@ -29,15 +29,15 @@ func TestBrokenFrames(t *testing.T) {
 		"unknown property":          {publish(0, 0, "a", []byte{0x7f, 0}), wire.CodeMalformed, "unknown property 0x7f"},
 		"properties beyond frame":   {[]byte{0x30, 5, 0, 1, 'a', 9, 1}, wire.CodeMalformed, "properties of 9 bytes"},
 		"no property length":        {[]byte{0x30, 3, 0, 1, 'a'}, wire.CodeMalformed, "property length"},
-		"reserved flags":            {[]byte{typePingresp<<4 | 1, 0}, wire.CodeMalformed, "reserved flags"},
-		"PUBREL flags":              {[]byte{typePubrel << 4, 2, 0, 1}, wire.CodeMalformed, "reserved flags"},
-		"PUBREL short":              {[]byte{typePubrel<<4 | 2, 1, 0}, wire.CodeMalformed, "PUBREL of 1 bytes"},
+		"reserved flags":            {[]byte{wire.Pingresp<<4 | 1, 0}, wire.CodeMalformed, "reserved flags"},
+		"PUBREL flags":              {[]byte{wire.Pubrel << 4, 2, 0, 1}, wire.CodeMalformed, "reserved flags"},
+		"PUBREL short":              {[]byte{wire.Pubrel<<4 | 2, 1, 0}, wire.CodeMalformed, "PUBREL of 1 bytes"},
 		"type 0":                    {[]byte{0, 0}, wire.CodeMalformed, "type 0"},
 		"SUBSCRIBE from a server":   {[]byte{0x82, 0}, wire.CodeMalformed, "type 8"},
-		"PUBACK":                    {[]byte{typePuback << 4, 2, 0, 1}, wire.CodeProtocol, "never published"},
-		"AUTH":                      {[]byte{typeAuth << 4, 0}, wire.CodeProtocol, "AUTH"},
-		"second CONNACK":            {[]byte{typeConnack << 4, 3, 0, 0, 0}, wire.CodeProtocol, "second CONNACK"},
-		"endless control packet":    {[]byte{typeSuback << 4, 0xff, 0xff, 0xff, 0x7f}, wire.CodeMalformed, "type 9"},
+		"PUBACK":                    {[]byte{wire.Puback << 4, 2, 0, 1}, wire.CodeProtocol, "never published"},
+		"AUTH":                      {[]byte{wire.Auth << 4, 0}, wire.CodeProtocol, "AUTH"},
+		"second CONNACK":            {[]byte{wire.Connack << 4, 3, 0, 0, 0}, wire.CodeProtocol, "second CONNACK"},
+		"endless control packet":    {[]byte{wire.Suback << 4, 0xff, 0xff, 0xff, 0x7f}, wire.CodeMalformed, "type 9"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestBrokenFrames(t *testing.T) {
 				t.Fatalf("ended with %v, want 0x%02x and %q", err, c.code, c.says)
 			}
 			// What came before is stored and acknowledged; then the reason.
-			w.expect(t, append(puback(77), typeDisconnect<<4, 1, c.code))
+			w.expect(t, append(puback(77), wire.Disconnect<<4, 1, c.code))
 			if r := w.log.all(); len(r) != 1 || string(r[0].Topic) != "before" {
 				t.Fatalf("records %v", r)
 			}
@@ -154,31 +154,19 @@ func TestRedeliveryOnTheSameConnection311(t *testing.T) {
 // TestReceiveMaximum: what a broker sends beyond the receive maximum, as
 // Mosquitto 2.0 does after a reconnect, is stored and acknowledged too.
 func TestReceiveMaximum(t *testing.T) {
-	log := newFakeLog(t)
+	log, lines := newFakeLog(t), &logLines{}
 	log.hold(true)
-	w := newWire(t, log, true, true, func(l *link) { l.receiveMaximum = 3 })
+	w := newWire(t, log, true, true, func(l *link) { l.session.ReceiveMaximum, l.logger = 3, lines.logger() })
 	for id := uint16(1); id <= 5; id++ {
 		w.send(t, publishFrame(true, 2, id, "a", nil, nil))
 	}
 	eventually(t, "messages", func() bool { return w.conn.link.counters.messages.Load() == 5 })
-	if !w.conn.link.toldQuota.Load() {
+	if lines.count("exceeds our receive maximum") != 1 {
 		t.Error("nothing is said about the broker's fault")
 	}
 	log.hold(false)
 	w.expect(t, puback(1, 2, 3, 4, 5))
 	if n := len(log.all()); n != 5 {
 		t.Fatalf("%d records", n)
-	}
-}
-
-func TestNoMoreMemoryThanReceived(t *testing.T) {
-	w := newWire(t, newFakeLog(t), true, true, nil)
-	// 256 MiB announced, of which a property list of 200 MiB, and little sent.
-	w.send(t, append([]byte{0x30, 0xff, 0xff, 0xff, 0x7f, 0, 1, 'a', 0x80, 0x80, 0x80, 0x64}, make([]byte, 300<<10)...))
-	w.send(t, make([]byte, 100<<10))
-	_ = w.broker.Close()
-	_ = w.end(t)
-	if n := len(w.conn.in.buf); n > 1<<20 {
-		t.Fatalf("buffer of %d bytes for 400 KiB received", n)
 	}
 }

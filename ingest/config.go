@@ -7,22 +7,13 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/ingest/session"
 	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // Log is what an ingest needs of the log.
 type Log interface {
-	// Append hands over b and returns at once. Batches are made durable in the
-	// order of Append. b.Done is called exactly once: with nil after b is on
-	// disk, with an error if it never will be. While the log may not grow,
-	// Done waits; the caller bounds what it hands over meanwhile.
-	Append(b *mqttetl.Batch)
-	// Hurry has the batches that have been handed over, which may be Patient, made
-	// durable at once.
-	Hurry()
-	// PacketIDs returns the QoS 2 packet ids that are on disk for a session. It
-	// includes every change of a batch that is Done.
-	PacketIDs(session string) ([]uint16, error)
+	session.Log
 	// Note returns the value of a note that a batch on disk has left, nil if
 	// there is none.
 	Note(name string) ([]byte, error)
@@ -68,7 +59,7 @@ type Config struct {
 	Share          string   // group of a shared subscription, or empty
 	Connections    int      // more than 1 needs Share; default 1
 	ReceiveMaximum uint16   // default 900
-	MaxPacket      int      // bytes of a PUBLISH; a record without payload takes the place of a larger one (large.go); default 64 MiB
+	MaxPacket      int      // bytes of a PUBLISH; a record without payload takes the place of a larger one (session/large.go); default 64 MiB
 	KeepAlive      time.Duration
 	Retained       RetainHandling
 
@@ -80,7 +71,7 @@ type Config struct {
 const (
 	defaultReceiveMaximum = 900
 	defaultMaxPacket      = 64 << 20
-	minPacket             = longFrame // takePlain need not look at it
+	minPacket             = session.MinPacket
 	defaultKeepAlive      = 30 * time.Second
 	maxKeepAlive          = 65535 * time.Second
 )

@@ -202,7 +202,7 @@ var quickPace = pace{
 	first: 5 * time.Millisecond, most: 50 * time.Millisecond,
 	slow: 20 * time.Millisecond, slowest: 100 * time.Millisecond,
 	stable: time.Hour,
-	answer: patience, answerMost: patience, suback: patience, unread: patience,
+	answer: patience, answerMost: patience, suback: patience,
 }
 
 // newSource is New with a quick pace.

@@ -2,10 +2,7 @@ package ingest
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,52 +14,11 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // swallow reads what the broker is sent until it is sent no more.
 func swallow(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
-
-// TestBrokerThatReadsNothing: a broker that goes on sending what must be
-// answered, and reads no answer, is owed a bounded number of bytes, and is left.
-func TestBrokerThatReadsNothing(t *testing.T) {
-	release := bytes.Repeat([]byte{typePubrel<<4 | 2, 2, 0, 1}, 16<<10)
-	for name, frames := range map[string][]byte{
-		"PUBREL":       release,
-		"QoS 2 ids":    bytes.Repeat(publishFrame(true, 4, 1, "t", nil, nil), 8<<10),
-		"QoS 1 ids":    bytes.Repeat(publishFrame(true, 2, 1, "t", nil, nil), 8<<10),
-		"2 and PUBREL": bytes.Repeat(append(publishFrame(true, 4, 1, "t", nil, nil), release[:4]...), 8<<10),
-	} {
-		t.Run(name, func(t *testing.T) {
-			var w *line
-			t.Cleanup(func() { // after that of the wire, which has waited for its goroutines
-				if got := cap(w.conn.acks.due) + cap(w.conn.acks.released) + cap(w.conn.ackBuf); got > 4*(mostOwed+windowBytes) {
-					t.Errorf("queues of %d bytes", got)
-				}
-			})
-			w = newWire(t, newFakeLog(t), true, true, func(l *link) { l.pace.unread = 200 * time.Millisecond })
-			fewBuffers(t, w.conn)
-			most, sent := int64(0), 0
-			for sent < 64<<20 {
-				_ = w.broker.SetWriteDeadline(time.Now().Add(patience))
-				n, err := w.broker.Write(frames)
-				sent += n
-				most = max(most, w.conn.acks.owed.Load())
-				if err != nil {
-					break
-				}
-			}
-			if err := w.end(t); !errors.Is(err, errUnread) {
-				t.Fatalf("after %d bytes the connection ended with %v, want %v", sent, err, errUnread)
-			}
-			// What one read brings is answered with as much at most, and the window bounds what is under way.
-			if limit := int64(mostOwed + windowBytes); most > limit {
-				t.Errorf("the broker was owed %d bytes of acknowledgements, want %d at most", most, limit)
-			}
-		})
-	}
-}
 
 // TestNotesOfOneName: counts that change without end are one note of a batch.
 func TestNotesOfOneName(t *testing.T) {
@@ -73,7 +29,7 @@ func TestNotesOfOneName(t *testing.T) {
 	for i := range 5000 {
 		frames = append(frames, publishFrame(true, 0, 0, droppedTopic, nil, fmt.Append(nil, i))...)
 	}
-	w.send(t, append(frames, typePingresp<<4, 0))
+	w.send(t, append(frames, wire.Pingresp<<4, 0))
 	w.nextControl(t)
 	if _, batches := log.pending(); batches > 50 {
 		t.Errorf("%d batches for 5000 counts", batches)
@@ -83,72 +39,6 @@ func TestNotesOfOneName(t *testing.T) {
 		note, _ := log.Note(noteName("dropped", w.conn.link.url.Host))
 		return string(note) == "4999"
 	})
-}
-
-// TestTooLarge: a record takes the place of a message beyond the limits; what
-// stands around it is as ever.
-func TestTooLarge(t *testing.T) {
-	const limit = 100 << 10
-	long := mqttetl.Property{ID: mqttetl.UserProperty, Name: []byte("n"), Value: bytes.Repeat([]byte{'\x01'}, 60000)}.Append(nil)
-	tooMany := bytes.Repeat(long, maxProperties/len(long)+1)
-	large := bytes.Repeat([]byte("0123456789"), limit/10)
-	for name, c := range map[string]struct {
-		v5             bool
-		flags          byte
-		props, payload []byte
-		max            int
-		reason         string
-	}{
-		"payload of MQTT 5":     {true, 2, nil, large, limit, "max_packet"},
-		"payload of MQTT 3.1.1": {false, 2, nil, large, limit, "max_packet"},
-		"payload with QoS 0":    {true, 1, long, large, limit, "max_packet"},
-		"payload with QoS 2":    {true, 4, nil, large, limit, "max_packet"},
-		"payload of 16 MiB":     {true, 2, nil, bytes.Repeat(large, 160), limit, "max_packet"},
-		"properties":            {true, 2, tooMany, []byte("small"), 64 << 20, "properties"},
-		"properties alone":      {true, 2, tooMany, nil, 64 << 20, "properties"},
-		"both":                  {true, 2, tooMany, large, limit, "max_packet"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWire(t, newFakeLog(t), c.v5, true, func(l *link) { l.cfg.MaxPacket = c.max })
-			frame := publishFrame(c.v5, c.flags, 7, "large", c.props, c.payload)
-			stream := append(publishFrame(c.v5, 2, 1, "before", nil, []byte("b")), frame...)
-			w.send(t, append(stream, publishFrame(c.v5, 2, 2, "after", nil, []byte("a"))...))
-			want := puback(1)
-			switch c.flags >> 1 & 3 {
-			case 1:
-				want = append(want, puback(7)...)
-			case 2:
-				want = appendAck(want, typePubrec, 7)
-			}
-			w.expect(t, append(want, puback(2)...))
-			r := w.log.all()
-			if len(r) != 3 || string(r[0].Payload) != "b" || string(r[2].Payload) != "a" {
-				t.Fatalf("%d records: %v", len(r), r)
-			}
-			got := r[1]
-			if string(got.Topic) != "large" || len(got.Payload) > 0 || got.Flags != publishFlags(c.flags) {
-				t.Fatalf("the record is %s, %d bytes, flags %x", got.Topic, len(got.Payload), got.Flags)
-			}
-			var says refused
-			for p := range got.Properties.All() {
-				if string(p.Name) == refusedProperty {
-					if err := json.Unmarshal(p.Value, &says); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			if sum := fmt.Sprintf("%x", sha256.Sum256(c.payload)); says.SHA256 != sum || says.Packet != len(frame) ||
-				says.Payload != len(c.payload) || says.Properties != len(c.props) || !strings.Contains(says.Reason, c.reason) {
-				t.Errorf("got %+v, want %d bytes, payload %d, properties %d, %s", says, len(frame), len(c.payload), len(c.props), sum)
-			}
-			if n := gaugeValue(t, w.conn.link.counters.tooLarge); n != 1 {
-				t.Errorf("%v too large messages counted", n)
-			}
-			if n := len(w.conn.in.buf); n > 4<<20 {
-				t.Errorf("a buffer of %d bytes", n)
-			}
-		})
-	}
 }
 
 // TestLargeNeedsItself: a large message takes half as much again as it has, while
@@ -182,9 +72,9 @@ func TestUnansweredSubscribe(t *testing.T) {
 		for _, pings := range []bool{true, false} {
 			t.Run(fmt.Sprint(version, " pings ", pings), func(t *testing.T) {
 				b := &picky{with: func(c net.Conn, level byte, _ int) bool {
-					connack := []byte{typeConnack << 4, 2, 0, 0}
+					connack := []byte{wire.Connack << 4, 2, 0, 0}
 					if level == 5 {
-						connack = []byte{typeConnack << 4, 3, 0, 0, 0}
+						connack = []byte{wire.Connack << 4, 3, 0, 0, 0}
 					}
 					_, _ = c.Write(connack)
 					if pings {
@@ -223,7 +113,7 @@ func answerPings(c net.Conn) {
 			return
 		}
 		_, _ = io.CopyN(io.Discard, c, int64(head[1]))
-		if head[0]>>4 == typePingreq {
+		if head[0]>>4 == wire.Pingreq {
 			_, _ = c.Write(pingresp)
 		}
 	}
@@ -254,7 +144,7 @@ func TestBrokenWebSocket(t *testing.T) {
 		"masked":            {0x82, 0x80, 1, 2, 3, 4},
 		"reserved bits":     {0xf2, 0},
 		"continuation":      {0x80, 0},
-		"two beginnings":    {0x02, 1, typePingresp << 4, 0x02, 0},
+		"two beginnings":    {0x02, 1, wire.Pingresp << 4, 0x02, 0},
 		"long ping":         {0x89, 126, 0, 200},
 		"ping in pieces":    {0x09, 0},
 		"close code":        {0x88, 2, 0, 1},
@@ -307,7 +197,7 @@ func serveWebSocket(t *testing.T, hostile func(net.Conn)) (address string) {
 		}
 		defer c.Close()
 		if _, _, err := c.ReadMessage(); err == nil {
-			_ = c.WriteMessage(websocket.BinaryMessage, []byte{typeConnack << 4, 3, 0, 0, 0})
+			_ = c.WriteMessage(websocket.BinaryMessage, []byte{wire.Connack << 4, 3, 0, 0, 0})
 			hostile(c.NetConn())
 		}
 	})}
@@ -334,7 +224,7 @@ func binaryMessage(c net.Conn) []byte {
 		for i := range p {
 			p[i] ^= key[i&3]
 		}
-		if len(p) > 0 && p[0]>>4 != wire.Subscribe && p[0]>>4 != typePingreq {
+		if len(p) > 0 && p[0]>>4 != wire.Subscribe && p[0]>>4 != wire.Pingreq {
 			return p
 		}
 	}

@@ -12,13 +12,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mqttetl/mqttetl/ingest/session"
 	"github.com/mqttetl/mqttetl/internal/news"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // windDown is how long a link that is told to stop waits for the commit of what
 // it has handed over and for the broker to take its goodbye, so that a planned
 // stop causes no redeliveries.
 const windDown = 600 * time.Millisecond
+
+// unreadTime is what a broker may take to read the acknowledgements that it is owed.
+const unreadTime = time.Minute
 
 // A plane is the control plane of one version of MQTT: it makes connections,
 // speaks CONNECT, SUBSCRIBE and keepalive on them, and makes new ones.
@@ -34,30 +39,24 @@ type plane interface {
 // A link is one of a source's connections to its broker, kept up over any
 // number of conns: one client id, one session.
 type link struct {
-	cfg            *Config
-	url            *url.URL
-	source         string
-	clientID       string
-	session        string // the key of the session's QoS 2 packet ids in the log
-	receiveMaximum int
+	cfg      *Config
+	url      *url.URL
+	source   string
+	clientID string
+	session  *session.Session
 
 	log      Log
 	logger   *slog.Logger
 	counters *sourceCounters
 	dropped  *dropped
 	pace     pace
-	window   window
 
-	watches   atomic.Bool // this link subscribes to droppedTopic
-	toldQuota atomic.Bool // that the broker exceeds the receive maximum
-	versions  choice      // of the goroutine that makes connections
+	watches  atomic.Bool // this link subscribes to droppedTopic
+	versions choice      // of the goroutine that makes connections
 
 	asPublished asPublished
-	reuses      news.Seldom // packet ids used again before their PUBACK
-	badTopics   news.Seldom
-	large       news.Seldom // messages that are too large
 	stop        context.CancelCauseFunc
-	tasks       sync.WaitGroup // ack writers, and goroutines that subscribe
+	tasks       sync.WaitGroup // goroutines that subscribe
 
 	mu             sync.Mutex
 	conn           *conn
@@ -77,18 +76,21 @@ type link struct {
 func newLink(cfg *Config, index int, u *url.URL, log Log, counters *sourceCounters, watch *dropped) *link {
 	l := &link{
 		cfg: cfg, url: u, log: log, counters: counters, dropped: watch,
-		source:         cfg.Name,
-		clientID:       cfg.ClientID,
-		receiveMaximum: int(cfg.ReceiveMaximum),
-		pace:           defaultPace,
-		stop:           func(error) {},
+		source:   cfg.Name,
+		clientID: cfg.ClientID,
+		pace:     defaultPace,
+		stop:     func(error) {},
 	}
 	l.watches.Store(index == 0 && !watch.wanted)
 	if index > 0 {
 		l.clientID = fmt.Sprintf("%s-%d", cfg.ClientID, index+1)
 	}
-	l.session = l.source + "\x00" + l.clientID + "\x00" + u.Host
 	l.logger = cfg.Logger.With("source", l.source, "broker", u.Host, "client_id", l.clientID)
+	l.session = session.New(session.Config{
+		Source: l.source, Key: l.source + "\x00" + l.clientID + "\x00" + u.Host, Sender: "the broker",
+		ReceiveMaximum: int(cfg.ReceiveMaximum), MaxPacket: cfg.MaxPacket, Unread: unreadTime,
+		Log: log, Logger: l.logger, Counters: counters, Failed: l.logFailed,
+	})
 	return l
 }
 
@@ -97,6 +99,7 @@ func (l *link) run(ctx context.Context) error {
 	inner, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	l.stop = stop
 	defer stop(nil)
+	defer l.session.Wait()
 	defer l.tasks.Wait()
 	defer context.AfterFunc(ctx, func() { l.windDown(stop) })()
 
@@ -121,11 +124,20 @@ func (l *link) windDown(stop context.CancelCauseFunc) {
 	l.mu.Unlock()
 	if c != nil {
 		defer c.Close()
-		if !c.quiesce(windDown) && !l.window.empty() {
-			l.logger.Warn("stopped before the log had stored everything; the broker will send it again")
-		}
+		l.goodbye(c)
 	}
 	stop(nil)
+}
+
+// goodbye brings c to rest. MQTT 5 and 3.1.1 have the same DISCONNECT for it.
+func (l *link) goodbye(c *conn) {
+	committed, heard := c.data.Quiesce(windDown, []byte{wire.Disconnect << 4, 0})
+	switch {
+	case !committed && !l.session.Stored():
+		l.logger.Warn("stopped before the log had stored everything; the broker will send it again")
+	case committed && !heard:
+		l.logger.Warn("stopped before the broker had closed the connection; it may send again what was acknowledged last", "waited", windDown)
+	}
 }
 
 func planeOf(v5 bool) plane {
@@ -144,11 +156,6 @@ func (l *link) logFailed(err error) {
 	l.mu.Unlock()
 	l.stop(fmt.Errorf("log: %w", err))
 }
-
-// logError is an error of the log that ended a connection.
-type logError struct{ error }
-
-func (e logError) Unwrap() error { return e.error }
 
 func (l *link) current() *conn {
 	l.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqttetl/mqttetl/ingest/session"
 )
 
 // Metrics are the counters of all sources of a process.
@@ -123,27 +125,26 @@ func newSourceCounters(m *Metrics, source string) *sourceCounters {
 	return c
 }
 
-// handedOver counts what went to the log.
-func (c *sourceCounters) handedOver(t *tally) {
-	if t.received[0] > 0 {
-		c.qos0.Add(t.received[0])
+// HandedOver implements session.Counters.
+func (c *sourceCounters) HandedOver(t *session.Tally) {
+	if t.Received[0] > 0 {
+		c.qos0.Add(t.Received[0])
 	}
-	for qos, n := range t.received {
+	for qos, n := range t.Received {
 		if n > 0 {
 			c.messages.Add(n)
 			c.received[qos].Add(float64(n))
 		}
 	}
-	c.bytes.Add(float64(t.bytes))
-	if t.redelivered > 0 {
-		c.again.Add(t.redelivered)
-		c.redelivered.Add(float64(t.redelivered))
+	c.bytes.Add(float64(t.Bytes))
+	if t.Redelivered > 0 {
+		c.again.Add(t.Redelivered)
+		c.redelivered.Add(float64(t.Redelivered))
 	}
 }
 
-// acknowledged counts PUBACKs and PUBRECs that have just been written, for
-// messages that came at the given Unix nanoseconds.
-func (c *sourceCounters) acknowledged(n int, came []int64) {
+// Acknowledged implements session.Counters.
+func (c *sourceCounters) Acknowledged(n int, came []int64) {
 	c.acks.Add(uint64(n))
 	c.pubacks.Add(float64(n))
 	now := time.Now().UnixNano()
@@ -151,6 +152,15 @@ func (c *sourceCounters) acknowledged(n int, came []int64) {
 		c.ackSeconds.Observe(float64(now-at) / 1e9)
 	}
 }
+
+// IDReused implements session.Counters.
+func (c *sourceCounters) IDReused() { c.reused.Inc() }
+
+// BadTopic implements session.Counters.
+func (c *sourceCounters) BadTopic() { c.badTopics.Inc() }
+
+// TooLarge implements session.Counters.
+func (c *sourceCounters) TooLarge() { c.tooLarge.Inc() }
 
 // connection counts a connection up (+1) or down (−1).
 func (c *sourceCounters) connection(change int64) {

@@ -1,11 +1,10 @@
 package ingest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
-
-	"github.com/mqttetl/mqttetl"
 )
 
 // noteName is the name of a note about one thing of one broker. Names in the
@@ -13,14 +12,6 @@ import (
 func noteName(kind, of string) string {
 	sum := sha256.Sum256([]byte(of))
 	return kind + " " + hex.EncodeToString(sum[:16])
-}
-
-// note leaves a note with the next batch.
-func (c *conn) note(name string, value []byte) {
-	if c.open != nil && c.open.Note.Name != "" && c.open.Note.Name != name { // the last of a name is what counts
-		c.handOver()
-	}
-	c.batch().Note = mqttetl.Note{Name: name, Value: value}
 }
 
 // recallDropped tells the watch of the source what the broker's count was when
@@ -42,6 +33,6 @@ func (c *conn) recallDropped() error {
 // observeDropped takes a payload of droppedTopic and notes the count.
 func (c *conn) observeDropped(payload []byte) {
 	if c.link.dropped.observe(payload) {
-		c.note(noteName("dropped", c.link.url.Host), append([]byte(nil), payload...))
+		c.data.Note(noteName("dropped", c.link.url.Host), bytes.Clone(payload))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/ingest/session"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
@@ -46,7 +47,7 @@ func (l *link) failed(err error) {
 // tell notes that a connection has ended or could not be made, and logs it
 // when it is news or a while ago.
 func (l *link) tell(err error) {
-	if _, ours := errors.AsType[logError](err); ours || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+	if _, ours := errors.AsType[session.LogError](err); ours || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
 		l.mu.Lock()
 		l.failures++
 		l.slowly = false
@@ -145,15 +146,6 @@ func hintOf(err error) string {
 	return ""
 }
 
-// overQuota says, once in the life of the link, that the broker sends more
-// unacknowledged messages than it may.
-func (l *link) overQuota(n int) {
-	if !l.toldQuota.Swap(true) {
-		l.logger.Warn("the broker exceeds our receive maximum; its messages are taken all the same",
-			"in_flight", n, "receive_maximum", l.receiveMaximum)
-	}
-}
-
 // notAccepted returns why the present attempt at a connection failed: what its
 // conn knows, or else err, with which the control plane gave up.
 func (l *link) notAccepted(err error) error {
@@ -167,7 +159,7 @@ func (l *link) notAccepted(err error) error {
 		}
 		return err
 	}
-	c.fail(err)
+	c.data.Fail(err)
 	l.setCurrent(nil)
 	known := c.Err()
 	var r *refusal

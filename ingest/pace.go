@@ -13,7 +13,6 @@ type pace struct {
 	stable        time.Duration // a connection that lasted so long ends an outage
 
 	answer, answerMost time.Duration // what CONNECT waits for its CONNACK, at first and after silence
-	unread             time.Duration // what a broker may take to read the acknowledgements that it is owed
 	suback             time.Duration // what SUBSCRIBE waits: SUBACK comes after the messages that the broker had queued
 }
 
@@ -22,7 +21,7 @@ var defaultPace = pace{
 	slow: 10 * time.Second, slowest: time.Minute,
 	stable: 10 * time.Second,
 	answer: 10 * time.Second, answerMost: 45 * time.Second,
-	suback: time.Minute, unread: time.Minute,
+	suback: time.Minute,
 }
 
 // lasting is how long a connection must last to end an outage. Behind a slow

@@ -1,9 +1,13 @@
 package ingest
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
+)
 
 // pingresp is a PINGRESP packet (MQTT 5 §3.13).
-var pingresp = []byte{typePingresp << 4, 0}
+var pingresp = []byte{wire.Pingresp << 4, 0}
 
 // pings keeps the keepalive alive while the connection does not read, because
 // the log is paused, or reads one very long message: the broker's PINGRESP is
@@ -16,20 +20,15 @@ var pingresp = []byte{typePingresp << 4, 0}
 // has resumed.
 type pings struct {
 	mu         sync.Mutex
-	unanswered int           // PINGREQs sent that the control plane has no answer to
-	owed       int           // answered early: so many PINGRESPs will be swallowed
-	sent       chan struct{} // tells a reader that waits of a new PINGREQ
+	unanswered int // PINGREQs sent that the control plane has no answer to
+	owed       int // answered early: so many PINGRESPs will be swallowed
 }
 
 // request notes that the control plane is about to send a PINGREQ.
 func (p *pings) request() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.unanswered++
-	p.mu.Unlock()
-	select {
-	case p.sent <- struct{}{}:
-	default:
-	}
 }
 
 // answerEarly reports whether there is a PINGREQ to answer, and counts it as answered.

@@ -4,23 +4,25 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 func TestQoS2(t *testing.T) {
 	log := newFakeLog(t)
 	w := newWire(t, log, true, true, nil)
-	session := w.conn.link.session
-	pubrel := []byte{typePubrel<<4 | 2, 2, 0, 9}
+	session := w.conn.link.session.Key
+	pubrel := []byte{wire.Pubrel<<4 | 2, 2, 0, 9}
 	message := publishFrame(true, 4, 9, "a", nil, []byte("once"))
 	again := publishFrame(true, 4|8, 9, "a", nil, []byte("once"))
 
 	w.send(t, message)
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 9})
 	if ids := log.known(session); !slices.Equal(ids, []uint16{9}) {
 		t.Fatalf("the log knows %v", ids)
 	}
 	w.send(t, message) // known on this connection, whatever DUP says
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 9})
 	if n := gaugeValue(t, w.conn.link.counters.reused); n != 1 {
 		t.Errorf("%v ids of QoS 2 without DUP were counted", n)
 	}
@@ -29,25 +31,25 @@ func TestQoS2(t *testing.T) {
 	w = attach(t, w.conn.link, log, true)
 	w.connack(t, true, true)
 	w.send(t, again)
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 9})
 	w.send(t, pubrel)
-	w.expect(t, []byte{typePubcomp << 4, 2, 0, 9})
+	w.expect(t, []byte{wire.Pubcomp << 4, 2, 0, 9})
 	if ids := log.known(session); len(ids) != 0 {
 		t.Fatalf("the log knows %v", ids)
 	}
 	w.send(t, pubrel)
-	w.expect(t, []byte{typePubcomp << 4, 3, 0, 9, reasonPacketNotFound})
+	w.expect(t, []byte{wire.Pubcomp << 4, 3, 0, 9, 0x92})
 	if n := len(log.all()); n != 1 {
 		t.Fatalf("%d records of one message", n)
 	}
 	w.send(t, message) // the id is free: a new message
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 9})
 	_ = w.conn.Close()
 
 	w = attach(t, w.conn.link, log, true)
 	w.connack(t, true, true)
 	w.send(t, message) // an id from before without DUP: new as well
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 9})
 	if n := len(log.all()); n != 3 {
 		t.Fatalf("%d records of three messages", n)
 	}
@@ -57,9 +59,9 @@ func TestPubcompAndPubrecWaitForTheCommit(t *testing.T) {
 	log := newFakeLog(t)
 	w := newWire(t, log, true, true, nil)
 	w.send(t, publishFrame(true, 4, 1, "a", nil, nil))
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 1})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 1})
 	log.hold(true)
-	w.send(t, []byte{typePubrel<<4 | 2, 2, 0, 1})
+	w.send(t, []byte{wire.Pubrel<<4 | 2, 2, 0, 1})
 	w.send(t, publishFrame(true, 4, 2, "a", nil, nil))
 	w.send(t, pingresp)
 	w.nextControl(t) // everything before it has been parsed
@@ -68,7 +70,7 @@ func TestPubcompAndPubrecWaitForTheCommit(t *testing.T) {
 		t.Fatalf("%d bytes came before the commit", n)
 	}
 	log.hold(false)
-	w.expect(t, []byte{typePubcomp << 4, 2, 0, 1, typePubrec << 4, 2, 0, 2})
+	w.expect(t, []byte{wire.Pubcomp << 4, 2, 0, 1, wire.Pubrec << 4, 2, 0, 2})
 }
 
 func TestIDsOfAnOlderConnectionAreAwaited(t *testing.T) {
@@ -83,7 +85,7 @@ func TestIDsOfAnOlderConnectionAreAwaited(t *testing.T) {
 	second.connack(t, true, true)
 	second.send(t, publishFrame(true, 4|8, 9, "a", nil, []byte("once")))
 	log.hold(false)
-	second.expect(t, []byte{typePubrec << 4, 2, 0, 9})
+	second.expect(t, []byte{wire.Pubrec << 4, 2, 0, 9})
 	if n := len(log.all()); n != 1 {
 		t.Fatalf("%d records of one message", n)
 	}
@@ -92,14 +94,14 @@ func TestIDsOfAnOlderConnectionAreAwaited(t *testing.T) {
 func TestNewSessionClearsTheIDs(t *testing.T) {
 	log := newFakeLog(t)
 	l := newTestLink(t, log, nil)
-	log.ids[l.session] = []uint16{4, 5}
+	log.ids[l.session.Key] = []uint16{4, 5}
 	lines := &logLines{}
 	l.logger = lines.logger()
 	w := attach(t, l, log, true)
 	w.connack(t, true, false)
-	eventually(t, "ids are cleared without a message", func() bool { return len(log.known(l.session)) == 0 })
+	eventually(t, "ids are cleared without a message", func() bool { return len(log.known(l.session.Key)) == 0 })
 	w.send(t, publishFrame(true, 4|8, 4, "a", nil, nil))
-	w.expect(t, []byte{typePubrec << 4, 2, 0, 4})
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 4})
 	if n := len(log.all()); n != 1 {
 		t.Fatalf("%d records", n)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"github.com/mqttetl/mqttetl/internal/wire"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 func TestPassword(t *testing.T) {
@@ -266,9 +267,9 @@ func (b little) serve(c net.Conn) {
 				_, _ = c.Write(b.refusal)
 				return
 			}
-			connack := []byte{typeConnack << 4, 2, 0, 0}
+			connack := []byte{wire.Connack << 4, 2, 0, 0}
 			if b.v5 {
-				connack = []byte{typeConnack << 4, 3, 0, 0, 0}
+				connack = []byte{wire.Connack << 4, 3, 0, 0, 0}
 			}
 			_, _ = c.Write(connack)
 		case 8: // SUBSCRIBE
@@ -297,13 +298,13 @@ func (b little) suback(subscribe []byte) []byte {
 		body = append(body, 0)
 	}
 	body = append(body, code)
-	return append([]byte{typeSuback << 4, byte(len(body))}, body...)
+	return append([]byte{wire.Suback << 4, byte(len(body))}, body...)
 }
 
 func TestAutoFallsBackTo311(t *testing.T) {
 	for name, refusal := range map[string][]byte{
-		"its own way": {typeConnack << 4, 2, 0, 1},
-		"like MQTT 5": {typeConnack << 4, 3, 0, 0x84, 0},
+		"its own way": {wire.Connack << 4, 2, 0, 1},
+		"like MQTT 5": {wire.Connack << 4, 3, 0, 0x84, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log, lines := newFakeLog(t), &logLines{}
@@ -317,7 +318,7 @@ func TestAutoFallsBackTo311(t *testing.T) {
 		})
 	}
 	lines := &logLines{}
-	s := newSource(t, Config{URL: "mqtt://" + little{refusal: []byte{typeConnack << 4, 2, 0, 1}}.start(t), ClientID: "c",
+	s := newSource(t, Config{URL: "mqtt://" + little{refusal: []byte{wire.Connack << 4, 2, 0, 1}}.start(t), ClientID: "c",
 		Version: Version5, Subscribe: []string{"t"}, Logger: lines.logger()}, newFakeLog(t))
 	start(t, s)
 	eventually(t, "refusal is told", func() bool { return lines.count("does not speak this version") == 1 })

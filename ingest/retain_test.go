@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // TestRetainAsPublished: the flag of a live message is the publisher's with MQTT
@@ -55,7 +56,7 @@ func TestRetainAsPublishedAfterTrouble(t *testing.T) {
 	lines, log := &logLines{}, newFakeLog(t)
 	b := &picky{with: func(c net.Conn, _ byte, n int) bool {
 		if n <= 2 {
-			_, _ = c.Write([]byte{typeConnack << 4, 3, 0, 0, 0})
+			_, _ = c.Write([]byte{wire.Connack << 4, 3, 0, 0, 0})
 			_, _ = c.Read(make([]byte, 1024)) // SUBSCRIBE
 		}
 		return n > 2
@@ -66,7 +67,7 @@ func TestRetainAsPublishedAfterTrouble(t *testing.T) {
 	if l := s.links[0]; l.asPublished.ask() {
 		t.Error("the third connection asked for retain as published: the test shows nothing")
 	}
-	_ = s.links[0].current().nc.Close()
+	_ = s.links[0].current().Conn.Close()
 	eventually(t, "the next connection", func() bool { return len(b.levels()) > 3 && s.Stats().Subscribed })
 	a := &s.links[0].asPublished
 	a.mu.Lock()

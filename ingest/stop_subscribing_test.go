@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // TestStopWhileSubscribing: a source stops within a second although the broker
@@ -14,9 +16,9 @@ func TestStopWhileSubscribing(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			asked := make(chan struct{})
 			b := &picky{with: func(c net.Conn, level byte, _ int) bool {
-				connack := []byte{typeConnack << 4, 2, 0, 0}
+				connack := []byte{wire.Connack << 4, 2, 0, 0}
 				if level == 5 {
-					connack = []byte{typeConnack << 4, 3, 0, 0, 0}
+					connack = []byte{wire.Connack << 4, 3, 0, 0, 0}
 				}
 				_, _ = c.Write(connack)
 				_, _ = c.Read(make([]byte, 1))

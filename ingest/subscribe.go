@@ -156,7 +156,7 @@ func (c *conn) within(ctx context.Context) (context.Context, context.CancelFunc)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		select {
-		case <-c.closed:
+		case <-c.data.Closed():
 			cancel()
 		case <-ctx.Done():
 		}

@@ -59,9 +59,9 @@ func (b scripted) serve(c net.Conn) {
 			v5 = body[6] == 5
 			_, _ = c.Write(b.connack)
 		case wire.Subscribe:
-			answer := []byte{typeSuback << 4, 3, body[0], body[1], 1}
+			answer := []byte{wire.Suback << 4, 3, body[0], body[1], 1}
 			if v5 {
-				answer = []byte{typeSuback << 4, 4, body[0], body[1], 0, 1}
+				answer = []byte{wire.Suback << 4, 4, body[0], body[1], 0, 1}
 			}
 			if b.subscribe != nil {
 				answer = b.subscribe(body[:2])
@@ -81,10 +81,10 @@ func (b scripted) serve(c net.Conn) {
 
 // accepted is a CONNACK of MQTT 5 with properties.
 func accepted(props ...byte) []byte {
-	return append([]byte{typeConnack << 4, byte(3 + len(props)), 0, 0, byte(len(props))}, props...)
+	return append([]byte{wire.Connack << 4, byte(3 + len(props)), 0, 0, byte(len(props))}, props...)
 }
 
-var accepted311 = []byte{typeConnack << 4, 2, 0, 0}
+var accepted311 = []byte{wire.Connack << 4, 2, 0, 0}
 
 // TestBrokersThatLimitUs: what a broker allows less of, or sends that nobody asked
 // for, costs no message and no connection.
@@ -92,7 +92,7 @@ func TestBrokersThatLimitUs(t *testing.T) {
 	message := func(v5 bool) []byte { return publishFrame(v5, 2, 7, "a", nil, []byte("m")) }
 	suback := func(before []byte, more ...byte) func(id []byte) []byte {
 		return func(id []byte) []byte {
-			return append(append([]byte(nil), before...), append([]byte{typeSuback << 4, byte(2 + len(more)), id[0], id[1]}, more...)...)
+			return append(append([]byte(nil), before...), append([]byte{wire.Suback << 4, byte(2 + len(more)), id[0], id[1]}, more...)...)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -114,14 +114,14 @@ func TestBrokersThatLimitUs(t *testing.T) {
 		"no session":            {"5", scripted{connack: accepted(0x11, 0, 0, 0, 0)}, "limit=0s"},
 		"PUBLISH before SUBACK": {"5", scripted{connack: accepted(), subscribe: suback(publishFrame(true, 2, 9, "b", nil, []byte("early")), 0, 1)}, ""},
 		"unasked PINGRESP":      {"5", scripted{connack: accepted(), after: pingresp}, ""},
-		"unasked PUBREL":        {"5", scripted{connack: accepted(), after: []byte{typePubrel<<4 | 2, 2, 0, 5}}, ""},
-		"unasked UNSUBACK":      {"5", scripted{connack: accepted(), after: []byte{typeUnsuback << 4, 4, 0, 9, 0, 0}}, ""},
-		"unasked SUBACK":        {"5", scripted{connack: accepted(), after: []byte{typeSuback << 4, 4, 0, 99, 0, 0}}, ""},
+		"unasked PUBREL":        {"5", scripted{connack: accepted(), after: []byte{wire.Pubrel<<4 | 2, 2, 0, 5}}, ""},
+		"unasked UNSUBACK":      {"5", scripted{connack: accepted(), after: []byte{wire.Unsuback << 4, 4, 0, 9, 0, 0}}, ""},
+		"unasked SUBACK":        {"5", scripted{connack: accepted(), after: []byte{wire.Suback << 4, 4, 0, 99, 0, 0}}, ""},
 		"3.1.1 QoS 0":           {"3.1.1", scripted{connack: accepted311, subscribe: suback(nil, 0)}, "granted less than asked"},
 		"3.1.1 early PUBLISH":   {"3.1.1", scripted{connack: accepted311, subscribe: suback(publishFrame(false, 2, 9, "b", nil, []byte("early")), 1)}, ""},
 		"3.1.1 PINGRESP":        {"3.1.1", scripted{connack: accepted311, after: pingresp}, ""},
-		"3.1.1 PUBREL":          {"3.1.1", scripted{connack: accepted311, after: []byte{typePubrel<<4 | 2, 2, 0, 5}}, ""},
-		"3.1.1 unasked SUBACK":  {"3.1.1", scripted{connack: accepted311, after: []byte{typeSuback << 4, 3, 0, 99, 0}}, ""},
+		"3.1.1 PUBREL":          {"3.1.1", scripted{connack: accepted311, after: []byte{wire.Pubrel<<4 | 2, 2, 0, 5}}, ""},
+		"3.1.1 unasked SUBACK":  {"3.1.1", scripted{connack: accepted311, after: []byte{wire.Suback << 4, 3, 0, 99, 0}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,10 +151,10 @@ func TestBrokersThatLimitUs(t *testing.T) {
 // once with what helps, and tried ever more slowly.
 func TestBrokersThatEndIt(t *testing.T) {
 	disconnect := func(code byte, props ...byte) []byte {
-		return append([]byte{typeDisconnect << 4, byte(2 + len(props)), code, byte(len(props))}, props...)
+		return append([]byte{wire.Disconnect << 4, byte(2 + len(props)), code, byte(len(props))}, props...)
 	}
-	refused := func(code byte) []byte { return []byte{typeConnack << 4, 3, 0, code, 0} }
-	refused311 := func(code byte) []byte { return []byte{typeConnack << 4, 2, 0, code} }
+	refused := func(code byte) []byte { return []byte{wire.Connack << 4, 3, 0, code, 0} }
+	refused311 := func(code byte) []byte { return []byte{wire.Connack << 4, 2, 0, code} }
 	instead := append([]byte{0x1c, 0, 9}, "other:188"...)
 	for name, c := range map[string]struct {
 		version    string
@@ -166,7 +166,7 @@ func TestBrokersThatEndIt(t *testing.T) {
 		"wildcards":       {"5", scripted{connack: accepted(), after: disconnect(0xa2), hangUp: true}, "wildcard subscriptions not supported", "without + and #", true},
 		"not allowed":     {"5", scripted{connack: accepted(), after: disconnect(0x87), hangUp: true}, "not authorized (0x87)", "access rules", true},
 		"moved":           {"5", scripted{connack: accepted(), after: disconnect(0x9d, instead...), hangUp: true}, "server moved (0x9d), use other:188", "set url", true},
-		"another server":  {"5", scripted{connack: append([]byte{typeConnack << 4, 15, 0, 0x9c, 12}, instead...)}, "use another server (0x9c), use other:188", "set url", true},
+		"another server":  {"5", scripted{connack: append([]byte{wire.Connack << 4, 15, 0, 0x9c, 12}, instead...)}, "use another server (0x9c), use other:188", "set url", true},
 		"administrator":   {"5", scripted{connack: accepted(), after: disconnect(0x98), hangUp: true}, "administrative action", "on purpose", true},
 		"quota":           {"5", scripted{connack: refused(0x97)}, "quota exceeded", "quota", true},
 		"busy":            {"5", scripted{connack: refused(0x89)}, "server busy", "", false},
@@ -174,7 +174,7 @@ func TestBrokersThatEndIt(t *testing.T) {
 		"shutting down":   {"5", scripted{connack: accepted(), after: disconnect(0x8b), hangUp: true}, "server shutting down", "", false},
 		"closes":          {"5", scripted{connack: accepted(), subscribe: func([]byte) []byte { return nil }, hangUp: true}, "before it had granted a filter", "check their access rules", false},
 		"3.1.1 closes":    {"3.1.1", scripted{connack: accepted311, subscribe: func([]byte) []byte { return nil }, hangUp: true}, "before it had granted a filter", "check their access rules", false},
-		"PUBACK":          {"5", scripted{connack: accepted(), after: []byte{typePuback << 4, 2, 0, 1}}, "never published", "", false},
+		"PUBACK":          {"5", scripted{connack: accepted(), after: []byte{wire.Puback << 4, 2, 0, 1}}, "never published", "", false},
 		"3.1.1 version":   {"3.1.1", scripted{connack: refused311(1)}, "unacceptable protocol version (0x01)", "set version", true},
 		"3.1.1 id":        {"3.1.1", scripted{connack: refused311(2)}, "client id rejected (0x02)", "set another client_id", true},
 		"3.1.1 busy":      {"3.1.1", scripted{connack: refused311(3)}, "server unavailable (0x03)", "", false},
@@ -210,14 +210,14 @@ func TestStrangeSuback(t *testing.T) {
 	}{
 		"no wildcards":   {"5", nil},
 		"none":           {"5", func([]byte) []byte { return nil }},
-		"another id":     {"5", func(id []byte) []byte { return []byte{typeSuback << 4, 4, id[0], id[1] + 100, 0, 1} }},
-		"no code":        {"5", func(id []byte) []byte { return []byte{typeSuback << 4, 3, id[0], id[1], 0} }},
-		"two codes":      {"5", func(id []byte) []byte { return []byte{typeSuback << 4, 5, id[0], id[1], 0, 1, 1} }},
-		"UNSUBACK":       {"5", func(id []byte) []byte { return []byte{typeUnsuback << 4, 4, id[0], id[1], 0, 0} }},
+		"another id":     {"5", func(id []byte) []byte { return []byte{wire.Suback << 4, 4, id[0], id[1] + 100, 0, 1} }},
+		"no code":        {"5", func(id []byte) []byte { return []byte{wire.Suback << 4, 3, id[0], id[1], 0} }},
+		"two codes":      {"5", func(id []byte) []byte { return []byte{wire.Suback << 4, 5, id[0], id[1], 0, 1, 1} }},
+		"UNSUBACK":       {"5", func(id []byte) []byte { return []byte{wire.Unsuback << 4, 4, id[0], id[1], 0, 0} }},
 		"3.1.1 none":     {"3.1.1", func([]byte) []byte { return nil }},
-		"3.1.1 id":       {"3.1.1", func(id []byte) []byte { return []byte{typeSuback << 4, 3, id[0], id[1] + 100, 1} }},
-		"3.1.1 UNSUBACK": {"3.1.1", func(id []byte) []byte { return []byte{typeUnsuback << 4, 2, id[0], id[1]} }},
-		"3.1.1 no code":  {"3.1.1", func(id []byte) []byte { return []byte{typeSuback << 4, 2, id[0], id[1]} }},
+		"3.1.1 id":       {"3.1.1", func(id []byte) []byte { return []byte{wire.Suback << 4, 3, id[0], id[1] + 100, 1} }},
+		"3.1.1 UNSUBACK": {"3.1.1", func(id []byte) []byte { return []byte{wire.Unsuback << 4, 2, id[0], id[1]} }},
+		"3.1.1 no code":  {"3.1.1", func(id []byte) []byte { return []byte{wire.Suback << 4, 2, id[0], id[1]} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

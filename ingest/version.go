@@ -131,11 +131,3 @@ func (l *link) patience() time.Duration {
 	defer l.mu.Unlock()
 	return min(l.pace.answer<<min(l.silent/2, 8), l.pace.answerMost)
 }
-
-// expect ends the connection if CONNECT is not answered in time.
-func (c *conn) expect(within time.Duration) {
-	c.patience = within
-	c.answer.Reset(within)
-}
-
-func (c *conn) unanswered() { c.fail(fmt.Errorf("%w within %s", errSilent, c.patience)) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -56,7 +57,7 @@ func (l *link) connection311(ctx context.Context) (change bool) {
 	l.up(ctx, l.ask311(client, t.SessionPresent()))
 	select {
 	case <-ctx.Done():
-	case <-conn.closed:
+	case <-conn.data.Closed():
 	}
 	// Sends DISCONNECT if it still can, and ends the client's goroutines.
 	client.Disconnect(uint(windDown.Milliseconds()))

@@ -77,7 +77,7 @@ func (l *link) dial5(ctx context.Context) (net.Conn, error) {
 }
 
 // connect5 completes the CONNECT packet. There is no maximum packet size in it,
-// because a broker silently deletes what exceeds it (large.go), and no topic alias
+// because a broker silently deletes what exceeds it (session/large.go), and no topic alias
 // maximum, because the data plane keeps topics as they are.
 func (l *link) connect5(p *paho.Connect) (*paho.Connect, error) {
 	user, password, err := l.cfg.Login(l.url)

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // picky is a broker that answers a CONNECT of MQTT 5 in its own way, and serves
@@ -85,7 +87,7 @@ func resets(c net.Conn) {
 }
 func ignores(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 func answersIn311(c net.Conn) {
-	_, _ = c.Write([]byte{typeConnack << 4, 2, 0, 0})
+	_, _ = c.Write([]byte{wire.Connack << 4, 2, 0, 0})
 	_, _ = io.Copy(io.Discard, c)
 }
 
@@ -129,7 +131,7 @@ func TestAutoStaysWith311(t *testing.T) {
 		before := b.levels()
 		if i > 0 {
 			n := len(before)
-			_ = s.links[0].current().nc.Close()
+			_ = s.links[0].current().Conn.Close()
 			eventually(t, "the next connection", func() bool { return len(b.levels()) >= n+len(want) && s.Stats().Subscribed })
 			before = b.levels()[n:]
 		}
@@ -172,7 +174,7 @@ func TestOneHiccupIsNotForEver(t *testing.T) {
 	subscribed(t, s)
 	for range 3 {
 		n := len(b.levels())
-		_ = s.links[0].current().nc.Close()
+		_ = s.links[0].current().Conn.Close()
 		eventually(t, "the next connection", func() bool { return len(b.levels()) > n && s.Stats().Subscribed })
 	}
 	if got := b.levels(); !slices.Equal(got, []byte{5, 4, 5, 5, 5}) {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // line is a conn under test, without a control plane, and the broker's end of it.
@@ -27,7 +29,7 @@ func newWire(t testing.TB, log *fakeLog, v5, present bool, change func(*link)) *
 		if v5 {
 			level = 5
 		}
-		log.notes[noteName("session", l.session)] = (&past{confirmed: true, level: level, kept: true}).note()
+		log.notes[l.sessionNote()] = (&past{confirmed: true, level: level, kept: true}).note()
 	}
 	w := attach(t, l, log, v5)
 	w.connack(t, v5, present)
@@ -43,6 +45,7 @@ func newTestLink(t testing.TB, log Log, change func(*link)) *link {
 	if change != nil {
 		change(l)
 	}
+	l.session.Logger = l.logger
 	return l
 }
 
@@ -66,6 +69,7 @@ func attach(t testing.TB, l *link, log *fakeLog, v5 bool) *line {
 		_ = w.conn.Close()
 		_ = brokers.Close()
 		l.tasks.Wait()
+		l.session.Wait()
 	})
 	return w
 }
@@ -88,9 +92,9 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 
 func (w *line) connack(t testing.TB, v5, present bool) {
 	t.Helper()
-	frame := []byte{typeConnack << 4, 2, 0, 0}
+	frame := []byte{wire.Connack << 4, 2, 0, 0}
 	if v5 {
-		frame = []byte{typeConnack << 4, 3, 0, 0, 0}
+		frame = []byte{wire.Connack << 4, 3, 0, 0, 0}
 	}
 	if present {
 		frame[2] = 1
@@ -163,7 +167,7 @@ func publishFrame(v5 bool, flags byte, id uint16, topic string, props, payload [
 	if v5 {
 		body = append(appendVarInt(body, len(props)), props...)
 	}
-	frame := appendVarInt([]byte{typePublish<<4 | flags}, len(body)+len(payload))
+	frame := appendVarInt([]byte{wire.Publish<<4 | flags}, len(body)+len(payload))
 	return append(append(frame, body...), payload...)
 }
 
@@ -176,7 +180,11 @@ func appendVarInt(dst []byte, n int) []byte {
 
 func puback(ids ...uint16) (p []byte) {
 	for _, id := range ids {
-		p = appendAck(p, typePuback, id)
+		p = append(p, wire.Puback<<4, 2, byte(id>>8), byte(id))
 	}
 	return p
 }
+
+// window is how many bytes of a session are handed to the log at most and not
+// stored, but for one batch.
+const window = 8 << 20

@@ -101,7 +101,7 @@ func hostileCampaign() *Campaign {
 			{Name: "births have no bound in memory", Replace: map[string][2]string{"batch/transform/births.go": {
 				"knownBytes = 32 << 20", "knownBytes = 32 << 30",
 			}}, Setting: only(birthFlood.name), Trials: 2},
-			{Name: "what is owed to a broker has no bound", Replace: map[string][2]string{"ingest/acks.go": {
+			{Name: "what is owed to a broker has no bound", Replace: map[string][2]string{"ingest/session/acks.go": {
 				"const mostOwed = 1 << 20", "const mostOwed = 1 << 40",
 			}}, Setting: only(releaseFlood.name), Trials: 2},
 			{Name: "sizes that a NATS server claims are believed", Replace: map[string][2]string{"internal/dial/guard.go": {

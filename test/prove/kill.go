@@ -60,9 +60,9 @@ func killCampaign() *Campaign {
 }
 
 // ackAtOnce is an ingest that acknowledges what waits for the end of an interval.
-var ackAtOnce = map[string][2]string{"ingest/conn.go": {
-	"c.link.window.take(d.cost)",
-	"if d.Patient {\n\t\tc.acks.add(d.acks, d.came)\n\t\tc.acks.wake()\n\t\td.acks = d.acks[:0]\n\t}\n\tc.link.window.take(d.cost)",
+var ackAtOnce = map[string][2]string{"ingest/session/conn.go": {
+	"c.window.take(d.cost)",
+	"if d.Patient {\n\t\tc.writer.due.add(d.acks, d.came)\n\t\tc.writer.flushNow()\n\t\td.acks = d.acks[:0]\n\t}\n\tc.window.take(d.cost)",
 }}
 
 // cursorOutside is an archive that commits the rows and then the cursor.

@@ -27,8 +27,8 @@ func stopCampaign() *Campaign {
 			{Name: "the log stopped before the sources", Replace: map[string][2]string{"internal/pipeline/run.go": {
 				"for layer := layers - 1; layer >= 0; layer-- {", "for _, layer := range []Layer{Reporters, Log, Sources, Consumers} {",
 			}}, Setting: only("mqtt"), Trials: 10},
-			{Name: "connections closed without waiting for the commit", Replace: map[string][2]string{"ingest/quiesce.go": {
-				"committed && !c.link.window.empty()", "false",
+			{Name: "connections closed without waiting for the commit", Replace: map[string][2]string{"ingest/session/quiet.go": {
+				"committed && !c.window.empty()", "false",
 			}}, Setting: only("mqtt"), Trials: 10},
 		},
 	}

@@ -1,4 +1,4 @@
-package ingest
+package session
 
 import (
 	"bytes"
@@ -52,13 +52,13 @@ const (
 // never come. Nor may it go further as it is: a row that cannot be read spoils
 // the query that meets it. So the bad bytes, and %, are written %XX, and the
 // topic as it came is added to the message as a user property.
-func (c *conn) mendTopic(h *wire.Head) {
+func (r *reader) mendTopic(h *wire.Head) {
 	if validTopic(h.Topic) {
 		return
 	}
-	c.link.counters.badTopics.Inc()
-	if n := c.link.badTopics.Count(); n > 0 {
-		c.link.logger.Warn("the broker sends topics that are not UTF-8 without NUL; the messages are stored under an escaped topic",
+	r.Counters.BadTopic()
+	if n := r.badTopics.Count(); n > 0 {
+		r.Logger.Warn(r.Sender+" sends topics that are not UTF-8 without NUL; the messages are stored under an escaped topic",
 			"messages", n, "topic", string(escapeTopic(h.Topic)))
 	}
 	props := bytes.Clone(h.Props)

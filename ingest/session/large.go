@@ -1,4 +1,4 @@
-package ingest
+package session
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 const refusedProperty = "mqttetl-refused"
 
 // An excess is a message beyond max_packet, or whose properties are beyond
-// maxProperties, while it is read and thrown away. MQTT has no answer to it that
+// MaxProperties, while it is read and thrown away. MQTT has no answer to it that
 // helps. A broker that is told of a Maximum Packet Size discards what exceeds it
 // and says nothing (MQTT 5 §3.1.2.11.4); one that gets a DISCONNECT, or no
 // acknowledgement, sends the message again, before all that is queued after it,
@@ -41,8 +41,8 @@ type refused struct {
 	SHA256     string `json:"sha256"`     // of the payload
 }
 
-func (c *conn) tooLarge(packet int, h *wire.Head) bool {
-	return h.Skipped > 0 || packet > c.link.cfg.MaxPacket
+func (r *reader) tooLarge(packet int, h *wire.Head) bool {
+	return h.Skipped > 0 || packet > r.MaxPacket
 }
 
 // begin takes the head of a message of which rest bytes follow.
@@ -62,23 +62,23 @@ func (e *excess) write(p []byte) {
 
 // refuseLarge stores the record that takes the place of a message that is too
 // large.
-func (c *conn) refuseLarge() {
-	e := &c.excess
-	why := fmt.Sprintf("the packet exceeds max_packet, %d bytes", c.link.cfg.MaxPacket)
-	if e.packet <= c.link.cfg.MaxPacket {
-		why = fmt.Sprintf("the properties exceed %d bytes", maxProperties)
+func (r *reader) refuseLarge() {
+	e := &r.long.excess
+	why := fmt.Sprintf("the packet exceeds max_packet, %d bytes", r.MaxPacket)
+	if e.packet <= r.MaxPacket {
+		why = fmt.Sprintf("the properties exceed %d bytes", MaxProperties)
 	}
 	value, _ := json.Marshal(refused{why, e.packet, e.size, e.props, fmt.Sprintf("%x", e.sum.Sum(nil))}) // strings and integers
-	c.batch().Append(c.in.now, mqttetl.Message{
+	r.batch().Append(r.in.now, mqttetl.Message{
 		Topic:      e.topic,
 		Properties: mqttetl.Property{ID: mqttetl.UserProperty, Name: []byte(refusedProperty), Value: value}.Append(nil),
 		Flags:      publishFlags(e.first),
 	})
-	c.link.counters.tooLarge.Inc()
-	if n := c.link.large.Count(); n > 0 {
-		c.link.logger.Warn("messages are too large; a record without payload takes the place of each, and says so in the user property "+refusedProperty,
+	r.Counters.TooLarge()
+	if n := r.large.Count(); n > 0 {
+		r.Logger.Warn("messages are too large; a record without payload takes the place of each, and says so in the user property "+refusedProperty,
 			"messages", n, "topic", string(e.topic), "bytes", e.packet, "reason", why,
 			"hint", "raise max_packet of this source if such messages are wanted")
 	}
-	c.excess = excess{}
+	*e = excess{}
 }

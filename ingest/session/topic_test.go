@@ -1,4 +1,4 @@
-package ingest
+package session
 
 import (
 	"bytes"
@@ -44,7 +44,7 @@ func TestMalformedTopics(t *testing.T) {
 				for qos := range byte(3) {
 					t.Run(fmt.Sprint(name, " v5=", v5, " payload=", payload, " qos=", qos), func(t *testing.T) {
 						lines := &logLines{}
-						w := newWire(t, newFakeLog(t), v5, true, func(l *link) { l.logger = lines.logger() })
+						w := newLine(t, &memory{}, v5, func(cfg *Config) { cfg.Logger = lines.logger() })
 						props := mqttetl.Property{ID: mqttetl.UserProperty, Name: []byte("k"), Value: []byte("v")}.Append(nil)
 						w.send(t, publishFrame(v5, qos<<1, 5, c.topic, props, make([]byte, payload)))
 						w.send(t, publishFrame(v5, qos<<1, 6, c.topic, nil, nil))
@@ -64,7 +64,7 @@ func TestMalformedTopics(t *testing.T) {
 						if err := got.Properties.Check(); err != nil || v5 && !bytes.HasPrefix(got.Properties, props) {
 							t.Errorf("properties %.50q: %v", got.Properties, err)
 						}
-						if n := gaugeValue(t, w.conn.link.counters.badTopics); n != float64(2*told) || lines.count("not UTF-8 without NUL") != told {
+						if n := w.counts.badTopics.Load(); n != int64(2*told) || lines.count("not UTF-8 without NUL") != told {
 							t.Errorf("counted %v, log says\n%s", n, lines)
 						}
 					})

@@ -1,39 +1,40 @@
-package ingest
+package session
 
 import (
 	"encoding/binary"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // plainFirst is the first byte of a PUBLISH with QoS 1, without DUP and RETAIN.
-const plainFirst = typePublish<<4 | 1<<1
+const plainFirst = wire.Publish<<4 | 1<<1
 
 // takePlain takes what nearly every packet is, from the front of the buffer: a
 // whole PUBLISH with plainFirst, without properties, on an ordinary topic,
 // under an id that is free, within the receive maximum. It stops at anything
 // else, which the general way then judges. For the packets it takes it does
 // what publish does.
-func (c *conn) takePlain() {
-	if !c.connected || c.rest > 0 {
+func (r *reader) takePlain() {
+	if !r.begun || r.long.rest > 0 {
 		return
 	}
 	var d *delivery
 	for {
-		p := c.in.bytes()
-		topic, payload, id, size := plainPublish(p, c.v5)
-		if size == 0 || c.ids.qos1.has(id) || c.v5 && c.ids.inFlight() >= c.link.receiveMaximum {
+		p := r.in.bytes()
+		topic, payload, id, size := plainPublish(p, r.v5)
+		if size == 0 || r.ids.qos1.has(id) || r.v5 && r.ids.inFlight() >= r.ReceiveMaximum {
 			return
 		}
 		if d == nil {
-			d = c.batch()
+			d = r.batch()
 		}
-		c.ids.qos1.add(id)
-		d.acks = appendAck(d.acks, typePuback, id)
-		d.tally.received[1]++
-		d.tally.bytes += uint64(size)
-		d.Append(c.in.now, mqttetl.Message{Topic: topic, Payload: payload, Flags: 1})
-		c.in.skip(size)
+		r.ids.qos1.add(id)
+		d.acks = appendAck(d.acks, wire.Puback, id)
+		d.tally.Received[1]++
+		d.tally.Bytes += uint64(size)
+		d.Append(r.in.now, mqttetl.Message{Topic: topic, Payload: payload, Flags: 1})
+		r.in.skip(size)
 	}
 }
 

@@ -1,17 +1,20 @@
-package ingest
+package session
 
 import (
 	"fmt"
 	"io"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // endless is a stream that gives the same bytes n times, once a read, and calls
 // before in between.
 type endless struct {
-	chunks
+	net.Conn
 	block  []byte
 	n      int
 	before func()
@@ -28,7 +31,9 @@ func (e *endless) Read(p []byte) (int, error) {
 	return copy(p, e.block), nil
 }
 
-func (e *endless) Write(p []byte) (int, error) { return len(p), nil }
+func (e *endless) Write(p []byte) (int, error)      { return len(p), nil }
+func (e *endless) Close() error                     { return nil }
+func (e *endless) SetWriteDeadline(time.Time) error { return nil }
 
 // BenchmarkConn is the way of a message from the socket's bytes into the batch,
 // and of its acknowledgement back, with a log that commits at once. One
@@ -42,23 +47,21 @@ func BenchmarkConn(b *testing.B) {
 				for id := uint16(1); id <= messages; id++ {
 					block = append(block, publishFrame(true, qos<<1, id, "factory/line1/temperature", nil, make([]byte, payload))...)
 				}
-				l := newTestLink(b, countingLog{}, func(l *link) { l.receiveMaximum = 65535 })
-				blocks := (b.N + messages - 1) / messages
-				stream := &endless{block: []byte{typeConnack << 4, 3, 1, 0, 0}, n: 1}
-				c := newConn(stream, l, true)
-				p := make([]byte, 64)
-				if _, err := c.Read(p); err != nil {
-					b.Fatal(err)
-				}
-				stream.block, stream.n, stream.before = block, blocks, c.flushAcks
+				stream := &endless{block: block, n: (b.N + messages - 1) / messages}
+				c, s := benchConn(stream)
+				stream.before = c.writer.flush
 				b.SetBytes(int64(len(block) / messages))
 				b.ReportAllocs()
 				b.ResetTimer()
-				if _, err := c.Read(p); err != errClosedByBroker {
-					b.Fatal(err)
+				var err error
+				for err == nil {
+					err = c.Step()
 				}
 				b.StopTimer()
-				l.tasks.Wait()
+				if err != ErrClosed {
+					b.Fatal(err)
+				}
+				s.Wait()
 			})
 		}
 	}
@@ -68,20 +71,26 @@ func BenchmarkConn(b *testing.B) {
 // 1,000 a batch.
 func BenchmarkAckWriter(b *testing.B) {
 	const batch = 1000
-	l := newTestLink(b, countingLog{}, nil)
-	c := newConn(&endless{}, l, true)
+	c, s := benchConn(&endless{})
 	var acks []byte
 	for id := uint16(1); id <= batch; id++ {
-		acks = appendAck(acks, typePuback, id)
+		acks = appendAck(acks, wire.Puback, id)
 	}
 	b.ReportAllocs()
 	for n := 0; n < b.N; n += batch {
-		c.acks.add(acks, 1)
-		c.flushAcks()
-		c.acks.writtenSince(c.ids.release)
+		c.writer.due.add(acks, 1)
+		c.writer.flush()
+		c.writer.due.writtenSince(c.reader.ids.release)
 	}
-	_ = c.Close()
-	l.tasks.Wait()
+	c.Fail(net.ErrClosed)
+	s.Wait()
+}
+
+func benchConn(nc net.Conn) (*Conn, *Session) {
+	s, _ := newSession(countingLog{}, func(cfg *Config) { cfg.ReceiveMaximum = 65535 })
+	c := s.Conn(nc, true, everything{})
+	_, _ = c.Begin(true, true, false)
+	return c, s
 }
 
 // countingLog commits within Append and looks at nothing.
@@ -90,5 +99,3 @@ type countingLog struct{}
 func (countingLog) Append(b *mqttetl.Batch)            { b.Done(1, nil) }
 func (countingLog) Hurry()                             {}
 func (countingLog) PacketIDs(string) ([]uint16, error) { return nil, nil }
-
-func (countingLog) Note(string) ([]byte, error) { return nil, nil }

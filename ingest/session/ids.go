@@ -1,4 +1,6 @@
-package ingest
+package session
+
+import "github.com/mqttetl/mqttetl/internal/wire"
 
 // An idSet is a set of packet identifiers.
 type idSet struct {
@@ -23,7 +25,7 @@ func (s *idSet) remove(id uint16) {
 }
 
 // packetIDs is what a connection knows about the packet identifiers of its
-// broker. Only the goroutine that reads uses it.
+// sender. Only the goroutine that reads uses it.
 type packetIDs struct {
 	qos1 idSet // received on this connection, PUBACK not yet written
 	qos2 idSet // of the session: PUBREC due or sent, PUBREL not received
@@ -44,7 +46,7 @@ func (p *packetIDs) load(ids []uint16) {
 // release takes the ids of written PUBACKs out of flight.
 func (p *packetIDs) release(acks []byte) {
 	for len(acks) > 0 {
-		if acks[0]>>4 == typePuback {
+		if acks[0]>>4 == wire.Puback {
 			id := uint16(acks[2])<<8 | uint16(acks[3])
 			p.qos1.remove(id)
 			if p.dups.n > 0 {

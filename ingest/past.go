@@ -5,7 +5,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -55,7 +54,7 @@ func (l *link) remembers() (*past, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.past == nil {
-		note, err := l.log.Note(noteName("session", l.session))
+		note, err := l.log.Note(l.sessionNote())
 		if err != nil {
 			return nil, err
 		}
@@ -63,6 +62,9 @@ func (l *link) remembers() (*past, error) {
 	}
 	return l.past, nil
 }
+
+// sessionNote is the name of the note of the session.
+func (l *link) sessionNote() string { return noteName("session", l.session.Key) }
 
 // spoke5 says whether the broker has accepted MQTT 5 when it accepted a
 // connection last.
@@ -73,18 +75,20 @@ func (l *link) spoke5() bool {
 	return err == nil && p.level == 5
 }
 
-// session takes what CONNACK says of the session (MQTT 5 §3.2.2.1.1). If it is
+// begin takes what CONNACK says of the session (MQTT 5 §3.2.2.1.1). If it is
 // new and not the first one, what the broker had queued in the one before is
 // lost. Packet ids mean new messages either way.
-func (c *conn) session(kept bool) error {
+func (c *conn) begin(kept bool) error {
 	p, err := c.link.remembers()
 	if err != nil {
 		return err
 	}
-	before, lost := p.note(), false
+	before := p.note()
 	if kept {
 		p.kept, p.absent = true, 0
-	} else if lost, err = c.newSession(p.confirmed); err != nil {
+	}
+	lost, err := c.data.Begin(kept, p.confirmed, p.reuses)
+	if err != nil {
 		return err
 	}
 	if lost {
@@ -97,24 +101,19 @@ func (c *conn) session(kept bool) error {
 	}
 	c.link.mu.Unlock()
 	if after := p.note(); !bytes.Equal(before, after) {
-		c.note(noteName("session", c.link.session), after)
+		c.data.Note(c.link.sessionNote(), after)
 	}
 	return nil
 }
 
-// newSession forgets the packet ids of the session before, if there was one.
-func (c *conn) newSession(again bool) (lost bool, err error) {
-	known, err := c.link.log.PacketIDs(c.link.session)
+// IDsReused implements session.Control.
+func (c *conn) IDsReused() {
+	p, err := c.link.remembers()
 	if err != nil {
-		return false, err
+		return // cannot be: it is remembered since begin
 	}
-	c.ids.load(nil)
-	if !again && len(known) == 0 {
-		return false, nil
-	}
-	d := c.batch()
-	d.IDs = append(d.IDs, mqttetl.IDChange{Op: mqttetl.IDsCleared})
-	return true, nil
+	p.reuses = true
+	c.data.Note(c.link.sessionNote(), p.note())
 }
 
 // sessionLost is called when the broker has no session where there was one. A
@@ -140,7 +139,7 @@ func (l *link) sessionLost(p *past) {
 func (l *link) sessionExpires(props wire.Properties) {
 	p, err := l.remembers()
 	if err != nil {
-		return // told by session
+		return // told by begin
 	}
 	for v := range props.All() {
 		if v.ID != sessionExpiry || v.Number == math.MaxUint32 || p.told == v.Number+1 {

@@ -1,16 +1,17 @@
-package ingest
+package session
 
 import (
 	"io"
+	"net"
 	"sync/atomic"
 	"time"
 )
 
-// quiet is how a connection comes to rest before its link stops: the reader
+// quiet is how a connection comes to rest before it is ended: the reader
 // takes no more messages, what it has handed over is committed and acknowledged,
-// the broker is told goodbye, and the connection closes when the broker has read
+// the sender is told goodbye, and the connection closes when the sender has read
 // that and closed its side. Closing at once would not do: with PUBLISHes unread,
-// TCP resets the connection, and the broker may never see acknowledgements that
+// TCP resets the connection, and the sender may never see acknowledgements that
 // have been sent.
 //
 // The reader is not woken for it: a read deadline would, but a WebSocket cannot
@@ -20,7 +21,7 @@ type quiet struct {
 	wanted  atomic.Bool
 	reading atomic.Bool   // the reader waits for bytes, and looks at wanted when they have come
 	parked  chan struct{} // closed when it takes no more messages
-	drained chan struct{} // closed when the broker has closed its side
+	drained chan struct{} // closed when the sender has closed its side
 }
 
 func newQuiet() quiet {
@@ -29,22 +30,23 @@ func newQuiet() quiet {
 
 // park is where the reader ends up when quiet is wanted. It returns when the
 // connection is closed.
-func (c *conn) park() {
+func (c *Conn) park() {
 	close(c.quiet.parked)
 	_, _ = io.Copy(io.Discard, c.nc)
 	close(c.quiet.drained)
 	<-c.closed
 }
 
-// quiesce brings the connection to rest, within the given time, and reports
-// whether it did. Three quarters of it are for the commits, the rest for the
+// Quiesce brings the connection to rest, within the given time, and says goodbye
+// with a packet. Three quarters of the time are for the commits, the rest for the
 // goodbye. What is not committed by then is not acknowledged, and will be
-// delivered again.
-func (c *conn) quiesce(most time.Duration) bool {
+// delivered again (committed is false). heard says that the sender has read
+// everything, and closed its side.
+func (c *Conn) Quiesce(most time.Duration, goodbye []byte) (committed, heard bool) {
 	commits, all := time.NewTimer(most*3/4), time.NewTimer(most)
 	defer commits.Stop()
 	defer all.Stop()
-	cut := time.AfterFunc(most, func() { _ = c.Close() }) // writes too, if the broker does not read
+	cut := time.AfterFunc(most, func() { c.Fail(net.ErrClosed) }) // writes too, if the sender does not read
 	defer cut.Stop()
 	wait := func(event <-chan struct{}, until *time.Timer) bool {
 		select {
@@ -57,14 +59,14 @@ func (c *conn) quiesce(most time.Duration) bool {
 	}
 	c.quiet.wanted.Store(true)
 	if !c.quiet.reading.Load() && !wait(c.quiet.parked, commits) {
-		return false
+		return false, false
 	}
-	c.link.log.Hurry()
-	committed := true
-	for changed := c.link.window.next(); committed && !c.link.window.empty(); changed = c.link.window.next() {
+	c.Log.Hurry()
+	committed = true
+	for changed := c.window.next(); committed && !c.window.empty(); changed = c.window.next() {
 		committed = wait(changed, commits)
 	}
-	c.flushAcks()
-	c.sendDisconnect()
-	return wait(c.quiet.drained, all) && committed
+	c.writer.flush()
+	c.writer.sayGoodbye(goodbye)
+	return committed, wait(c.quiet.drained, all)
 }

@@ -1,0 +1,93 @@
+package session
+
+import "sync"
+
+// Bounds of what one session has handed to the log and not got back. One batch
+// may exceed them, so that a message of any size passes.
+const (
+	windowBytes   = 8 << 20
+	windowBatches = 256
+)
+
+// How many batches of small reads may be out before the reader waits for a
+// commit, as long as a read brings few messages; then it waits for each.
+const (
+	fewBatches  = 8
+	fewMessages = 4
+)
+
+// A window counts what a session has handed to the log and not got back. It
+// outlives the connections: the batches of a lost connection stay in it
+// until they are Done.
+type window struct {
+	mu             sync.Mutex
+	batches, bytes int
+	changed        chan struct{} // closed by the next give; nil while nobody waits
+}
+
+func (w *window) take(bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.batches++
+	w.bytes += bytes
+}
+
+func (w *window) give(bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.batches--
+	w.bytes -= bytes
+	w.wakeLocked()
+}
+
+// wake lets who waits for the next give look again, for another reason.
+func (w *window) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wakeLocked()
+}
+
+func (w *window) wakeLocked() {
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+}
+
+// next returns a channel that is closed by the next give.
+func (w *window) next() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.changed == nil {
+		w.changed = make(chan struct{})
+	}
+	return w.changed
+}
+
+// hasRoom says whether a further batch may be filled.
+func (w *window) hasRoom() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes < windowBytes && w.batches < windowBatches
+}
+
+// hasPlenty says that the window is less than half full.
+func (w *window) hasPlenty() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes < windowBytes/2 && w.batches < windowBatches/2
+}
+
+// hasFew says that few batches are out.
+func (w *window) hasFew() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.batches < fewBatches
+}
+
+// empty says that everything handed over is Done.
+func (w *window) empty() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.batches == 0
+}
