@@ -11,7 +11,6 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/ingest/session"
-	"github.com/mqttetl/mqttetl/internal/reason"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -288,7 +287,7 @@ func TestDroppedTopicIsWatchedAndNotStored(t *testing.T) {
 
 func TestSessionTakenOver(t *testing.T) {
 	w := newWire(t, newFakeLog(t), true, true, nil)
-	w.send(t, []byte{wire.Disconnect << 4, 9, reason.TakenOver, 7, 0x1f, 0, 4, 'b', 'y', 'e', '!'})
+	w.send(t, []byte{wire.Disconnect << 4, 9, wire.CodeTakenOver, 7, 0x1f, 0, 4, 'b', 'y', 'e', '!'})
 	w.nextControl(t)
 	_ = w.broker.Close()
 	err := w.end(t)

@@ -38,7 +38,7 @@ func TestQoS2(t *testing.T) {
 		t.Fatalf("the log knows %v", ids)
 	}
 	w.send(t, pubrel)
-	w.expect(t, []byte{wire.Pubcomp << 4, 3, 0, 9, 0x92})
+	w.expect(t, []byte{wire.Pubcomp << 4, 3, 0, 9, wire.CodeIDNotFound})
 	if n := len(log.all()); n != 1 {
 		t.Fatalf("%d records of one message", n)
 	}

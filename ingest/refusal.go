@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/reason"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -68,24 +67,24 @@ func (r *refusal) Error() string {
 func (r *refusal) meaning() string {
 	switch {
 	case !r.v5:
-		return reason.Text311(r.code)
+		return wire.CodeText311(r.code)
 	case r.packet == packetDisconnect && r.code == 0:
 		return "normal disconnection" // in a CONNACK 0 is success
 	}
-	return reason.Text(r.code)
+	return wire.CodeText(r.code)
 }
 
 // version says that the broker does not speak this version of MQTT.
 func (r *refusal) version() bool {
-	return r.packet == packetConnack && reason.Version(r.code, !r.v5)
+	return r.packet == packetConnack && wire.RefusesVersion(r.code, !r.v5)
 }
 
 // login says that the broker does not accept user, password or certificate.
-func (r *refusal) login() bool { return r.packet == packetConnack && reason.Login(r.code, !r.v5) }
+func (r *refusal) login() bool { return r.packet == packetConnack && wire.RefusesLogin(r.code, !r.v5) }
 
 // takenOver says that another client has connected with the same client id.
 func (r *refusal) takenOver() bool {
-	return r.packet == packetDisconnect && r.code == reason.TakenOver
+	return r.packet == packetDisconnect && r.code == wire.CodeTakenOver
 }
 
 // remedy is what helps against a refusal that will not pass until someone acts,

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/reason"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // A subscribeFunc asks the broker for one filter and returns its answer: the
@@ -64,7 +64,7 @@ func (l *link) granted(ctx context.Context, filter string, ask subscribeFunc) bo
 		return false
 	case code >= 0x80:
 		l.counters.refused.Inc()
-		meaning := reason.Text(code)
+		meaning := wire.CodeText(code)
 		l.setTrouble(fmt.Sprintf("the broker refused %s: %s", filter, meaning))
 		l.logger.Warn("the broker refused a subscription; will ask again",
 			"filter", filter, "code", fmt.Sprintf("0x%02x", code), "meaning", meaning, "reason", words)
@@ -113,8 +113,8 @@ func (a *asPublished) answer(asked bool, code byte) (denied bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case code > reason.ImplementationSpecific: // has another reason: the filter, a quota
-	case code >= reason.Unspecified:
+	case code > wire.CodeImplementation: // has another reason: the filter, a quota
+	case code >= wire.CodeUnspecified:
 		a.failures++
 	case asked:
 		a.granted = true

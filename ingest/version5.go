@@ -9,7 +9,6 @@ import (
 
 	"github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/paho"
-	"github.com/mqttetl/mqttetl/internal/reason"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -98,7 +97,7 @@ func (l *link) subscribe5(ctx context.Context, cm *autopaho.ConnectionManager, f
 	a, err := cm.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{
 		Topic: filter, QoS: qos, RetainHandling: r.option(), RetainAsPublished: asPublished,
 	}}})
-	code := byte(reason.Unspecified)
+	code := byte(wire.CodeUnspecified)
 	if a != nil && len(a.Reasons) == 1 {
 		code = a.Reasons[0]
 	}

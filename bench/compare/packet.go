@@ -12,7 +12,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/reason"
+	"github.com/mqttetl/mqttetl/internal/wire"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
@@ -266,7 +266,7 @@ func (s *session) told(first byte, body []byte) error {
 		if len(body) > 0 {
 			code = body[0]
 		}
-		return fmt.Errorf("the broker ended the connection: %s (0x%02x)", reason.Text(code), code)
+		return fmt.Errorf("the broker ended the connection: %s (0x%02x)", wire.CodeText(code), code)
 	}
 	return fmt.Errorf("packet type %d from the broker", first>>4)
 }

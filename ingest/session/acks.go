@@ -71,9 +71,3 @@ func countAcks(acks []byte) (n int) {
 	}
 	return n
 }
-
-// appendAck appends the short form of an acknowledgement, which means reason
-// code 0 in MQTT 5 (§3.4.2.1) and is the only form in 3.1.1.
-func appendAck(dst []byte, kind byte, id uint16) []byte {
-	return append(dst, kind<<4, 2, byte(id>>8), byte(id))
-}

@@ -74,7 +74,7 @@ func BenchmarkAckWriter(b *testing.B) {
 	c, s := benchConn(&endless{})
 	var acks []byte
 	for id := uint16(1); id <= batch; id++ {
-		acks = appendAck(acks, wire.Puback, id)
+		acks = wire.AppendAck(acks, wire.Puback, id)
 	}
 	b.ReportAllocs()
 	for n := 0; n < b.N; n += batch {

@@ -99,7 +99,7 @@ func TestTooLarge(t *testing.T) {
 			case 1:
 				want = append(want, puback(7)...)
 			case 2:
-				want = appendAck(want, wire.Pubrec, 7)
+				want = wire.AppendAck(want, wire.Pubrec, 7)
 			}
 			w.expect(t, append(want, puback(2)...))
 			r := w.log.all()

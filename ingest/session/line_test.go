@@ -276,7 +276,7 @@ func publishFrame(v5 bool, flags byte, id uint16, topic string, props, payload [
 
 func puback(ids ...uint16) (p []byte) {
 	for _, id := range ids {
-		p = appendAck(p, wire.Puback, id)
+		p = wire.AppendAck(p, wire.Puback, id)
 	}
 	return p
 }

@@ -30,7 +30,7 @@ func (r *reader) takePlain() {
 			d = r.batch()
 		}
 		r.ids.qos1.add(id)
-		d.acks = appendAck(d.acks, wire.Puback, id)
+		d.acks = wire.AppendAck(d.acks, wire.Puback, id)
 		d.tally.Received[1]++
 		d.tally.Bytes += uint64(size)
 		d.Append(r.in.now, mqttetl.Message{Topic: topic, Payload: payload, Flags: 1})

@@ -278,7 +278,7 @@ func (r *reader) receiveQoS1(id uint16, dup bool) (store bool, err error) {
 	}
 	r.checkQuota()
 	d := r.batch() // sentAgain may have begun another
-	d.acks = appendAck(d.acks, wire.Puback, id)
+	d.acks = wire.AppendAck(d.acks, wire.Puback, id)
 	return true, nil
 }
 
@@ -314,7 +314,7 @@ func (r *reader) receiveQoS2(id uint16, dup bool) (store bool) {
 	// A known id is added once more: it changes nothing, and the PUBREC leaves
 	// after the commits of everything before it.
 	d.IDs = append(d.IDs, mqttetl.IDChange{ID: id, Op: mqttetl.IDAdded})
-	d.acks = appendAck(d.acks, wire.Pubrec, id)
+	d.acks = wire.AppendAck(d.acks, wire.Pubrec, id)
 	return store
 }
 
@@ -342,17 +342,14 @@ func (r *reader) pubrel(body []byte) error {
 	d := r.batch()
 	d.IDs = append(d.IDs, mqttetl.IDChange{ID: id, Op: mqttetl.IDRemoved})
 	if r.v5 && !r.ids.qos2.has(id) {
-		d.acks = append(d.acks, wire.Pubcomp<<4, 3, body[0], body[1], reasonPacketNotFound)
+		d.acks = append(d.acks, wire.Pubcomp<<4, 3, body[0], body[1], wire.CodeIDNotFound)
 	} else {
-		d.acks = appendAck(d.acks, wire.Pubcomp, id)
+		d.acks = wire.AppendAck(d.acks, wire.Pubcomp, id)
 	}
 	r.ids.qos2.remove(id)
 	r.ids.here.remove(id)
 	return nil
 }
-
-// reasonPacketNotFound is the code of a PUBCOMP (MQTT 5 §3.7.2.1).
-const reasonPacketNotFound = 0x92
 
 // publishFlags turns the low bits of a PUBLISH's first byte into Flags.
 func publishFlags(first byte) mqttetl.Flags {

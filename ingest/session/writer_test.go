@@ -82,7 +82,7 @@ func fewBuffers(t *testing.T, nc net.Conn) {
 // manyAcks are moreThanFits of them, in order.
 func manyAcks() (acks []byte) {
 	for id := range moreThanFits {
-		acks = appendAck(acks, wire.Puback, uint16(id))
+		acks = wire.AppendAck(acks, wire.Puback, uint16(id))
 	}
 	return acks
 }
@@ -130,7 +130,7 @@ func TestAckLeavesWithDone(t *testing.T) {
 	done := func(more bool, id uint16) {
 		d := c.newDelivery()
 		d.conn = c
-		d.acks, d.came, d.More = appendAck(d.acks, wire.Puback, id), time.Now().UnixNano(), more
+		d.acks, d.came, d.More = wire.AppendAck(d.acks, wire.Puback, id), time.Now().UnixNano(), more
 		c.window.take(0)
 		d.done(1, nil)
 	}
@@ -155,7 +155,7 @@ func TestSenderReadsNoAcks(t *testing.T) {
 	acks, sent := manyAcks(), moreThanFits
 	c.writer.due.add(acks, 1)
 	c.writer.flushNow()
-	c.writer.due.add(appendAck(nil, wire.Puback, uint16(sent)), 1)
+	c.writer.due.add(wire.AppendAck(nil, wire.Puback, uint16(sent)), 1)
 	c.writer.flushNow()
 	sent++
 	pinged := make(chan struct{})

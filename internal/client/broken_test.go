@@ -10,7 +10,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
-var accept5 = []byte{typeConnack << 4, 3, 0, 0, 0}
+var accept5 = []byte{wire.Connack << 4, 3, 0, 0, 0}
 
 // TestBrokenBroker: what a broker must not send ends the connection, with a
 // DISCONNECT that says why where MQTT 5 has one, and nothing of it is delivered.
@@ -61,7 +61,7 @@ func TestBrokenBroker(t *testing.T) {
 				if kind == 0 {
 					break
 				}
-				if last = nil; kind == typeDisconnect {
+				if last = nil; kind == wire.Disconnect {
 					last = body
 				}
 			}
@@ -81,7 +81,7 @@ func TestBrokenBroker(t *testing.T) {
 // TestReceiveMaximum0 is a protocol error (MQTT 5 §3.2.2.3.3): nothing could
 // ever be published.
 func TestReceiveMaximum0(t *testing.T) {
-	_, _, err := dialFake(t, Options{Version: Version5, CleanStart: true}, []byte{typeConnack << 4, 6, 0, 0, 3, wire.ReceiveMaximum, 0, 0})
+	_, _, err := dialFake(t, Options{Version: Version5, CleanStart: true}, []byte{wire.Connack << 4, 6, 0, 0, 3, wire.ReceiveMaximum, 0, 0})
 	if fault := (*wire.Error)(nil); !errors.As(err, &fault) || fault.Code != wire.CodeProtocol {
 		t.Errorf("%v", err)
 	}
@@ -104,7 +104,7 @@ func TestTopicAlias(t *testing.T) {
 	if first, second := <-topics, <-topics; first != "t" || second != "t" {
 		t.Errorf("%q %q", first, second)
 	}
-	if kind, body := f.packet(); kind != typeDisconnect || body[0] != wire.CodeProtocol {
+	if kind, body := f.packet(); kind != wire.Disconnect || body[0] != wire.CodeProtocol {
 		t.Errorf("type %d, % x", kind, body)
 	}
 	f.conn.Close()
@@ -118,8 +118,8 @@ func TestPubrecOfNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.send([]byte{typePubrec << 4, 2, 0, 7})
-	if kind, body := f.packet(); kind != typePubrel || body[1] != 7 {
+	f.send([]byte{wire.Pubrec << 4, 2, 0, 7})
+	if kind, body := f.packet(); kind != wire.Pubrel || body[1] != 7 {
 		t.Errorf("type %d, % x", kind, body)
 	}
 }
@@ -140,7 +140,7 @@ func TestDisconnectEndsAtOnce(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("MQTT %d: %v", version, took)
 		}
-		if kind, _ := f.packet(); kind != typeDisconnect {
+		if kind, _ := f.packet(); kind != wire.Disconnect {
 			t.Errorf("type %d, want DISCONNECT", kind)
 		}
 		if kind, _ := f.packet(); kind != 0 {
@@ -156,11 +156,11 @@ func TestLastAcknowledgementArrives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.send([]byte{typePublish<<4 | 2, 5, 0, 1, 't', 0, 9})
+	f.send([]byte{wire.Publish<<4 | 2, 5, 0, 1, 't', 0, 9})
 	for range 3 {
-		f.send(append([]byte{typePublish << 4, 0xff, 0x7f, 0, 1, 't'}, make([]byte, 16380)...))
+		f.send(append([]byte{wire.Publish << 4, 0xff, 0x7f, 0, 1, 't'}, make([]byte, 16380)...))
 	}
-	for _, want := range []byte{typePuback, typeDisconnect} {
+	for _, want := range []byte{wire.Puback, wire.Disconnect} {
 		if kind, _ := f.packet(); kind != want {
 			t.Errorf("type %d, want %d", kind, want)
 		}
@@ -174,7 +174,7 @@ func TestLastAcknowledgementArrives(t *testing.T) {
 
 // TestBounds: what a broker sends without end has one.
 func TestBounds(t *testing.T) {
-	connack := append([]byte{typeConnack << 4, 0xff, 0xff, 0x7f}, make([]byte, 64)...)
+	connack := append([]byte{wire.Connack << 4, 0xff, 0xff, 0x7f}, make([]byte, 64)...)
 	if _, _, err := dialFake(t, Options{Version: Version5}, connack); !errors.Is(err, errNotMQTT) {
 		t.Errorf("a CONNACK of 2 MiB: got %v, want %v", err, errNotMQTT)
 	}
@@ -184,15 +184,15 @@ func TestBounds(t *testing.T) {
 	for i := range 80 {
 		topic := append([]byte{0xff, 0xff}, bytes.Repeat([]byte{'t'}, 65535)...)
 		body := append(topic, 3, wire.TopicAlias, 0, byte(i+1))
-		aliases = append(aliases, appendPacket(nil, typePublish<<4, body)...)
+		aliases = append(aliases, wire.AppendPacket(nil, wire.Publish<<4, body)...)
 	}
 	for name, c := range map[string]struct {
 		o    Options
 		sent []byte
 		code byte
 	}{
-		"SUBACK":        {Options{}, []byte{typeSuback << 4, 0xff, 0xff, 0x7f}, wire.CodeMalformed},
-		"large PUBLISH": {Options{Properties: small}, appendPacket(nil, typePublish<<4, append([]byte{0, 1, 't', 0}, make([]byte, 2000)...)), wire.CodeTooLarge},
+		"SUBACK":        {Options{}, []byte{wire.Suback << 4, 0xff, 0xff, 0x7f}, wire.CodeMalformed},
+		"large PUBLISH": {Options{Properties: small}, wire.AppendPacket(nil, wire.Publish<<4, append([]byte{0, 1, 't', 0}, make([]byte, 2000)...)), wire.CodeTooLarge},
 		"aliases":       {Options{Properties: many}, aliases, wire.CodeTopicAlias},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestBounds(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.send(c.sent)
-			if kind, body := f.packet(); kind != typeDisconnect || len(body) != 1 || body[0] != c.code {
+			if kind, body := f.packet(); kind != wire.Disconnect || len(body) != 1 || body[0] != c.code {
 				t.Errorf("the broker got %d % x, want a DISCONNECT 0x%02x", kind, body, c.code)
 			}
 			f.conn.Close()
@@ -215,8 +215,8 @@ func TestBounds(t *testing.T) {
 // and end the connection.
 func TestBrokerThatReadsNothing(t *testing.T) {
 	for name, frame := range map[string][]byte{
-		"PUBREL": {typePubrel<<4 | 2, 2, 0, 1},
-		"PUBREC": {typePubrec << 4, 2, 0, 1},
+		"PUBREL": {wire.Pubrel<<4 | 2, 2, 0, 1},
+		"PUBREC": {wire.Pubrec << 4, 2, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, f, err := dialFake(t, Options{Version: Version5}, accept5)

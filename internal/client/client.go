@@ -154,11 +154,11 @@ func Connect(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 func (c *Client) handshake() error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(connackTime))
 	c.debug("sending CONNECT (v%d, clean %v, keepalive %d, id %q)", c.o.Version, c.o.CleanStart, c.o.KeepAlive, c.o.ClientID)
-	if _, err := c.conn.Write(c.o.connect()); err != nil {
+	if _, err := c.conn.Write(c.o.login().Append(nil)); err != nil {
 		return dial.Unanswered(lost(err), c.conn)
 	}
 	// What is no broker may send no whole packet, so the first byte decides.
-	if head, err := c.in.Peek(1); err == nil && head[0]>>4 != typeConnack {
+	if head, err := c.in.Peek(1); err == nil && head[0]>>4 != wire.Connack {
 		return mqttetl.WithHint(unavailable{fmt.Errorf("the answer to CONNECT is not a CONNACK (0x%02x)", head[0])}, dial.NoBroker(head[0]))
 	}
 	first, body, err := c.packet()
@@ -195,10 +195,10 @@ func (o *Options) limits() wire.Limits {
 func (o *Options) maxPacket() int {
 	for p := range o.Properties.All() {
 		if p.ID == wire.MaximumPacketSize && o.Version == Version5 {
-			return int(min(p.Number, maxRemaining))
+			return int(min(p.Number, wire.MaxRemaining))
 		}
 	}
-	return maxRemaining
+	return wire.MaxRemaining
 }
 
 var errNotMQTT = unavailable{errors.New("the answer to CONNECT is not MQTT")}
@@ -321,13 +321,6 @@ func (c *Client) Disconnect(code byte) {
 // unread bytes in it would make TCP drop what the broker has not read either,
 // such as our last acknowledgements.
 func (c *Client) goodbye(code byte) {
-	var body []byte
-	switch {
-	case c.o.Version == Version5 && len(c.o.Goodbye) > 0:
-		body = c.o.properties([]byte{code}, c.o.Goodbye)
-	case c.o.Version == Version5 && code != 0:
-		body = []byte{code}
-	}
 	c.debug("sending DISCONNECT")
 	until := time.Now().Add(goodbyeTime)
 	_ = c.conn.SetWriteDeadline(until)
@@ -335,7 +328,7 @@ func (c *Client) goodbye(code byte) {
 	defer c.mu.Unlock()
 	if !c.leaving {
 		c.leaving, c.until = true, until
-		c.out = appendPacket(c.out, typeDisconnect<<4, body)
+		c.out = wire.AppendDisconnect(c.out, c.limits.V5, code, c.o.Goodbye)
 		c.flushLocked()
 	}
 	for c.err == nil && (c.writing || len(c.out) > 0) {
@@ -420,7 +413,7 @@ func (c *Client) ping() {
 		}
 		c.mu.Lock()
 		if !c.leaving {
-			c.out = append(c.out, typePingreq<<4, 0)
+			c.out = wire.AppendEmpty(c.out, wire.Pingreq)
 			c.flushLocked()
 		}
 		c.mu.Unlock()

@@ -93,7 +93,7 @@ func (f *fake) packet() (kind byte, body []byte) {
 	return first >> 4, body
 }
 
-var accept311 = []byte{typeConnack << 4, 2, 0, 0}
+var accept311 = []byte{wire.Connack << 4, 2, 0, 0}
 
 // TestWindow: no more than the window is unacknowledged, and the MQTT 5 broker's
 // receive maximum makes it smaller.
@@ -104,7 +104,7 @@ func TestWindow(t *testing.T) {
 		want    int
 	}{
 		"ours":         {Version311, accept311, 7},
-		"the broker's": {Version5, []byte{typeConnack << 4, 6, 0, 0, 3, wire.ReceiveMaximum, 0, 3}, 3},
+		"the broker's": {Version5, []byte{wire.Connack << 4, 6, 0, 0, 3, wire.ReceiveMaximum, 0, 3}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answered, late := 0, 0
@@ -137,7 +137,7 @@ func TestWindow(t *testing.T) {
 			var open [][]byte
 			for got := 0; got < 20; got++ {
 				kind, body := f.packet()
-				if kind != typePublish {
+				if kind != wire.Publish {
 					t.Fatalf("packet of type %d", kind)
 				}
 				open = append(open, body[3:5])
@@ -149,7 +149,7 @@ func TestWindow(t *testing.T) {
 					t.Fatalf("%d unacknowledged, the window is %d", n, c.want)
 				}
 				for _, id := range open {
-					f.send([]byte{typePuback << 4, 2, id[0], id[1]})
+					f.send([]byte{wire.Puback << 4, 2, id[0], id[1]})
 				}
 				open = nil
 			}
@@ -171,20 +171,20 @@ func TestReceivedIsFlushedBeforeItIsAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	publish := []byte{typePublish<<4 | 4, 5, 0, 1, 't', 0, 9}
+	publish := []byte{wire.Publish<<4 | 4, 5, 0, 1, 't', 0, 9}
 	f.send(publish)
-	if kind, _ := f.packet(); kind != typePubrec || <-flushed != 1 {
+	if kind, _ := f.packet(); kind != wire.Pubrec || <-flushed != 1 {
 		t.Fatalf("type %d", kind)
 	}
 	publish[0] |= 8
-	f.send(append(publish, typePubrel<<4|2, 2, 0, 9))
-	for _, want := range []byte{typePubrec, typePubcomp} {
+	f.send(append(publish, wire.Pubrel<<4|2, 2, 0, 9))
+	for _, want := range []byte{wire.Pubrec, wire.Pubcomp} {
 		if kind, _ := f.packet(); kind != want {
 			t.Fatalf("type %d, want %d", kind, want)
 		}
 	}
-	f.send([]byte{typePublish<<4 | 4, 5, 0, 1, 't', 0, 9}) // the id is free again
-	if kind, _ := f.packet(); kind != typePubrec || <-flushed != 2 {
+	f.send([]byte{wire.Publish<<4 | 4, 5, 0, 1, 't', 0, 9}) // the id is free again
+	if kind, _ := f.packet(); kind != wire.Pubrec || <-flushed != 2 {
 		t.Fatalf("type %d", kind)
 	}
 }
@@ -197,15 +197,15 @@ func TestRefusals(t *testing.T) {
 		login   bool
 		later   bool
 	}{
-		"3.1.1 login":   {Version311, []byte{typeConnack << 4, 2, 0, 4}, "bad user name or password (0x04)", true, false},
-		"5 login":       {Version5, []byte{typeConnack << 4, 8, 0, 0x86, 5, wire.ReasonString, 0, 2, 'n', 'o'}, "bad user name or password (0x86): no", true, false},
-		"5 busy":        {Version5, []byte{typeConnack << 4, 3, 0, 0x89, 0}, "server busy", false, true},
-		"old broker":    {Version5, []byte{typeConnack << 4, 2, 0, 1}, "unacceptable protocol version", false, false},
+		"3.1.1 login":   {Version311, []byte{wire.Connack << 4, 2, 0, 4}, "bad user name or password (0x04)", true, false},
+		"5 login":       {Version5, []byte{wire.Connack << 4, 8, 0, 0x86, 5, wire.ReasonString, 0, 2, 'n', 'o'}, "bad user name or password (0x86): no", true, false},
+		"5 busy":        {Version5, []byte{wire.Connack << 4, 3, 0, 0x89, 0}, "server busy", false, true},
+		"old broker":    {Version5, []byte{wire.Connack << 4, 2, 0, 1}, "unacceptable protocol version", false, false},
 		"not MQTT":      {Version311, []byte("HTTP/1.1 400 Bad Request\r\n\r\n" + strings.Repeat(" ", 100)), "not a CONNACK (0x48)", false, true},
-		"cut":           {Version5, []byte{typeConnack << 4, 3, 0, 0, 9}, "malformed properties", false, false},
-		"endless size":  {Version5, []byte{typeConnack << 4, 0xff, 0xff, 0xff, 0xff, 1}, "not MQTT", false, true},
-		"bad property":  {Version5, []byte{typeConnack << 4, 5, 0, 0, 2, 0xfe, 0}, "unknown property", false, false},
-		"short connack": {Version5, []byte{typeConnack << 4, 1, 0}, "a CONNACK of 1 bytes", false, false},
+		"cut":           {Version5, []byte{wire.Connack << 4, 3, 0, 0, 9}, "malformed properties", false, false},
+		"endless size":  {Version5, []byte{wire.Connack << 4, 0xff, 0xff, 0xff, 0xff, 1}, "not MQTT", false, true},
+		"bad property":  {Version5, []byte{wire.Connack << 4, 5, 0, 0, 2, 0xfe, 0}, "unknown property", false, false},
+		"short connack": {Version5, []byte{wire.Connack << 4, 1, 0}, "a CONNACK of 1 bytes", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := dialFake(t, Options{Version: c.version, CleanStart: true}, c.connack)
@@ -220,7 +220,7 @@ func TestRefusals(t *testing.T) {
 
 // TestLimitsOfTheBroker: what the broker said it would not take is not sent.
 func TestLimitsOfTheBroker(t *testing.T) {
-	connack := []byte{typeConnack << 4, 12, 0, 0, 9, wire.MaximumQoS, 1, wire.RetainAvailable, 0, wire.MaximumPacketSize, 0, 0, 0, 20}
+	connack := []byte{wire.Connack << 4, 12, 0, 0, 9, wire.MaximumQoS, 1, wire.RetainAvailable, 0, wire.MaximumPacketSize, 0, 0, 0, 20}
 	c, _, err := dialFake(t, Options{Version: Version5, CleanStart: true}, connack)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestSilenceEndsTheConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kind, _ := f.packet(); kind != typePingreq {
+	if kind, _ := f.packet(); kind != wire.Pingreq {
 		t.Fatalf("type %d, want PINGREQ", kind)
 	}
 	select {
@@ -260,11 +260,11 @@ func TestSilenceEndsTheConnection(t *testing.T) {
 
 // FuzzClient: whatever a broker sends, the client ends by itself.
 func FuzzClient(f *testing.F) {
-	f.Add(true, []byte{typePublish<<4 | 2, 6, 0, 1, 't', 0, 9, 0})
-	f.Add(true, []byte{typePublish << 4, 9, 0, 1, 't', 3, wire.TopicAlias, 0, 1, 'p', 'q'})
-	f.Add(false, []byte{typePuback << 4, 2, 0, 1, typeSuback << 4, 3, 0, 1, 0x80, typePingresp << 4, 0})
-	f.Add(true, []byte{typeDisconnect << 4, 8, 0x8e, 6, wire.ReasonString, 0, 3, 'o', 'u', 't'})
-	f.Add(true, []byte{typePubrec << 4, 4, 0, 1, 0x97, 0, typePubcomp << 4, 2, 0, 1})
+	f.Add(true, []byte{wire.Publish<<4 | 2, 6, 0, 1, 't', 0, 9, 0})
+	f.Add(true, []byte{wire.Publish << 4, 9, 0, 1, 't', 3, wire.TopicAlias, 0, 1, 'p', 'q'})
+	f.Add(false, []byte{wire.Puback << 4, 2, 0, 1, wire.Suback << 4, 3, 0, 1, 0x80, wire.Pingresp << 4, 0})
+	f.Add(true, []byte{wire.Disconnect << 4, 8, 0x8e, 6, wire.ReasonString, 0, 3, 'o', 'u', 't'})
+	f.Add(true, []byte{wire.Pubrec << 4, 4, 0, 1, 0x97, 0, wire.Pubcomp << 4, 2, 0, 1})
 	f.Fuzz(func(t *testing.T, v5 bool, stream []byte) {
 		ours, theirs := net.Pipe()
 		o := Options{Version: Version311, CleanStart: true, Receive: func(m *Received) error {
@@ -275,7 +275,7 @@ func FuzzClient(f *testing.F) {
 		connack := accept311
 		if v5 {
 			o.Version = Version5
-			connack = []byte{typeConnack << 4, 3, 0, 0, 0}
+			connack = []byte{wire.Connack << 4, 3, 0, 0, 0}
 		}
 		go io.Copy(io.Discard, theirs)
 		go func() {

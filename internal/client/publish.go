@@ -53,12 +53,13 @@ func (c *Client) Publish(m *Message) (id uint16, err error) {
 	if m.QoS > 0 {
 		id = c.flight.nextID()
 		c.flight.count++
-		c.flight.state[id] = typePuback
+		c.flight.state[id] = wire.Puback
 		if m.QoS == 2 {
-			c.flight.state[id] = typePubrec
+			c.flight.state[id] = wire.Pubrec
 		}
 	}
-	c.out = c.o.publish(c.out, m, id)
+	p := m.packet(id)
+	c.out = p.Append(c.out, c.limits.V5)
 	if len(c.out) >= flushSize && !c.flush {
 		c.flushLocked()
 	}
@@ -72,8 +73,8 @@ func (c *Client) Publish(m *Message) (id uint16, err error) {
 func (c *Client) takes(m *Message) error {
 	size := 0
 	if c.MaximumPacket > 0 {
-		n := c.o.publishSize(m)
-		size = 1 + len(appendVarInt(nil, n)) + n
+		p := m.packet(0)
+		size = p.Total(c.limits.V5)
 	}
 	switch {
 	case m.QoS > c.MaximumQoS:
@@ -130,14 +131,14 @@ func (c *Client) acknowledged(kind byte, body []byte) error {
 	}
 	c.mu.Lock()
 	due := c.flight.state[a.ID]
-	again := kind == typePubrec && (due == typePubcomp || due == 0)
+	again := kind == wire.Pubrec && (due == wire.Pubcomp || due == 0)
 	switch {
-	case again && a.Code < 0x80, due == kind && kind == typePubrec && a.Code < 0x80:
+	case again && a.Code < 0x80, due == kind && kind == wire.Pubrec && a.Code < 0x80:
 		// Also of a message of an earlier connection: the broker waits for it.
 		if !again {
-			c.flight.state[a.ID] = typePubcomp
+			c.flight.state[a.ID] = wire.Pubcomp
 		}
-		c.out = appendAck(c.out, typePubrel, a.ID)
+		c.out = wire.AppendAck(c.out, wire.Pubrel, a.ID)
 		c.flush = true // with the next wake-up, at the latest when the reader is idle
 		c.mu.Unlock()
 		return nil
@@ -145,7 +146,7 @@ func (c *Client) acknowledged(kind byte, body []byte) error {
 		return c.settled(kind, &a)
 	}
 	c.mu.Unlock()
-	if due == typePuback || due == typePubrec || due == typePubcomp {
+	if due == wire.Puback || due == wire.Pubrec || due == wire.Pubcomp {
 		return wire.Violation("packet id %d is answered by %s, %s is due", a.ID, wire.Name(kind), wire.Name(due))
 	}
 	return nil // of an earlier connection's message
@@ -167,7 +168,7 @@ func (c *Client) settled(kind byte, a *wire.Answer) error {
 	if a.Code < 0x80 {
 		c.o.Acknowledged(a.ID, nil)
 	} else {
-		packet := map[byte]string{typePuback: "PUBACK", typePubrec: "PUBREC", typePubcomp: "PUBCOMP"}[kind]
+		packet := map[byte]string{wire.Puback: "PUBACK", wire.Pubrec: "PUBREC", wire.Pubcomp: "PUBCOMP"}[kind]
 		c.o.Acknowledged(a.ID, &Refusal{Packet: packet, Code: a.Code, Reason: a.Reason()})
 	}
 	c.mu.Lock()

@@ -32,7 +32,7 @@ func (c *Client) packet() (first byte, body []byte, err error) {
 			return 0, nil, wire.Malformed("a remaining length of more than four bytes")
 		}
 	}
-	if size > wire.MaxControl && first>>4 != typePublish {
+	if size > wire.MaxControl && first>>4 != wire.Publish {
 		return first, nil, wire.Malformed("%s of %d bytes", wire.Name(first>>4), size)
 	}
 	if size > c.maxPacket {
@@ -178,21 +178,21 @@ func (c *Client) take(first byte, body []byte) error {
 		return err
 	}
 	switch kind := first >> 4; kind {
-	case typePublish:
+	case wire.Publish:
 		return c.received(first, body)
-	case typePuback, typePubrec, typePubcomp:
+	case wire.Puback, wire.Pubrec, wire.Pubcomp:
 		return c.acknowledged(kind, body)
-	case typePubrel:
+	case wire.Pubrel:
 		return c.released(body)
-	case typeSuback, typeUnsuback:
+	case wire.Suback, wire.Unsuback:
 		return c.answered(kind, body)
-	case typePingresp:
+	case wire.Pingresp:
 		c.debug("received PINGRESP")
 		if len(body) > 0 {
 			return wire.Malformed("a PINGRESP of %d bytes", len(body))
 		}
 		return nil
-	case typeDisconnect:
+	case wire.Disconnect:
 		return c.dismissed(body)
 	}
 	return wire.Violation("a second CONNACK")
@@ -200,12 +200,12 @@ func (c *Client) take(first byte, body []byte) error {
 
 // released takes a PUBREL: the packet id stands for a new message from now on.
 func (c *Client) released(body []byte) error {
-	a, err := wire.ReadAck(typePubrel, body, c.limits.V5)
+	a, err := wire.ReadAck(wire.Pubrel, body, c.limits.V5)
 	if err != nil {
 		return err
 	}
 	delete(c.held, a.ID)
-	c.acks = appendAck(c.acks, typePubcomp, a.ID)
+	c.acks = wire.AppendAck(c.acks, wire.Pubcomp, a.ID)
 	return nil
 }
 
@@ -298,10 +298,10 @@ func (c *Client) deliver(m *Received) error {
 	switch {
 	case c.o.Hold:
 	case m.Flags.QoS() == 1:
-		c.acks = appendAck(c.acks, typePuback, m.ID)
+		c.acks = wire.AppendAck(c.acks, wire.Puback, m.ID)
 	case m.Flags.QoS() == 2:
 		c.held[m.ID] = true
-		c.acks = appendAck(c.acks, typePubrec, m.ID)
+		c.acks = wire.AppendAck(c.acks, wire.Pubrec, m.ID)
 	}
 	return err
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/reason"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // Refusal is a broker's answer that it will not do what was asked.
@@ -17,9 +17,9 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string {
-	meaning := reason.Text(r.Code)
+	meaning := wire.CodeText(r.Code)
 	if r.V311 {
-		meaning = reason.Text311(r.Code)
+		meaning = wire.CodeText311(r.Code)
 	}
 	s := fmt.Sprintf("broker's %s: %s (0x%02x)", r.Packet, meaning, r.Code)
 	if r.About != "" {
@@ -32,17 +32,17 @@ func (r *Refusal) Error() string {
 }
 
 // Login says that the broker does not accept who we are.
-func (r *Refusal) Login() bool { return r.Packet == "CONNACK" && reason.Login(r.Code, r.V311) }
+func (r *Refusal) Login() bool { return r.Packet == "CONNACK" && wire.RefusesLogin(r.Code, r.V311) }
 
 // Version says that the broker does not speak the version of MQTT asked for.
-func (r *Refusal) Version() bool { return r.Packet == "CONNACK" && reason.Version(r.Code, r.V311) }
+func (r *Refusal) Version() bool { return r.Packet == "CONNACK" && wire.RefusesVersion(r.Code, r.V311) }
 
 // TakenOver says that another client has connected with the same client id.
-func (r *Refusal) TakenOver() bool { return r.Packet == "DISCONNECT" && r.Code == reason.TakenOver }
+func (r *Refusal) TakenOver() bool { return r.Packet == "DISCONNECT" && r.Code == wire.CodeTakenOver }
 
 // Unwrap says of a broker that may serve later that it is unavailable.
 func (r *Refusal) Unwrap() error {
-	later := r.Code == reason.ServerUnavailable || r.Code == reason.ServerBusy || r.Code == reason.ShuttingDown
+	later := r.Code == wire.CodeUnavailable || r.Code == wire.CodeBusy || r.Code == wire.CodeShuttingDown
 	if r.Packet != "SUBACK" && (r.V311 && r.Code == 3 || !r.V311 && later) {
 		return mqttetl.ErrUnavailable
 	}

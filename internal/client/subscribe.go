@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/binary"
 
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
@@ -15,6 +14,18 @@ type Filter struct {
 	RetainHandling    byte // MQTT 5 §3.8.3.1: 0 retained messages are sent, 1 to a new subscription only, 2 never
 }
 
+// options are those of the subscription; 3.1.1 has only the QoS.
+func (f Filter) options(v5 bool) byte {
+	if !v5 {
+		return f.QoS
+	}
+	options := f.QoS | f.RetainHandling<<wire.RetainHandlingShift
+	if f.RetainAsPublished {
+		options |= wire.RetainAsPublished
+	}
+	return options
+}
+
 // An Answer is what the broker says to one filter: the granted QoS, or a code
 // from 0x80 for which Refused returns the error.
 type Answer struct {
@@ -24,18 +35,12 @@ type Answer struct {
 
 // Subscribe asks for all filters in one packet and returns an answer for each.
 func (c *Client) Subscribe(ctx context.Context, filters []Filter, p Properties) ([]Answer, error) {
-	answer, err := c.ask(ctx, typeSubscribe, p, func(b []byte) []byte {
-		for _, f := range filters {
-			options := f.QoS
-			if c.limits.V5 {
-				options |= f.RetainHandling << 4
-			}
-			if f.RetainAsPublished && c.limits.V5 {
-				options |= 1 << 3
-			}
-			b = append(appendString(b, f.Topic), options)
-		}
-		return b
+	list := make([]wire.Filter, len(filters))
+	for i, f := range filters {
+		list[i] = wire.Filter{Topic: f.Topic, Options: f.options(c.limits.V5)}
+	}
+	answer, err := c.ask(ctx, wire.Suback, func(dst []byte, id uint16) []byte {
+		return wire.AppendSubscribe(dst, c.limits.V5, id, p, list...)
 	})
 	if err == nil && len(answer.Codes) != len(filters) {
 		err = wire.Violation("a SUBACK with %d codes for %d filters", len(answer.Codes), len(filters))
@@ -60,25 +65,20 @@ func Refused(f Filter, a Answer) error {
 
 // Unsubscribe ends subscriptions.
 func (c *Client) Unsubscribe(ctx context.Context, filters []string, p Properties) error {
-	_, err := c.ask(ctx, typeUnsubscribe, p, func(b []byte) []byte {
-		for _, f := range filters {
-			b = appendString(b, f)
-		}
-		return b
+	_, err := c.ask(ctx, wire.Unsuback, func(dst []byte, id uint16) []byte {
+		return wire.AppendUnsubscribe(dst, c.limits.V5, id, p, filters...)
 	})
 	return err
 }
 
-// ask sends a SUBSCRIBE or UNSUBSCRIBE and returns the answer, which is one
-// packet type later.
-func (c *Client) ask(ctx context.Context, kind byte, p Properties, list func([]byte) []byte) (wire.Answer, error) {
+// ask sends what request appends and returns the answer, a SUBACK or UNSUBACK.
+func (c *Client) ask(ctx context.Context, kind byte, request func(dst []byte, id uint16) []byte) (wire.Answer, error) {
 	answer := make(chan wire.Answer, 1)
 	c.mu.Lock()
 	id := c.flight.nextID()
-	c.flight.state[id] = kind + 1
+	c.flight.state[id] = kind
 	c.waits[id] = answer
-	body := binary.BigEndian.AppendUint16(nil, id)
-	c.out = appendPacket(c.out, kind<<4|2, list(c.o.properties(body, p)))
+	c.out = request(c.out, id)
 	c.flushLocked()
 	c.mu.Unlock()
 	select {

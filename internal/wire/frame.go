@@ -34,15 +34,6 @@ var names = [16]string{
 // Name names a packet type, such as "a PUBACK".
 func Name(packet byte) string { return names[packet&15] }
 
-// Reason codes with which a client ends a connection (MQTT 5 §3.14.2.1).
-const (
-	CodeMalformed  = 0x81
-	CodeProtocol   = 0x82
-	CodeTopicName  = 0x90
-	CodeTopicAlias = 0x94
-	CodeTooLarge   = 0x95
-)
-
 // MaxControl bounds the packets other than PUBLISH that a server sends, in bytes:
 // they hold words for people at most.
 const MaxControl = 256 << 10

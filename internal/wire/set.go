@@ -83,9 +83,9 @@ func (d definition) append(dst []byte, id byte, values []string) ([]byte, error)
 	}
 	switch d.kind {
 	case pairKind:
-		return appendString(appendString(dst, values[0]), values[1]), nil
+		return AppendString(AppendString(dst, values[0]), values[1]), nil
 	case stringKind, binaryKind:
-		return appendString(dst, values[0]), d.check(Property{ID: id, Value: []byte(values[0])})
+		return AppendString(dst, values[0]), d.check(Property{ID: id, Value: []byte(values[0])})
 	}
 	r, least := ranges[d.kind], 0
 	if d.check(Property{ID: id}) != nil {
@@ -103,10 +103,6 @@ func (d definition) append(dst []byte, id byte, values []string) ([]byte, error)
 	}
 	wide := binary.BigEndian.AppendUint32(nil, uint32(v))
 	return append(dst, wide[4-r.bytes:]...), nil
-}
-
-func appendString(dst []byte, s string) []byte {
-	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
 // Number is the value of the integer called name, if it is there.

@@ -7,7 +7,7 @@ import (
 )
 
 // str is a string as it stands on the wire.
-func str(s string) string { return string(appendString(nil, s)) }
+func str(s string) string { return string(AppendString(nil, s)) }
 
 // sized is properties with their length before them.
 func sized(p string) string { return string(rune(len(p))) + p }

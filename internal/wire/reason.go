@@ -1,25 +1,29 @@
-// Package reason names what brokers answer. Its invariant: the words are those
-// of the specifications.
-package reason
+package wire
 
-// Codes that change what a client does next.
+// Reason codes (MQTT 5 §2.4): those with which a client ends a connection, and
+// those that change what it does next.
 const (
-	Unspecified            = 0x80
-	ImplementationSpecific = 0x83
-
-	UnsupportedVersion = 0x84
-	BadLogin           = 0x86
-	NotAuthorized      = 0x87
-	ServerUnavailable  = 0x88
-	ServerBusy         = 0x89
-	Banned             = 0x8a
-	ShuttingDown       = 0x8b
-	BadAuthentication  = 0x8c
-	TakenOver          = 0x8e
+	CodeUnspecified       = 0x80
+	CodeMalformed         = 0x81
+	CodeProtocol          = 0x82
+	CodeImplementation    = 0x83
+	CodeVersion           = 0x84
+	CodeBadLogin          = 0x86
+	CodeNotAuthorized     = 0x87
+	CodeUnavailable       = 0x88
+	CodeBusy              = 0x89
+	CodeBanned            = 0x8a
+	CodeShuttingDown      = 0x8b
+	CodeBadAuthentication = 0x8c
+	CodeTakenOver         = 0x8e
+	CodeTopicName         = 0x90
+	CodeIDNotFound        = 0x92
+	CodeTopicAlias        = 0x94
+	CodeTooLarge          = 0x95
 )
 
-// v311 are the return codes of CONNACK (MQTT 3.1.1 §3.2.2.3).
-var v311 = map[byte]string{
+// text311 are the return codes of CONNACK (MQTT 3.1.1 §3.2.2.3).
+var text311 = map[byte]string{
 	1: "unacceptable protocol version",
 	2: "client id rejected",
 	3: "server unavailable",
@@ -27,8 +31,8 @@ var v311 = map[byte]string{
 	5: "not authorized",
 }
 
-// v5 are the reason codes of MQTT 5 (§2.4) that a server sends.
-var v5 = map[byte]string{
+// text5 are the reason codes of MQTT 5 (§2.4) that a server sends.
+var text5 = map[byte]string{
 	0x00: "success",
 	0x01: "granted QoS 1",
 	0x02: "granted QoS 2",
@@ -72,34 +76,34 @@ var v5 = map[byte]string{
 	0xa2: "wildcard subscriptions not supported",
 }
 
-// Text names a reason code of MQTT 5.
-func Text(code byte) string { return name(v5, code) }
+// CodeText names a reason code of MQTT 5.
+func CodeText(code byte) string { return nameCode(text5, code) }
 
-// Text311 names a return code of a CONNACK of MQTT 3.1.1.
-func Text311(code byte) string { return name(v311, code) }
+// CodeText311 names a return code of a CONNACK of MQTT 3.1.1.
+func CodeText311(code byte) string { return nameCode(text311, code) }
 
-func name(names map[byte]string, code byte) string {
+func nameCode(names map[byte]string, code byte) string {
 	if s, ok := names[code]; ok {
 		return s
 	}
 	return "unknown reason"
 }
 
-// Login says of the code of a CONNACK, of 3.1.1 or else of MQTT 5, that user,
+// RefusesLogin says of the code of a CONNACK, of 3.1.1 or else of MQTT 5, that user,
 // password or certificate are not accepted.
-func Login(code byte, v311 bool) bool {
+func RefusesLogin(code byte, v311 bool) bool {
 	if v311 {
 		return code == 4 || code == 5
 	}
 	switch code {
-	case BadLogin, NotAuthorized, Banned, BadAuthentication:
+	case CodeBadLogin, CodeNotAuthorized, CodeBanned, CodeBadAuthentication:
 		return true
 	}
 	return false
 }
 
-// Version says of the code of a CONNACK, of 3.1.1 or else of MQTT 5, that the
+// RefusesVersion says of the code of a CONNACK, of 3.1.1 or else of MQTT 5, that the
 // broker does not speak this version of MQTT.
-func Version(code byte, v311 bool) bool {
-	return v311 && code == 1 || !v311 && code == UnsupportedVersion
+func RefusesVersion(code byte, v311 bool) bool {
+	return v311 && code == 1 || !v311 && code == CodeVersion
 }
