@@ -12,8 +12,8 @@ import (
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
-	"github.com/mqttetl/mqttetl/internal/wire"
 	"github.com/mqttetl/mqttetl/internal/secret"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // Control packet types (MQTT 5 §2.1.2).
