@@ -25,9 +25,10 @@ var arrows = map[string]string{
 	"forward/":        "",
 
 	// Stores know no mover.
-	"sink/wal":     "",
-	"sink/archive": "",
-	"sink/history": "sink/wal sink/archive",
+	"sink/wal":           "",
+	"sink/archive":       "sink/archive/pages",
+	"sink/archive/pages": "",
+	"sink/history":       "sink/wal sink/archive",
 
 	// Here they meet.
 	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",

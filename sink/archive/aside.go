@@ -143,11 +143,11 @@ func (s *scan) putBack(rec *mqttetl.Record) error {
 			return err
 		}
 		if part != parts[name] {
-			return errPage("part %d of its %s is missing in table mqttetl_raw", parts[name], name)
+			return fmt.Errorf("%w: part %d of its %s is missing in table mqttetl_raw", mqttetl.ErrDamaged, parts[name], name)
 		}
 		parts[name]++
 		values[name] = append(values[name], bytes...)
-		s.read += len(bytes)
+		s.extra += len(bytes)
 		return nil
 	})
 	if value, ok := values["payload"]; ok {

@@ -60,7 +60,7 @@ func (r *Reader) lookUp(d *dictionary, query string, id int64, wanted func([]byt
 	var b []byte
 	if err := r.conn.QueryRowContext(background, query, id).Scan(&b); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
-			err = errPage("its topic or source %d is missing", id)
+			err = fmt.Errorf("%w: its topic or source %d is missing", mqttetl.ErrDamaged, id)
 		}
 		return nil, err
 	}

@@ -11,10 +11,6 @@ type Room struct {
 	recs []mqttetl.Record
 }
 
-// runPages is how many pages are read at a time where they lie one behind the
-// other, as those of a table that only grows mostly do.
-const runPages = 8
-
 // begin forgets what is in the room.
 func (m *Room) begin() []mqttetl.Record {
 	m.used = 0

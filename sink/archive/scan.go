@@ -3,16 +3,14 @@ package archive
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 
-	"modernc.org/sqlite"
-
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/sink/archive/pages"
 )
 
 const (
@@ -21,8 +19,6 @@ const (
 	scanBytes = 1 << 20
 	// scanRows bounds the records that are returned at a time.
 	scanRows = 16384
-	// treeDepth is more than a table of 2^64 rows has.
-	treeDepth = 24
 )
 
 // Reader reads the records of an archive, whether its service runs or not. It
@@ -34,14 +30,10 @@ type Reader struct {
 
 	db      *sql.DB
 	conn    *sql.Conn
-	pages   driver.Stmt // pgno → data
 	resting bool        // it was at rest, see read
 	info    os.FileInfo // the file as opened
-	file    *os.File    // what is read past SQLite where that is as good, see unlogged; may be nil
-	direct  bool        // in the transaction that runs
+	pages   *pages.File
 
-	size    int // of a page in bytes
-	usable  int // of them, what is not reserved at its end
 	topics  dictionary
 	sources dictionary
 	known   map[string]mqttetl.Properties // JSON → wire form
@@ -49,7 +41,6 @@ type Reader struct {
 
 	lost  error // why there is no connection any more
 	room  *Room // of the Scan that runs
-	tree  pages // read past SQLite, in the room
 	found int   // records of the Scan before
 }
 
@@ -77,17 +68,7 @@ func (r *Reader) open() (err error) {
 	if r.db, r.conn, r.resting, err = connectReader(background, r.path); err != nil {
 		return err
 	}
-	err = r.conn.Raw(func(c any) error {
-		pages, err := c.(driver.ConnPrepareContext).PrepareContext(background, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`)
-		if err == nil { // otherwise it is a nil that does not look like one
-			r.pages = pages
-		}
-		return err
-	})
-	if err != nil || !sqlite.OFDLockingEnabled() { // without those locks a second descriptor takes others along, see init
-		return err
-	}
-	r.file, err = os.Open(r.path)
+	r.pages, err = pages.Open(r.conn, r.path, r.info, r.resting)
 	return err
 }
 
@@ -108,13 +89,8 @@ func (r *Reader) identify() error {
 		if err != nil {
 			return err
 		}
-		first, err := r.ask(1)
-		if err != nil {
-			return err
-		}
-		const reserved = 20 // offset in the file's header
-		r.logID, r.size, r.usable = m.logID, len(first), len(first)-int(first[reserved])
-		return nil
+		r.logID = m.logID
+		return r.pages.Shape()
 	})
 }
 
@@ -136,40 +112,15 @@ func (r *Reader) Cursor() (cursor mqttetl.Seq, err error) {
 
 // Close closes the file.
 func (r *Reader) Close() error {
-	var err error
-	if r.pages != nil {
-		err = r.conn.Raw(func(any) error { return r.pages.Close() })
-	}
+	err := r.pages.Close()
 	if r.conn != nil {
 		err = errors.Join(err, r.conn.Close())
 	}
 	if r.db != nil {
 		err = errors.Join(err, r.db.Close())
 	}
-	if r.file != nil {
-		err = errors.Join(err, r.file.Close())
-	}
-	r.pages, r.conn, r.db, r.file = nil, nil, nil, nil
+	r.pages, r.conn, r.db = nil, nil, nil
 	return err
-}
-
-// unlogged says that the transaction, which must have begun to read, sees the
-// file as it is: the write-ahead log has nothing for it. That holds until the
-// transaction ends: nothing goes from the log to the file that a reader before it
-// must not see (https://www.sqlite.org/wal.html, "Checkpointing"), and the log is
-// not emptied under a reader that needs it.
-func (r *Reader) unlogged() bool {
-	if r.resting || r.file == nil {
-		return r.file != nil // snapshot checks behind that it was at rest
-	}
-	wal, err := os.Stat(r.path + walSuffix)
-	if err != nil || wal.Size() > 0 {
-		return false
-	}
-	// All three were of the file that SQLite has if that is still in its place.
-	is, err := r.file.Stat()
-	now, nerr := os.Stat(r.path)
-	return errors.Join(err, nerr) == nil && os.SameFile(r.info, is) && os.SameFile(is, now)
 }
 
 // snapshot calls f within a transaction. If the file was opened at rest and a
@@ -204,7 +155,10 @@ func (r *Reader) reopen() error {
 		if err == nil && r.logID != "" && m.logID != r.logID {
 			err = errReplaced
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return r.pages.Shape()
 	})
 }
 
@@ -264,18 +218,16 @@ type scan struct {
 	earliest, latest int64
 
 	from, to mqttetl.Seq // what is to be read
-	next     mqttetl.Seq // of that, the first that has not been
-	read     int         // bytes
-	full     bool
+	next     mqttetl.Seq // of that, the first that has not been read
 	recs     []mqttetl.Record
 
 	aside int64 // the next record that has values in table mqttetl_raw
+	extra int   // bytes read of that table
 }
 
 // run may be called again, and then begins again.
 func (s *scan) run() error {
-	s.next, s.recs, s.read, s.full = s.from, s.r.room.begin(), 0, false
-	s.r.tree = pages{space: s.r.room.run}
+	s.recs, s.extra = s.r.room.begin(), 0
 	var root uint32
 	var cursor int64 // no row is after it
 	var raw bool
@@ -288,109 +240,30 @@ func (s *scan) run() error {
 			return err
 		}
 	}
-	s.r.direct = s.r.unlogged()
-	if err := s.visit(root, 0, 0, cursor); err != nil {
-		return err
-	}
-	if !s.full {
-		s.next = s.to + 1
-	}
-	return nil
-}
-
-// visit reads the rows below a page that are still to be read. Their keys must lie
-// behind low, and not behind high: a page that was damaged, or stands in for
-// another, must not hide the rows that are not where it says.
-func (s *scan) visit(number uint32, depth int, low, high int64) error {
-	if depth > treeDepth {
-		return errPage("the tree of messages is deeper than %d", treeDepth)
-	}
-	p, err := s.r.page(number)
-	if err != nil {
-		return err
-	}
-	s.read += len(p)
-	if p.kind() == pageLeaf {
-		return s.leaf(p, low, high)
-	}
-	for i := 0; i <= p.cells() && !s.full; i++ {
-		child, key, last, err := p.child(i)
-		if err != nil {
-			return err
-		}
-		if last {
-			key = high
-		} else if key <= low || key > high {
-			return errPage("page %d: key %d is not from %d to %d", number, key, low+1, high)
-		}
-		before := low
-		low = key
-		if !last && key < int64(s.next) {
-			continue
-		}
-		if err := s.visit(child, depth+1, before, key); err != nil {
-			return err
-		}
-		if !last && key >= int64(s.to) {
-			return nil
-		}
-	}
-	return nil
-}
-
-// leaf reads the rows of one page, whose keys are bounded as visit says.
-func (s *scan) leaf(p page, low, high int64) error {
-	taken := 0
-	for i := range p.cells() {
-		row, err := p.row(i)
-		if err != nil {
-			return err
-		}
-		taken += row.bytes
-		if row.seq <= low || row.seq > high {
-			return errPage("record %d is not from %d to %d", row.seq, low+1, high)
-		}
-		if low = row.seq; row.seq < int64(s.next) || row.seq > int64(s.to) {
-			continue
-		}
-		if err := s.take(row); err != nil {
-			return fmt.Errorf("record %d: %w", row.seq, err)
-		}
-		s.next = mqttetl.Seq(row.seq) + 1
-	}
-	if err := p.full(taken); err != nil {
-		return err
-	}
-	s.full = s.read >= scanBytes || len(s.recs) >= scanRows
-	return nil
+	full := func(read int) bool { return read+s.extra >= scanBytes || len(s.recs) >= scanRows }
+	next, err := s.r.pages.Pass(&pages.Pass{Root: root, From: int64(s.from), To: int64(min(s.to, math.MaxInt64-1)), Last: cursor, Space: s.r.room.run, Row: s.take, Full: full})
+	s.next = mqttetl.Seq(next)
+	return err
 }
 
 // take adds the row to the records if it is selected.
-func (s *scan) take(row leafCell) error {
-	whole := row.local
-	if row.overflow != 0 {
-		var err error
-		if whole, err = s.r.assemble(row); err != nil {
-			return err
-		}
-		s.read += row.size
+func (s *scan) take(seq int64, c *pages.Message) error {
+	if c.Time < s.earliest || c.Time > s.latest {
+		return nil
 	}
-	c, err := decodeRow(whole)
-	if err != nil || c.time < s.earliest || c.time > s.latest {
-		return err
-	}
-	topic := s.r.topics.known(c.topic)
+	var err error
+	topic := s.r.topics.known(c.Topic)
 	if topic == nil {
-		if topic, err = s.r.lookUp(&s.r.topics, `SELECT CAST(topic AS BLOB) FROM topics WHERE id = ?`, c.topic, s.sel.MatchesTopic); err != nil {
+		if topic, err = s.r.lookUp(&s.r.topics, `SELECT CAST(topic AS BLOB) FROM topics WHERE id = ?`, c.Topic, s.sel.MatchesTopic); err != nil {
 			return err
 		}
 	}
 	if !topic.wanted {
 		return nil
 	}
-	source := s.r.sources.known(c.source)
+	source := s.r.sources.known(c.Source)
 	if source == nil {
-		if source, err = s.r.lookUp(&s.r.sources, `SELECT CAST(name AS BLOB) FROM sources WHERE id = ?`, c.source,
+		if source, err = s.r.lookUp(&s.r.sources, `SELECT CAST(name AS BLOB) FROM sources WHERE id = ?`, c.Source,
 			func(b []byte) bool { return s.sel.MatchesSource(string(b)) }); err != nil {
 			return err
 		}
@@ -398,13 +271,13 @@ func (s *scan) take(row leafCell) error {
 	if !source.wanted {
 		return nil
 	}
-	properties, err := s.r.properties(c.properties)
+	properties, err := s.r.properties(c.Properties)
 	if err != nil {
 		return err
 	}
-	s.recs = append(s.recs, mqttetl.Record{Seq: mqttetl.Seq(row.seq), Time: c.time, Source: source.text,
-		Message: mqttetl.Message{Topic: topic.bytes, Payload: c.payload, Properties: properties, Flags: mqttetl.Flags(c.flags)}})
-	if row.seq < s.aside {
+	s.recs = append(s.recs, mqttetl.Record{Seq: mqttetl.Seq(seq), Time: c.Time, Source: source.text,
+		Message: mqttetl.Message{Topic: topic.bytes, Payload: c.Payload, Properties: properties, Flags: mqttetl.Flags(c.Flags)}})
+	if seq < s.aside {
 		return nil
 	}
 	return s.putBack(&s.recs[len(s.recs)-1])

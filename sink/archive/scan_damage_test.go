@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -57,45 +59,44 @@ func TestDamagedTreeHidesNothing(t *testing.T) {
 }
 
 // treeSpots are the bytes of a file that say which rows there are: of interior
-// pages all that is in use, of leaves the header, the pointers and the keys.
+// pages all that is in use, of leaves the header, the pointers and the keys
+// (https://sqlite.org/fileformat2.html §1.6).
 func treeSpots(t *testing.T, path string) (spots []int) {
 	t.Helper()
-	r, err := OpenReader(path)
+	file, err := os.ReadFile(path)
 	must(t, err)
-	defer r.Close()
-	var root uint32
-	must(t, r.conn.QueryRowContext(t.Context(), `SELECT rootpage FROM sqlite_schema WHERE name = 'messages'`).Scan(&root))
-	add := func(number uint32, from, n int) {
-		for i := range n {
-			spots = append(spots, int(number-1)*r.size+from+i)
-		}
+	root, err := strconv.Atoi(shell(t, path, `SELECT rootpage FROM sqlite_schema WHERE name = 'messages'`))
+	must(t, err)
+	varint := func(p []byte) int {
+		n := slices.IndexFunc(p[:9], func(c byte) bool { return c < 0x80 })
+		return n + 1
 	}
-	var walk func(number uint32)
-	walk = func(number uint32) {
-		raw, err := r.raw(number, &pages{})
-		must(t, err)
-		p := page(bytes.Clone(raw))
-		head := 8
-		if p.kind() == pageInterior {
-			head = 12
-		}
-		add(number, 0, head+2*p.cells())
-		for i := range p.cells() {
-			at := int(binary.BigEndian.Uint16(p[head+2*i:]))
-			if p.kind() == pageLeaf {
-				_, n := varint(p[at:])
-				_, k := varint(p[at+n:])
-				add(number, at+n, k)
-				continue
+	var walk func(number int)
+	walk = func(number int) {
+		p := file[(number-1)*pageSize : number*pageSize]
+		add := func(from, n int) {
+			for i := range n {
+				spots = append(spots, (number-1)*pageSize+from+i)
 			}
-			_, k := varint(p[at+4:])
-			add(number, at, 4+k)
 		}
-		for i := 0; p.kind() == pageInterior && i <= p.cells(); i++ {
-			child, _, _, err := p.child(i)
-			must(t, err)
-			walk(child)
+		cells := int(binary.BigEndian.Uint16(p[3:]))
+		const leaf = 0x0d
+		if p[0] == leaf {
+			add(0, 8+2*cells)
+			for i := range cells {
+				at := int(binary.BigEndian.Uint16(p[8+2*i:]))
+				n := varint(p[at:])
+				add(at+n, varint(p[at+n:]))
+			}
+			return
 		}
+		add(0, 12+2*cells)
+		for i := range cells {
+			at := int(binary.BigEndian.Uint16(p[12+2*i:]))
+			add(at, 4+varint(p[at+4:]))
+			walk(int(binary.BigEndian.Uint32(p[at:])))
+		}
+		walk(int(binary.BigEndian.Uint32(p[8:])))
 	}
 	walk(root)
 	return spots

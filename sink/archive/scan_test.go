@@ -262,41 +262,6 @@ func TestScanFindsDamage(t *testing.T) {
 	}
 }
 
-// Whatever a page holds, reading it ends with rows or with an error.
-func FuzzPage(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "a.db")
-	a := mustOpen(f, path)
-	must(f, a.Append(records(1, 2000)))
-	must(f, a.Commit())
-	must(f, a.Close())
-	r, err := OpenReader(path)
-	must(f, err)
-	for n := uint32(2); n < 14; n++ {
-		p, err := r.raw(n, &pages{})
-		must(f, err)
-		f.Add([]byte(p))
-	}
-	must(f, r.Close())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) == 0 {
-			return
-		}
-		p := page(b)
-		if p.check() != nil {
-			return
-		}
-		for i := range p.cells() {
-			if p.kind() == pageInterior {
-				p.child(i)
-				continue
-			}
-			if row, err := p.row(i); err == nil && row.overflow == 0 {
-				decodeRow(row.local)
-			}
-		}
-	})
-}
-
 // BenchmarkScan beside the sqlite3 command line over the same rows.
 func BenchmarkScan(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "a.db")

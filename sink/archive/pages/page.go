@@ -1,4 +1,4 @@
-package archive
+package pages
 
 import (
 	"encoding/binary"
@@ -6,14 +6,6 @@ import (
 
 	"github.com/mqttetl/mqttetl"
 )
-
-// Reading rows through SQL costs more than a row is worth: a result, and a
-// value made for each column. What follows reads the pages of the table
-// messages themselves, which SQLite hands out through its virtual table
-// sqlite_dbpage within the snapshot of a transaction, write-ahead log included;
-// an archive at rest has no such log, and its pages are read from the file.
-// The format is that of https://sqlite.org/fileformat2.html §1.6 and §2.1; it
-// is fixed for all of SQLite 3.
 
 const (
 	pageInterior = 0x05 // of a table: keys and child pages
@@ -169,10 +161,10 @@ func longVarint(p []byte) (v uint64, n int) {
 	return 0, 0
 }
 
-// columns are the values of one row of messages. The bytes point into the row.
-type columns struct {
-	time, topic, source, flags int64
-	payload, properties        []byte
+// Message is a row of messages. The bytes point into the row.
+type Message struct {
+	Time, Topic, Source, Flags int64
+	Payload, Properties        []byte
 }
 
 // messageColumns: seq, which stands as NULL because it is the key, time,
@@ -180,7 +172,7 @@ type columns struct {
 const messageColumns = 7
 
 // decodeRow reads a row of messages (file format §2.1).
-func decodeRow(p []byte) (c columns, err error) {
+func decodeRow(p []byte) (c Message, err error) {
 	header, n := varint(p)
 	if n == 0 || header < uint64(n) || header > uint64(len(p)) {
 		return c, errPage("a row's header of %d bytes", header)
@@ -196,8 +188,8 @@ func decodeRow(p []byte) (c columns, err error) {
 	if r.types[0] != 0 {
 		r.wrong(0)
 	}
-	c.time, c.topic, c.source, c.flags = r.integer(1), r.integer(2), r.integer(3), r.integer(4)
-	c.payload, c.properties = r.bytes(5), r.bytes(6)
+	c.Time, c.Topic, c.Source, c.Flags = r.integer(1), r.integer(2), r.integer(3), r.integer(4)
+	c.Payload, c.Properties = r.bytes(5), r.bytes(6)
 	return c, r.err
 }
 
