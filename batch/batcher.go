@@ -116,9 +116,10 @@ const (
 	defaultCount  = 10_000
 	defaultPeriod = 250 * time.Millisecond
 
-	maxBytes   = 16 << 20    // of topics, payloads and properties in a transaction
-	idle       = time.Second // at most this long between two looks at dead letters and the file
-	maxLetters = 1000        // dead letters in a transaction
+	maxBytes   = 16 << 20        // of topics, payloads and properties in a transaction
+	idle       = 5 * time.Second // at most this long between two looks at dead letters and the file
+	letterTime = time.Second     // at least this long between two transactions of dead letters
+	maxLetters = 1000            // dead letters in a transaction
 )
 
 // Batcher moves records and dead letters from the log to the archive.
@@ -375,7 +376,7 @@ func bytesOf(records []mqttetl.Record) (n int) {
 }
 
 // moveLetters moves dead letters from the log to the archive, at most once in
-// the idle time: the log may take a moment to forget those it was told to drop.
+// letterTime: the log may take a moment to forget those it was told to drop.
 // Where there are more of them it is shorter: every record may be one.
 func (b *Batcher) moveLetters(a Archive) error {
 	if time.Now().Before(b.letters) || !b.log.HasDeadLetters() {
@@ -385,9 +386,9 @@ func (b *Batcher) moveLetters(a Archive) error {
 	if err != nil {
 		return logError{err}
 	}
-	b.letters = time.Now().Add(idle)
+	b.letters = time.Now().Add(letterTime)
 	if len(letters) == b.page {
-		b.letters = time.Now().Add(idle / 50)
+		b.letters = time.Now().Add(letterTime / 50)
 	}
 	if err := a.Keep(&store.Made{Letters: letters}); err != nil {
 		return err

@@ -211,15 +211,14 @@ func (a *attempt) skip(ctx context.Context, seq mqttetl.Seq) error {
 // receive takes acknowledgements until ctx ends or one is bad or overdue.
 func (a *attempt) receive(ctx context.Context) error {
 	wait := a.f.ackWait
-	tick := time.NewTicker(wait / 8)
-	defer tick.Stop()
+	defer a.win.overdue.Stop()
 	for {
 		select {
 		case m := <-a.acks:
 			if err := a.confirm(m); err != nil {
 				return err
 			}
-		case now := <-tick.C:
+		case now := <-a.win.overdue.C:
 			if a.win.waiting(now) > wait {
 				return unavailable("publish to stream "+a.f.cfg.Stream, fmt.Errorf("%w within %v", errAckTimeout, wait))
 			}

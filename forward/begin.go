@@ -38,7 +38,7 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		out:     newRaw(c),
 		enc:     natsmsg.Encoder{Prefix: f.cfg.SubjectPrefix, LogID: f.cfg.LogID, Tag: natsmsg.NewTagger(f.cfg.Key)},
 		lim:     limitsOf(c, &info.Config),
-		win:     newWindow(),
+		win:     newWindow(f.ackWait / 8),
 		inbox:   c.NewInbox(),
 		acks:    make(chan *nats.Msg, windowMessages),
 		base:    pos.last,

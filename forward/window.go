@@ -37,9 +37,17 @@ type window struct {
 	bytes    int
 	moved    time.Time     // when the last acknowledgement came
 	room     chan struct{} // holds one token after a confirmation
+	overdue  *time.Timer   // runs while a mark is outstanding: waiting is to be asked
+	every    time.Duration // how often
+	looking  bool          // it runs, or has fired and waiting was not asked
 }
 
-func newWindow() *window { return &window{room: make(chan struct{}, 1)} }
+// newWindow returns an empty window whose overdue fires so often while a mark is outstanding.
+func newWindow(every time.Duration) *window {
+	w := &window{room: make(chan struct{}, 1), overdue: time.NewTimer(every), every: every}
+	w.overdue.Stop()
+	return w
+}
 
 // reserve waits until a message of size bytes fits. A message larger than the
 // whole window goes alone.
@@ -83,6 +91,10 @@ func (w *window) add(stream uint64, record mqttetl.Seq, size int, marked bool) {
 	w.open.bytes += size
 	if marked {
 		w.open.stream, w.open.record, w.open.at = stream, record, time.Now()
+		if len(w.marks) == w.done && !w.looking {
+			w.looking = true
+			w.overdue.Reset(w.every)
+		}
 		w.marks = append(w.marks, w.open)
 		w.open = mark{}
 	}
@@ -158,13 +170,14 @@ func (w *window) inFlight() int {
 }
 
 // waiting is for how long the oldest mark has waited without any
-// acknowledgement having come.
+// acknowledgement having come. It is asked when overdue has fired.
 func (w *window) waiting(now time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.marks) == w.done {
+	if w.looking = len(w.marks) > w.done; !w.looking {
 		return 0
 	}
+	w.overdue.Reset(w.every)
 	since := w.marks[w.done].at
 	if w.moved.After(since) {
 		since = w.moved

@@ -110,6 +110,19 @@ func TestConfigExampleIsTheFileAndChecks(t *testing.T) {
 	}
 }
 
+// What is allowed and slow is said in one line, and is no error.
+func TestConfigCheckSaysWhatIsSlow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "slow.yaml")
+	text := "sources: [{name: plant, url: 'mqtt://127.0.0.1', subscribe: ['#'], version: \"3.1.1\"}]\nlog: {commit_interval: 4s}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := call(t, "config", "check", path)
+	if r.code != 0 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "commit_interval 4s it sends 5 a second at most") {
+		t.Errorf("exit %d\n%s%s", r.code, r.out, r.err)
+	}
+}
+
 func TestConfigErrorsExit78(t *testing.T) {
 	s := newSite(t, "", "")
 	s.write(t, "sources:\n  - {url: 'http://x', subscribe: ['a/#/b']}\nqos: 3\n")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -70,8 +71,8 @@ func newConfig(std streams) *cobra.Command {
 		Use:   "check FILE",
 		Short: "Report everything wrong with a configuration; silent when all is well",
 		Long: `Check reads FILE as run does, environment variables included, and prints each
-error as file:line:col: message. It checks the files for TLS that it can read. It
-exits 0, or 78 if there was an error.`,
+error as file:line:col: message. It checks the files for TLS that it can read, and says
+what is allowed and slow. It exits 0, or 78 if there was an error.`,
 		Example: `  mqttetl config check /etc/mqttetl/mqttetl.yaml`,
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -81,6 +82,11 @@ exits 0, or 78 if there was an error.`,
 			}
 			if err := cfg.CheckFiles(); err != nil {
 				return config.Error{Err: err}
+			}
+			for _, line := range cfg.Notes() {
+				if _, err := fmt.Fprintln(std.err, line); err != nil {
+					return err
+				}
 			}
 			return nil
 		},

@@ -2,13 +2,17 @@ package pipeline
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mqttetl/mqttetl/batch"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/ingest"
+	"github.com/mqttetl/mqttetl/internal/backoff"
 	"github.com/mqttetl/mqttetl/internal/config"
+	"github.com/mqttetl/mqttetl/internal/disk"
 	"github.com/mqttetl/mqttetl/internal/visible"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/store"
@@ -24,6 +28,23 @@ const (
 
 // logPart is the log itself: not being able to grow is a pause, and no fault.
 type logPart struct{ *wal.Log }
+
+// Run also has the log look for its files as soon as something is moved or removed there.
+func (l logPart) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for disk.Watch(ctx, l.Dir(), l.Look) != nil && backoff.Pause(ctx, watchAgain) {
+			l.Look()
+		}
+	})
+	defer watch.Wait()
+	defer stop()
+	return l.Log.Run(ctx)
+}
+
+// watchAgain is how often the log looks for its files where the system does not tell.
+const watchAgain = 750 * time.Millisecond
 
 func (logPart) Ready() string      { return "" }
 func (l logPart) report(s *Status) { s.SetLog(l.Stats()) }

@@ -31,10 +31,11 @@ func NewNotifier(p *pipeline.Pipeline, logger *slog.Logger) *Notifier {
 	return &Notifier{pipeline: p, logger: logger}
 }
 
-// Rounds are short until READY=1, for the start of other units waits for it.
+// Rounds are short until READY=1, for the start of other units waits for it. After it,
+// each is a few wake-ups of a service that may be idle.
 const (
 	startRound = 100 * time.Millisecond
-	round      = time.Second
+	round      = 5 * time.Second
 )
 
 // Run reports until ctx ends. It returns at once where no service manager listens.

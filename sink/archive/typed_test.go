@@ -114,6 +114,31 @@ func TestReadings(t *testing.T) {
 
 // Whatever is committed, rolled back, and archived while it is off: latest is
 // the last message of each topic.
+// However many messages a topic has in a transaction, latest is written once for it.
+func TestLatestIsWrittenOnce(t *testing.T) {
+	a := openWith(t, filepath.Join(t.TempDir(), "a.db"), Options{Latest: true})
+	defer a.Close()
+	changes := func() (n int) {
+		must(t, a.conn.QueryRowContext(background, `SELECT total_changes()`).Scan(&n))
+		return n
+	}
+	const topics, each = 3, 100
+	for range 2 { // new topics, and those that are there
+		for round := range each {
+			var records []mqttetl.Record
+			for i := range topics {
+				records = append(records, record(a.next+mqttetl.Seq(i), fmt.Sprint("t", i), fmt.Sprint(round)))
+			}
+			must(t, a.Append(records))
+		}
+		before := changes()
+		must(t, a.Commit())
+		if got, want := changes()-before, topics+1; got != want { // the cursor
+			t.Errorf("%d rows changed by the commit of %d messages of %d topics, want %d", got, topics*each, topics, want)
+		}
+	}
+}
+
 func TestLatestIsTheLastMessage(t *testing.T) {
 	dir := t.TempDir()
 	n := 0

@@ -65,6 +65,11 @@ func (l *Log) run(ctx context.Context) error {
 			if err := l.at.look(); err != nil {
 				return err
 			}
+		case <-l.moved:
+			l.at.looked = time.Time{}
+			if err := l.at.look(); err != nil {
+				return err
+			}
 		case <-readers.C:
 			l.forgetDeadReaders()
 		case <-ctx.Done():
@@ -198,6 +203,9 @@ func (l *Log) attempt(t *transaction) error {
 	defer l.committing.Store(0)
 	if err := l.at.look(); err != nil {
 		return err
+	}
+	if time.Since(l.watch) > watchAgain {
+		l.watchReaders()
 	}
 	if err := l.checkSize(t.bytes); err != nil {
 		return err

@@ -20,10 +20,11 @@ import (
 var ErrGone = errors.New("the log's files are not at their place any more")
 
 // How often the files are looked for at their paths: at most so often under
-// load, when every commit would, and at least so often when idle.
+// load, when every commit would, and at least so often when idle, where Look is
+// not called.
 const (
 	lookAgain = 100 * time.Millisecond
-	lookIdle  = 750 * time.Millisecond
+	lookIdle  = 10 * time.Second
 )
 
 // place is where the files of an open log were when it was opened. Only the
@@ -77,6 +78,15 @@ func (p *place) check() error {
 	}
 	p.size = st.Size
 	return nil
+}
+
+// Look has the files of the log looked for at once, because something was moved or
+// removed where they are.
+func (l *Log) Look() {
+	select {
+	case l.moved <- struct{}{}:
+	default:
+	}
 }
 
 // look looks for all files at their paths, if that was not done just now.

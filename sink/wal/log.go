@@ -77,9 +77,11 @@ type Log struct {
 	queue     queue
 	consumers []*Consumer   // fixed after Open
 	wake      chan struct{} // a consumer moved, or dead letters changed
+	moved     chan struct{} // holds a token after Look
 
 	slots   chan *lmdb.Txn         // of readers, see read
 	watched map[snapshot]time.Time // since when others hold theirs; owned by Run
+	watch   time.Time              // when that was looked at last; owned by Run
 	use     sync.RWMutex           // held for reading by every read, so that Close waits for them
 	closed  bool                   // guarded by use
 
@@ -133,6 +135,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 		metrics: o.Metrics,
 		queue:   queue{ready: make(chan struct{}, 1)},
 		wake:    make(chan struct{}, 1),
+		moved:   make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
 	if l.maxSize <= 0 {
@@ -368,6 +371,9 @@ func (l *Log) Close() error {
 
 // MaxSize is the size in bytes at which appends pause, given or by default.
 func (l *Log) MaxSize() int64 { return l.maxSize }
+
+// Dir is the directory of the log.
+func (l *Log) Dir() string { return l.dir }
 
 // ID is the random id that the log was given when it was made, 16 hexadecimal
 // digits. It stays when the log is moved or renamed.

@@ -27,6 +27,10 @@ const ownSlots = 4
 // of this program hold one for some milliseconds.
 const oldSnapshot = 5 * time.Second
 
+// watchAgain is how often old snapshots are looked for while there are commits, which
+// free the pages that they keep.
+const watchAgain = 750 * time.Millisecond
+
 // slotPatience is how long a free slot is waited for.
 const slotPatience = 5 * time.Second
 
@@ -73,6 +77,7 @@ func (l *Log) oldestReader() int64 {
 
 // watchReaders names those of other processes that have held a snapshot for long.
 func (l *Log) watchReaders() {
+	l.watch = time.Now()
 	list, _, err := snapshots(l.env)
 	if err != nil {
 		return
