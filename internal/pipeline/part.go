@@ -2,9 +2,12 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/mqttetl/mqttetl"
 )
 
 // A Part is what a Pipeline runs.
@@ -124,9 +127,15 @@ func (p *Pipeline) start(a *actor) {
 	a.ended = make(chan struct{})
 	go func() {
 		defer close(a.ended)
-		if a.err = a.Run(ctx); a.err != nil {
-			p.fail(a.err)
+		if a.err = a.Run(ctx); a.err == nil {
+			return
 		}
+		if a.layer > Log && errors.Is(a.err, mqttetl.ErrClosed) { // it follows from what has ended the log
+			for _, l := range p.of(Log) {
+				<-l.ended
+			}
+		}
+		p.fail(a.err)
 	}()
 }
 

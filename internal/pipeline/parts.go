@@ -34,7 +34,12 @@ func (l logPart) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for disk.Watch(ctx, l.Dir(), l.Look) != nil && backoff.Pause(ctx, watchAgain) {
+		moved := func() {
+			if backoff.Pause(ctx, lookAfter) {
+				l.Look()
+			}
+		}
+		for disk.Watch(ctx, l.Dir(), moved) != nil && backoff.Pause(ctx, watchAgain) {
 			l.Look()
 		}
 	})
@@ -43,8 +48,13 @@ func (l logPart) Run(ctx context.Context) error {
 	return l.Log.Run(ctx)
 }
 
-// watchAgain is how often the log looks for its files where the system does not tell.
-const watchAgain = 750 * time.Millisecond
+const (
+	// lookAfter is how long something may take that removes or moves more than one file: the
+	// log is to say what it has done in the end.
+	lookAfter = 100 * time.Millisecond
+	// watchAgain is how often the log looks for its files where the system does not tell.
+	watchAgain = 750 * time.Millisecond
+)
 
 func (logPart) Ready() string      { return "" }
 func (l logPart) report(s *Status) { s.SetLog(l.Stats()) }
