@@ -116,7 +116,7 @@ func TestReadings(t *testing.T) {
 // the last message of each topic.
 // However many messages a topic has in a transaction, latest is written once for it.
 func TestLatestIsWrittenOnce(t *testing.T) {
-	a := openWith(t, filepath.Join(t.TempDir(), "a.db"), Options{Latest: true})
+	a := openWith(t, filepath.Join(t.TempDir(), "a.db"), store.Options{Latest: true})
 	defer a.Close()
 	changes := func() (n int) {
 		must(t, a.conn.QueryRowContext(background, `SELECT total_changes()`).Scan(&n))
