@@ -21,7 +21,7 @@ func TestConfirmedBeforeDrainReturns(t *testing.T) {
 	if next, err := (streamLog{j}).Seek(2); next != 3 || err != nil {
 		t.Errorf("Seek: %d, %v", next, err)
 	}
-	m := &MQTT{flight: []inFlight{{seq: 1, settled: true}}, changed: make(chan struct{}, 1)}
+	m := &MQTT{flight: []inFlight{{seq: 1, answered: true}}, changed: make(chan struct{}, 1)}
 	m.confirmed = func(mqttetl.Seq, int) {
 		n++
 		if m.mu.TryLock() {

@@ -1,17 +1,17 @@
 package replay
 
 import (
-	"bufio"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"sync"
-	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
@@ -27,50 +27,43 @@ type MQTTConfig struct {
 }
 
 const (
-	mqttTimeout   = 10 * time.Second // for connecting, writing, and any answer
-	mqttKeepAlive = 30 * time.Second
+	mqttKeepAlive = 20   // seconds; a broker that is silent for half as long again is lost
 	mqttWindow    = 1024 // messages in flight, if the broker allows more
 )
 
+// ErrLogin: the broker does not let us in.
+var ErrLogin = errors.New("login refused")
+
 // MQTT plays records to a broker. A message of QoS 1 or 2 is confirmed by
-// PUBACK or PUBCOMP, one of QoS 0 by an answer to anything that was sent behind
+// PUBACK or PUBCOMP, one of QoS 0 by an answer to anything that was sent after
 // it. Messages leave in the order of the recording; a broker keeps it among those
 // of one QoS (MQTT 5 §4.6). Topic alias and subscription identifier are left out: they belong to the
 // connection of the recording.
 type MQTT struct {
 	cfg       MQTTConfig
-	version   byte // that is spoken: 5, 4 or 3
-	old       bool // one without properties
-	conn      net.Conn
-	in        *bufio.Reader
+	client    *client.Client
 	confirmed Confirm
 	refused   func(*RefusedError) error
 	down      func(error)
-	limits    connack
-	reading   sync.WaitGroup
-
-	wmu sync.Mutex
-	out *bufio.Writer
+	watching  sync.WaitGroup
 
 	mu      sync.Mutex
-	flight  []inFlight // in the order in which they were sent
-	acked   int        // PUBLISH of QoS 1 and 2 among flight, not acknowledged
-	nextID  uint16
-	asked   bool // a PINGREQ is unanswered
+	flight  []inFlight       // in the order in which they were sent
+	acked   int              // PUBLISH of QoS 1 and 2 among flight, not acknowledged
+	early   map[uint16]error // answers to messages that are not yet in flight
+	asked   uint64           // the PINGREQ that was sent last after a message of QoS 0
+	pinged  uint64           // the one that was answered last
 	closing bool
-	heard   time.Time     // when the broker last sent something
 	changed chan struct{} // holds one token after flight has become shorter
-	closed  chan struct{} // closed with closing
 }
 
 // inFlight is a message that is not confirmed.
 type inFlight struct {
-	seq     mqttetl.Seq
-	id      uint16 // 0 for QoS 0
-	qos     byte
-	pinged  bool // QoS 0: a PINGREQ was sent behind it
-	settled bool
-	refused bool
+	seq      mqttetl.Seq
+	id       uint16 // 0 for QoS 0
+	ping     uint64 // QoS 0: the PINGREQ that was sent after it, 0 for none
+	answered bool
+	refused  bool
 }
 
 // OpenMQTT connects. Errors wrap mqttetl.ErrUnavailable, or ErrLogin where the
@@ -82,95 +75,52 @@ func OpenMQTT(ctx context.Context, cfg MQTTConfig, confirmed Confirm, refused fu
 	if err != nil {
 		return nil, err
 	}
-	m := &MQTT{
-		cfg: cfg, version: cfg.Version, confirmed: confirmed, refused: refused, down: down,
-		changed: make(chan struct{}, 1), closed: make(chan struct{}),
-	}
-	if cfg.Version != 0 {
-		err = m.connect(ctx, u)
-	} else {
-		err = dial.EitherVersion(func(v5 bool) error {
-			if m.version = version311; v5 {
-				m.version = version5
-			}
-			return m.connect(ctx, u)
-		}, func(err error) bool { return errors.Is(err, errVersion) })
-	}
-	if err != nil {
+	m := &MQTT{cfg: cfg, confirmed: confirmed, refused: refused, down: down, early: map[uint16]error{}, changed: make(chan struct{}, 1)}
+	if err := m.connect(ctx, u); err != nil {
 		return nil, err
 	}
-	m.reading.Go(m.receive)
-	m.reading.Go(m.keepAlive)
+	m.watching.Go(func() {
+		<-m.client.Done()
+		m.lost(m.client.Err())
+	})
 	return m, nil
 }
 
 // Version is the version of MQTT that is spoken: 5, 4 for 3.1.1, or 3 for 3.1.
-func (m *MQTT) Version() byte { return m.version }
+func (m *MQTT) Version() byte { return m.client.Version() }
 
 // connect opens the stream and logs in. The end of ctx ends both.
-func (m *MQTT) connect(ctx context.Context, u *url.URL) error {
+func (m *MQTT) connect(ctx context.Context, u *url.URL) (err error) {
+	o := client.Options{
+		Version: m.cfg.Version, ClientID: m.cfg.ClientID, Username: u.User.Username(), CleanStart: true, KeepAlive: mqttKeepAlive,
+		Window: mqttWindow, Acknowledged: m.acknowledged, Pinged: m.answeredPing,
+	}
+	if o.Version == client.Version31 { // which has no client id that the broker gives (3.1 §3.1)
+		o.ClientID = cmp.Or(o.ClientID, "mqttetl-"+rand.Text()[:12])
+	}
+	if password, _ := u.User.Password(); password != "" {
+		o.Password = []byte(password)
+	}
 	d := dial.Dialer{TLS: m.cfg.TLS}
-	conn, err := d.Dial(ctx, u)
-	if err != nil {
-		return fmt.Errorf("connect to %s: %w", secret.URL(u.String()), err)
+	var undialed error
+	m.client, err = client.ConnectAuto(ctx, func(ctx context.Context) (conn net.Conn, err error) {
+		conn, err = d.Dial(ctx, u)
+		undialed = err
+		return conn, err
+	}, o)
+	at := "connect to " + secret.URL(u.String())
+	var r *client.Refusal
+	switch {
+	case err == nil:
+		return nil
+	case undialed != nil:
+		return fmt.Errorf("%s: %w", at, err)
+	case errors.As(err, &r) && r.Login():
+		return mqttetl.WithHint(fmt.Errorf("%s: %w: %w", at, ErrLogin, err), loginHint(u))
+	case errors.As(err, &r) && r.Version():
+		return mqttetl.WithHint(unavailable(at, err), "--mqtt-version auto takes the one that the broker speaks")
 	}
-	m.conn, m.heard, m.old = conn, time.Now(), m.version != version5
-	m.in, m.out = bufio.NewReaderSize(conn, 16<<10), bufio.NewWriterSize(conn, 64<<10)
-	unhook := context.AfterFunc(ctx, func() { conn.Close() })
-	err = m.login(u)
-	if !unhook() {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		conn.Close()
-	}
-	return err
-}
-
-// login sends CONNECT and reads CONNACK.
-func (m *MQTT) login(u *url.URL) error {
-	password, _ := u.User.Password()
-	packet := appendConnect(nil, m.version, m.cfg.ClientID, u.User.Username(), password)
-	m.conn.SetDeadline(time.Now().Add(mqttTimeout))
-	defer m.conn.SetDeadline(time.Time{})
-	if _, err := m.conn.Write(packet); err != nil {
-		return dial.Unanswered(unavailable("connect to "+secret.URL(u.String()), err), m.conn)
-	}
-	body, err := m.readConnack()
-	if err == nil {
-		m.limits, err = parseConnack(body, m.old)
-	}
-	if errors.Is(err, ErrLogin) {
-		return mqttetl.WithHint(fmt.Errorf("connect to %s: %w", secret.URL(u.String()), err), loginHint(u))
-	}
-	if errors.Is(err, errVersion) {
-		return mqttetl.WithHint(unavailable("connect to "+secret.URL(u.String()), err), "--mqtt-version auto takes the one that the broker speaks")
-	}
-	if err != nil {
-		return unavailable("connect to "+secret.URL(u.String()), err)
-	}
-	return nil
-}
-
-// readConnack reads the first packet. What is no CONNACK is told by its first
-// byte: a server that is no broker may send no whole packet.
-func (m *MQTT) readConnack() (body []byte, err error) {
-	first, err := m.in.Peek(1)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("no answer within %v", mqttTimeout)
-	}
-	if err != nil {
-		return nil, dial.Unanswered(err, m.conn)
-	}
-	if kind := first[0] >> 4; kind != packetConnack {
-		err = fmt.Errorf("packet type %d where CONNACK is expected", kind)
-		if kind != packetDisconnect {
-			err = mqttetl.WithHint(err, dial.NoBroker(first[0]))
-		}
-		return nil, err
-	}
-	_, body, err = readPacket(m.in)
-	return body, err
+	return unavailable(at, err)
 }
 
 // loginHint says where to give what a broker asks for.
@@ -184,50 +134,77 @@ func loginHint(u *url.URL) string {
 
 // Send implements Destination.
 func (m *MQTT) Send(ctx context.Context, r *mqttetl.Record) error {
-	qos := byte(r.Flags.QoS())
-	if m.cfg.QoS >= 0 {
-		qos = byte(m.cfg.QoS)
-	}
-	qos = min(qos, m.limits.maxQoS)
-	p := publish{topic: r.Topic, payload: r.Payload, qos: qos, retain: r.Flags.Retain() && !m.cfg.NoRetain}
-	if !m.old {
-		p.properties = publishable(r.Properties)
-	}
-	if err := p.check(m.limits); err != nil {
+	p, err := m.message(r)
+	if err != nil {
 		return &RefusedError{r.Seq, err}
 	}
-	if err := m.reserve(ctx, &p, r.Seq); err != nil {
-		return err
-	}
-	m.wmu.Lock()
-	defer m.wmu.Unlock()
-	m.conn.SetWriteDeadline(time.Now().Add(mqttTimeout))
-	if err := p.write(m.out, m.old); err != nil {
-		return unavailable("publish", err)
-	}
-	return nil
-}
-
-// reserve waits for room in flight and enters the message there.
-func (m *MQTT) reserve(ctx context.Context, p *publish, seq mqttetl.Seq) error {
-	window := min(mqttWindow, int(m.limits.receiveMaximum))
-	err := m.await(ctx, func() bool {
-		return len(m.flight) < mqttWindow && (p.qos == 0 || m.acked < window)
+	window := min(mqttWindow, m.client.ReceiveMaximum)
+	err = m.await(ctx, func() bool {
+		return len(m.flight) < mqttWindow && (p.QoS == 0 || m.acked < window)
 	})
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p.qos > 0 {
-		if m.nextID++; m.nextID == 0 {
-			m.nextID = 1
+	id, err := m.client.Publish(p)
+	if err != nil {
+		return unavailable("publish", err)
+	}
+	m.enter(r.Seq, id)
+	return nil
+}
+
+// message is r as it is published, or why the broker would never take it.
+func (m *MQTT) message(r *mqttetl.Record) (*client.Message, error) {
+	qos := byte(r.Flags.QoS())
+	if m.cfg.QoS >= 0 {
+		qos = byte(m.cfg.QoS)
+	}
+	p := &client.Message{
+		Topic: string(r.Topic), Payload: r.Payload, QoS: min(qos, m.client.MaximumQoS),
+		Retain: r.Flags.Retain() && !m.cfg.NoRetain, Properties: client.Properties(publishable(r.Properties)),
+	}
+	if p.Retain && m.client.RetainRefused {
+		return nil, errors.New("retained, which the broker does not take; --no-retain plays it as any other")
+	}
+	return p, errors.Join(p.Check(), m.client.Takes(p))
+}
+
+// publishable is p without what a client must not send (subscription
+// identifier, MQTT 5 §3.3.4) and without the alias of another connection.
+func publishable(p mqttetl.Properties) mqttetl.Properties {
+	for v := range p.All() {
+		if v.ID == mqttetl.SubscriptionIdentifier || v.ID == mqttetl.TopicAlias {
+			return without(p)
 		}
-		p.id = m.nextID
+	}
+	return p
+}
+
+func without(p mqttetl.Properties) (kept mqttetl.Properties) {
+	for v := range p.All() {
+		switch v.ID {
+		case mqttetl.SubscriptionIdentifier, mqttetl.TopicAlias:
+		default:
+			kept = v.Append(kept)
+		}
+	}
+	return kept
+}
+
+// enter notes a message that has been given to the client. The broker may have
+// answered it already.
+func (m *MQTT) enter(seq mqttetl.Seq, id uint16) {
+	m.mu.Lock()
+	m.flight = append(m.flight, inFlight{seq: seq, id: id})
+	if id > 0 {
 		m.acked++
 	}
-	m.flight = append(m.flight, inFlight{seq: seq, id: p.id, qos: p.qos})
-	return nil
+	answer, answered := m.early[id]
+	delete(m.early, id)
+	m.mu.Unlock()
+	if answered {
+		m.acknowledged(id, answer)
+	}
 }
 
 // await waits until ok, called with the lock held, returns true. Before it
@@ -251,37 +228,32 @@ func (m *MQTT) await(ctx context.Context, ok func() bool) error {
 	}
 }
 
-// Flush implements Destination. Behind messages of QoS 0 it asks for an answer.
+// Flush implements Destination. After messages of QoS 0 it asks for an answer,
+// unless it waits for one.
 func (m *MQTT) Flush(context.Context) error {
 	m.mu.Lock()
-	ask := !m.asked && m.unanswered()
-	m.mu.Unlock()
-	return m.flush(ask)
-}
-
-// unanswered marks the messages of QoS 0 that a PINGREQ sent now would answer,
-// and says whether there are any; the lock is held.
-func (m *MQTT) unanswered() (any bool) {
-	for i := range m.flight {
-		if f := &m.flight[i]; f.qos == 0 && !f.settled {
-			f.pinged, any = true, true
-		}
+	defer m.mu.Unlock()
+	if m.asked > m.pinged || !m.ask() {
+		m.client.Flush()
 	}
-	m.asked = m.asked || any
-	return any
-}
-
-func (m *MQTT) flush(ask bool) error {
-	m.wmu.Lock()
-	defer m.wmu.Unlock()
-	m.conn.SetWriteDeadline(time.Now().Add(mqttTimeout))
-	if ask {
-		m.out.Write([]byte{packetPingreq << 4, 0}) // Flush returns its error
-	}
-	if err := m.out.Flush(); err != nil {
+	if err := m.client.Err(); err != nil {
 		return unavailable("publish", err)
 	}
 	return nil
+}
+
+// ask sends a PINGREQ, if there are messages of QoS 0 whose arrival the answer
+// shows, and says whether it has; the lock is held.
+func (m *MQTT) ask() (asks bool) {
+	for i := range m.flight {
+		if f := &m.flight[i]; f.id == 0 && !f.answered && f.ping == 0 {
+			if !asks {
+				m.asked, asks = m.client.Ping(), true
+			}
+			f.ping = m.asked
+		}
+	}
+	return asks
 }
 
 // Drain implements Destination.
@@ -294,81 +266,122 @@ func (m *MQTT) Close() error {
 	m.mu.Lock()
 	m.closing = true
 	m.mu.Unlock()
-	close(m.closed)
-	m.wmu.Lock()
-	m.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	m.out.Write([]byte{packetDisconnect << 4, 0})
-	m.out.Flush() // if it cannot be told, the broker sees it
-	m.wmu.Unlock()
-	m.conn.Close()
-	m.reading.Wait()
+	m.client.Disconnect(0)
+	m.watching.Wait()
 	return nil
 }
 
-func (m *MQTT) isClosing() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.closing
-}
-
-// lost ends the connection and, unless that was wanted, the replay. A broker may
-// end it for a message that it does not take: the first one without an answer
+// lost ends the replay, unless the end was wanted. A broker may end a connection
+// for a message that it does not take: the first one without an answer
 // is where to look.
 func (m *MQTT) lost(err error) {
-	m.conn.Close()
-	if m.isClosing() {
+	m.mu.Lock()
+	closing := m.closing
+	seq, ok := m.oldest()
+	m.mu.Unlock()
+	if closing {
 		return
 	}
-	if seq, ok := m.oldest(); ok {
+	if ok {
 		err = fmt.Errorf("%w; record %d is the first without an answer", err, seq)
 	}
 	m.down(unavailable("connection to the broker", err))
 }
 
-// oldest is the first record in flight.
+// oldest is the first record in flight; the lock is held.
 func (m *MQTT) oldest() (seq mqttetl.Seq, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for i := range m.flight {
-		if !m.flight[i].settled {
+		if !m.flight[i].answered {
 			return m.flight[i].seq, true
 		}
 	}
 	return 0, false
 }
 
-// keepAlive sees to it that the broker hears from us, and we from the broker.
-func (m *MQTT) keepAlive() {
-	every := mqttKeepAlive / 2
-	if m.limits.keepAlive > 0 {
-		every = min(every, m.limits.keepAlive/2)
+// acknowledged takes the broker's last answer to a message, which may be one
+// that it refuses.
+func (m *MQTT) acknowledged(id uint16, refusal error) {
+	seq, ok := m.answer(id, refusal)
+	if !ok {
+		return
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-m.closed:
-			return
+	if refusal != nil {
+		if err := m.refused(&RefusedError{seq, refusal}); err != nil {
+			m.down(err)
+			return // the position stays before it, whatever is acknowledged after it
 		}
-		if err := m.alive(); err != nil {
-			m.lost(err)
-			return
+		m.pass(seq)
+	}
+	m.advance()
+}
+
+// pass lets the position go on after a refused message.
+func (m *MQTT) pass(seq mqttetl.Seq) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.flight {
+		if m.flight[i].seq == seq {
+			m.flight[i].answered = true
 		}
 	}
 }
 
-// alive asks whether the broker is there, unless that is asked already. It marks
-// no message: one may be entered in flight and not written yet, and the answer to
-// an earlier question is none to this.
-func (m *MQTT) alive() error {
+// answer enters that a message, and with it every message of QoS 0 before it,
+// has arrived. One that was refused is not answered before pass.
+func (m *MQTT) answer(id uint16, refusal error) (seq mqttetl.Seq, ok bool) {
 	m.mu.Lock()
-	ask := !m.asked
-	m.asked = true
-	dead := time.Since(m.heard) > mqttKeepAlive
-	m.mu.Unlock()
-	if dead {
-		return errors.New("it has not answered for " + mqttKeepAlive.String())
+	defer m.mu.Unlock()
+	for i := range m.flight {
+		f := &m.flight[i]
+		if f.id == id && !f.answered && !f.refused {
+			f.answered, f.refused = refusal == nil, refusal != nil
+			m.acked--
+			for j := range i {
+				if m.flight[j].id == 0 {
+					m.flight[j].answered = true
+				}
+			}
+			return f.seq, true
+		}
 	}
-	return m.flush(ask)
+	m.early[id] = refusal
+	return 0, false
+}
+
+// answeredPing enters that the messages of QoS 0 before a PINGREQ have arrived.
+func (m *MQTT) answeredPing(n uint64) {
+	m.mu.Lock()
+	m.pinged = n
+	for i := range m.flight {
+		if f := &m.flight[i]; f.ping > 0 && f.ping <= n {
+			f.answered = true
+		}
+	}
+	m.mu.Unlock()
+	m.advance()
+}
+
+// advance confirms what is answered at the front: the position has no holes. It
+// holds the lock meanwhile: Drain returns when nothing is in flight, and by then
+// all must be confirmed.
+func (m *MQTT) advance() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, took := 0, 0
+	var last mqttetl.Seq
+	for n < len(m.flight) && m.flight[n].answered {
+		last = m.flight[n].seq
+		if !m.flight[n].refused {
+			took++
+		}
+		n++
+	}
+	m.flight = append(m.flight[:0], m.flight[n:]...)
+	if n > 0 {
+		m.confirmed(last, took)
+	}
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
 }

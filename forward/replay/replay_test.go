@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -289,32 +288,6 @@ func TestCoreMessages(t *testing.T) {
 	if m.Subject != "mqtt.a%20b.%.c" || string(m.Data) != "x\r\n\x00" || fmt.Sprint(m.Header) != fmt.Sprint(want) {
 		t.Errorf("%s %q %v, want %v", m.Subject, m.Data, m.Header, want)
 	}
-}
-
-func TestConnack(t *testing.T) {
-	c, err := parseConnack([]byte{0, 0, 13, 0x21, 0, 20, 0x24, 1, 0x25, 0, 0x12, 0, 3, 'a', 'b', 'c'}, false)
-	if err != nil || c.receiveMaximum != 20 || c.maxQoS != 1 || !c.noRetain {
-		t.Errorf("%+v, %v", c, err)
-	}
-	if _, err := parseConnack([]byte{0, 0x86, 0}, false); !errors.Is(err, ErrLogin) {
-		t.Errorf("bad password: %v", err)
-	}
-	if _, err := parseConnack([]byte{0, 5}, true); !errors.Is(err, ErrLogin) {
-		t.Errorf("not authorised, 3.1.1: %v", err)
-	}
-}
-
-// What a broker sends ends with a packet or an error.
-func FuzzAnswers(f *testing.F) {
-	f.Add([]byte{0x20, 9, 0, 0, 6, 0x21, 0, 20, 0x24, 1, 0})
-	f.Add([]byte{0x40, 2, 0, 1})
-	f.Fuzz(func(t *testing.T, p []byte) {
-		kind, body, err := readPacket(bufio.NewReader(bytes.NewReader(p)))
-		if err == nil && kind>>4 == packetConnack {
-			parseConnack(body, false)
-			parseConnack(body, true)
-		}
-	})
 }
 
 func FuzzResume(f *testing.F) {

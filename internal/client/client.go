@@ -50,6 +50,8 @@ type Options struct {
 	// Acknowledged is called once for every message with QoS 1 or 2 that the
 	// broker has answered for, with nil or a *Refusal, and may be nil.
 	Acknowledged func(id uint16, err error)
+	// Pinged is told of each PINGRESP: how many PINGREQs are answered. It may be nil.
+	Pinged func(answered uint64)
 	// Debug gets a line for every packet, and may be nil.
 	Debug func(line string)
 }
@@ -97,8 +99,9 @@ type Client struct {
 	alias     map[uint16][]byte // topics by their alias, the reader's own
 	aliased   int               // bytes of the topics in alias
 	limits    wire.Limits
-	maxPacket int // bytes after the fixed header, of a PUBLISH
-	unseen    int // packets since the reader was idle
+	maxPacket int    // bytes after the fixed header, of a PUBLISH
+	unseen    int    // packets since the reader was idle
+	pongs     uint64 // PINGRESPs, the reader's own
 	unread    time.Duration
 	ended     chan struct{} // closed when the connection is over
 	tasks     sync.WaitGroup
@@ -114,6 +117,7 @@ type Client struct {
 	writing bool // the writer is in Write
 	flush   bool // the writer is to write what there is
 	flight  flight
+	pings   uint64
 	waits   map[uint16]chan wire.Answer // SUBACK and UNSUBACK by packet id
 }
 
@@ -411,12 +415,22 @@ func (c *Client) ping() {
 			return
 		case <-t.C:
 		}
-		c.mu.Lock()
-		if !c.leaving {
-			c.out = wire.AppendEmpty(c.out, wire.Pingreq)
-			c.flushLocked()
-		}
-		c.mu.Unlock()
-		c.debug("sending PINGREQ")
+		c.Ping()
 	}
+}
+
+// Ping asks the broker to say when it has read everything before, and lets that
+// leave. It returns how many PINGREQs have been sent, those of KeepAlive
+// included: when so many are answered (Options.Pinged), the broker has.
+func (c *Client) Ping() (sent uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return c.pings
+	}
+	c.pings++
+	c.out = wire.AppendEmpty(c.out, wire.Pingreq)
+	c.flushLocked()
+	c.debug("sending PINGREQ")
+	return c.pings
 }

@@ -35,7 +35,7 @@ func (f *flight) nextID() uint16 {
 // when enough has gathered, or with Flush or Drain. With QoS 1 and 2 Publish
 // waits while the window is full. id is the packet id, 0 with QoS 0.
 func (c *Client) Publish(m *Message) (id uint16, err error) {
-	if err := c.takes(m); err != nil {
+	if err := c.Takes(m); err != nil {
 		return 0, err
 	}
 	c.mu.Lock()
@@ -69,8 +69,8 @@ func (c *Client) Publish(m *Message) (id uint16, err error) {
 	return id, nil
 }
 
-// takes says whether the broker takes such a message, as far as it has said.
-func (c *Client) takes(m *Message) error {
+// Takes says whether the broker takes such a message, as far as it has said.
+func (c *Client) Takes(m *Message) error {
 	size := 0
 	if c.MaximumPacket > 0 {
 		p := m.packet(0)

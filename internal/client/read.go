@@ -191,6 +191,9 @@ func (c *Client) take(first byte, body []byte) error {
 		if len(body) > 0 {
 			return wire.Malformed("a PINGRESP of %d bytes", len(body))
 		}
+		if c.pongs++; c.o.Pinged != nil {
+			c.o.Pinged(c.pongs)
+		}
 		return nil
 	case wire.Disconnect:
 		return c.dismissed(body)
