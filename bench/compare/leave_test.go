@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl/internal/embedded"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // shuffler is a proxy that swaps every 50th message to the broker with the next
@@ -62,15 +63,15 @@ func pass(to, from net.Conn) {
 }
 
 func (s *shuffler) shuffle(to, from net.Conn) {
-	in := &input{conn: from, buf: make([]byte, 64<<10)}
+	in := wire.NewInput(64 << 10)
 	var held []byte
 	for n := 0; ; {
-		first, body, err := in.await()
+		first, body, err := in.Await(from)
 		if err != nil {
 			return
 		}
-		p := appendPacket(nil, first, body)
-		if first>>4 == typePublish {
+		p := wire.AppendPacket(nil, first, body)
+		if first>>4 == wire.Publish {
 			switch n++; {
 			case n%50 == 0 && held == nil:
 				held = p

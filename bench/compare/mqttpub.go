@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 const (
@@ -55,17 +55,9 @@ func newMQTTPublisher(t *trial, s *session, publisher int) *mqttPublisher {
 	}
 	payload := filler(p.size)
 	for i := range t.c.Topics {
-		body := appendString(nil, t.topic(publisher, i))
-		at := len(body)
-		if p.qos > 0 {
-			body = append(body, 0, 0)
-		}
-		if s.version == client.Version5 {
-			body = append(body, 0)
-		}
-		frame := appendPacket(nil, typePublish<<4|p.qos<<1, append(body, payload...))
-		p.frames = append(p.frames, frame)
-		p.idAt = append(p.idAt, len(frame)-len(body)-p.size+at)
+		m := wire.Message[string]{Flags: p.qos << 1, Topic: t.topic(publisher, i), Payload: payload}
+		p.frames = append(p.frames, m.Append(nil, s.v5()))
+		p.idAt = append(p.idAt, m.Total(s.v5())-m.Size(s.v5())+2+len(m.Topic))
 	}
 	return p
 }
@@ -125,7 +117,7 @@ func (p *mqttPublisher) encode(buf []byte, due int) ([]byte, error) {
 func (p *mqttPublisher) ping(buf []byte) []byte {
 	p.behind = 0
 	p.unread++
-	return append(buf, typePingreq<<4, 0)
+	return wire.AppendEmpty(buf, wire.Pingreq)
 }
 
 // message appends the next message.
@@ -202,7 +194,7 @@ func (p *mqttPublisher) drain() error {
 // read takes answers until the connection ends.
 func (p *mqttPublisher) read() {
 	for {
-		if err := p.in.fill(); err != nil {
+		if err := p.in.Fill(p.conn); err != nil {
 			p.fail(fmt.Errorf("the connection of a publisher ended: %w", err))
 			return
 		}
@@ -225,26 +217,29 @@ func (p *mqttPublisher) takeAnswers(at int64) error {
 		p.changed.Broadcast()
 	}()
 	for {
-		first, body, ok, err := p.in.packet()
+		first, body, ok, err := p.in.Packet()
 		if !ok || err != nil {
 			return err
 		}
 		kind := first >> 4
-		if kind == typePingresp {
+		if kind == wire.Pingresp {
 			p.unread--
 			p.lastConfirm.Store(at)
 			continue
 		}
-		if kind != typePuback && kind != typePubrec && kind != typePubcomp || len(body) < 2 {
+		if kind != wire.Puback && kind != wire.Pubrec && kind != wire.Pubcomp {
 			return p.told(first, body)
 		}
-		id := binary.BigEndian.Uint16(body)
-		refused := len(body) > 2 && body[2] >= 0x80
+		a, err := wire.ReadAck(kind, body, p.v5())
+		if err != nil {
+			return err
+		}
+		id, refused := a.ID, a.Code >= 0x80
 		switch {
 		case p.qos == 0 || p.sentAt[id] == 0:
 			return fmt.Errorf("packet type %d for packet id %d, which is not in use", kind, id)
-		case kind == typePubrec && !refused:
-			p.release = appendAck(p.release, typePubrel<<4|2, id)
+		case kind == wire.Pubrec && !refused:
+			p.release = wire.AppendAck(p.release, wire.Pubrel, id)
 			continue
 		case refused:
 			p.refused.Add(1)

@@ -1,14 +1,11 @@
 package compare
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
-	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/client"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // readSize is the buffer of a subscriber, in bytes; it grows for larger packets.
@@ -27,8 +24,7 @@ type mqttSubscriber struct {
 // subscribeMQTT subscribes and begins to read. fail is called once if the
 // connection ends by itself.
 func subscribeMQTT(s *session, l *ledger, filter string, qos byte, fail func(error)) (*mqttSubscriber, error) {
-	s.in.buf = append(make([]byte, 0, readSize), s.in.buf...)
-	s.in.buf = s.in.buf[:readSize]
+	s.in.Grow(readSize)
 	if err := s.subscribe(filter, qos); err != nil {
 		s.conn.Close()
 		return nil, err
@@ -50,7 +46,7 @@ func (s *mqttSubscriber) read() {
 			_, err = s.conn.Write(acks)
 		}
 		if err == nil {
-			err = s.in.fill()
+			err = s.in.Fill(s.conn)
 		}
 		if err != nil {
 			if !s.leaving.Load() {
@@ -65,12 +61,12 @@ func (s *mqttSubscriber) read() {
 // answered and counts the messages of this trial.
 func (s *mqttSubscriber) takeAll(acks []byte, at int64) ([]byte, int, error) {
 	for n := 0; ; {
-		first, body, ok, err := s.in.packet()
+		first, body, ok, err := s.in.Packet()
 		if !ok || err != nil {
 			return acks, n, err
 		}
 		switch first >> 4 {
-		case typePublish:
+		case wire.Publish:
 			var ours bool
 			if acks, ours, err = s.message(acks, first, body, at); err != nil {
 				return acks, n, err
@@ -78,46 +74,32 @@ func (s *mqttSubscriber) takeAll(acks []byte, at int64) ([]byte, int, error) {
 			if ours {
 				n++
 			}
-		case typePubrel:
-			if len(body) < 2 {
-				return acks, n, errShort
+		case wire.Pubrel:
+			a, err := wire.ReadAck(wire.Pubrel, body, s.v5())
+			if err != nil {
+				return acks, n, err
 			}
-			acks = appendAck(acks, typePubcomp<<4, binary.BigEndian.Uint16(body))
-		case typePingresp:
+			acks = wire.AppendAck(acks, wire.Pubcomp, a.ID)
+		case wire.Pingresp:
 		default:
 			return acks, n, s.told(first, body)
 		}
 	}
 }
 
-var errShort = errors.New("a packet from the broker is too short")
-
 // message takes one PUBLISH (MQTT 5 §3.3).
 func (s *mqttSubscriber) message(acks []byte, first byte, body []byte, at int64) ([]byte, bool, error) {
-	if len(body) < 2 || len(body) < 2+int(binary.BigEndian.Uint16(body)) {
-		return acks, false, errShort
+	h, _, err := wire.PublishHead(first, len(body), body, wire.Limits{V5: s.v5()})
+	if err != nil {
+		return acks, false, err
 	}
-	size := 2 + int(binary.BigEndian.Uint16(body))
-	topic, rest := body[2:size], body[size:]
-	if qos := first >> 1 & 3; qos > 0 {
-		if len(rest) < 2 {
-			return acks, false, errShort
-		}
-		answer := byte(typePuback << 4)
-		if qos == 2 {
-			answer = typePubrec << 4
-		}
-		acks = appendAck(acks, answer, binary.BigEndian.Uint16(rest))
-		rest = rest[2:]
+	switch first >> 1 & 3 {
+	case 1:
+		acks = wire.AppendAck(acks, wire.Puback, h.ID)
+	case 2:
+		acks = wire.AppendAck(acks, wire.Pubrec, h.ID)
 	}
-	if s.version == client.Version5 {
-		size, n := mqttetl.VarInt(rest)
-		if n <= 0 || len(rest) < n+int(size) {
-			return acks, false, errShort
-		}
-		rest = rest[n+int(size):]
-	}
-	return acks, s.take(topic, rest, at), nil
+	return acks, s.take(h.Topic, body[h.Size:], at), nil
 }
 
 // close ends the connection; the ledger is then complete.

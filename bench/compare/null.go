@@ -3,9 +3,10 @@ package compare
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"net"
 	"strconv"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // The null servers accept and acknowledge, store nothing and deliver nothing:
@@ -13,11 +14,11 @@ import (
 
 // nullMQTT serves one connection, with MQTT 3.1.1 and 5, until it ends.
 func nullMQTT(c net.Conn) {
-	in := &input{conn: c, buf: make([]byte, readSize)}
+	in := wire.NewInput(readSize)
 	var out []byte
-	version := byte(0)
+	v5 := false
 	for {
-		first, body, ok, err := in.packet()
+		first, body, ok, err := in.Packet()
 		if err != nil {
 			return
 		}
@@ -28,48 +29,45 @@ func nullMQTT(c net.Conn) {
 				}
 				out = out[:0]
 			}
-			if in.fill() != nil {
+			if in.Fill(c) != nil {
 				return
 			}
 			continue
 		}
 		switch first >> 4 {
-		case typeConnect:
-			if len(body) < 7 {
+		case wire.Connect:
+			login, err := wire.ReadConnect(body)
+			if err != nil {
 				return
 			}
-			if version = body[6]; version == 5 {
-				out = append(out, typeConnack<<4, 3, 0, 0, 0)
-			} else {
-				out = append(out, typeConnack<<4, 2, 0, 0)
+			v5 = login.Version == wire.Version5
+			out = wire.AppendConnack(out, v5, wire.Answer{})
+		case wire.Publish:
+			out = nullAnswer(out, first, body, v5)
+		case wire.Pubrel:
+			a, err := wire.ReadAck(wire.Pubrel, body, v5)
+			if err != nil {
+				return
 			}
-		case typePublish:
-			out = nullAnswer(out, first, body)
-		case typePubrel:
-			out = appendAck(out, typePubcomp<<4, binary.BigEndian.Uint16(body))
-		case typePingreq:
-			out = append(out, typePingresp<<4, 0)
-		case typeDisconnect:
+			out = wire.AppendAck(out, wire.Pubcomp, a.ID)
+		case wire.Pingreq:
+			out = wire.AppendEmpty(out, wire.Pingresp)
+		case wire.Disconnect:
 			return
 		}
 	}
 }
 
 // nullAnswer appends what a PUBLISH is answered with.
-func nullAnswer(out []byte, first byte, body []byte) []byte {
-	qos := first >> 1 & 3
-	if qos == 0 || len(body) < 2 {
+func nullAnswer(out []byte, first byte, body []byte, v5 bool) []byte {
+	h, _, err := wire.PublishHead(first, len(body), body, wire.Limits{V5: v5})
+	switch qos := first >> 1 & 3; {
+	case err != nil || qos == 0:
 		return out
+	case qos == 2:
+		return wire.AppendAck(out, wire.Pubrec, h.ID)
 	}
-	at := 2 + int(binary.BigEndian.Uint16(body))
-	if len(body) < at+2 {
-		return out
-	}
-	answer := byte(typePuback << 4)
-	if qos == 2 {
-		answer = typePubrec << 4
-	}
-	return appendAck(out, answer, binary.BigEndian.Uint16(body[at:]))
+	return wire.AppendAck(out, wire.Puback, h.ID)
 }
 
 // nullNATS serves one connection until it ends. A message with a reply subject

@@ -13,6 +13,13 @@ type Input struct {
 // NewInput has a buffer of size bytes.
 func NewInput(size int) *Input { return &Input{buf: make([]byte, size)} }
 
+// Grow makes the buffer at least size bytes long.
+func (in *Input) Grow(size int) {
+	if len(in.buf) < size {
+		in.buf = append(in.buf, make([]byte, size-len(in.buf))...)
+	}
+}
+
 // Fill reads once, at least one byte. What Packet has returned is then invalid.
 func (in *Input) Fill(from io.Reader) error {
 	if in.r > 0 {
