@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/mqttetl/mqttetl/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -104,8 +105,8 @@ func (d *delivery) readAcks() error {
 func (d *delivery) takeAcks(sent int) error {
 	d.shortAcks(sent)
 	for {
-		first, body, size, err := d.in.packet()
-		if err != nil || size == 0 {
+		first, body, ok, err := d.in.Packet()
+		if err != nil || !ok {
 			return err
 		}
 		if err := d.take(first>>4, body, sent); err != nil {
@@ -117,17 +118,17 @@ func (d *delivery) takeAcks(sent int) error {
 
 // shortAcks takes a run of PUBACKs of the usual form: four bytes each.
 func (d *delivery) shortAcks(sent int) {
-	b := d.in.buf[d.in.r:d.in.w]
-	for len(b) >= 4 && d.acked < sent && binary.BigEndian.Uint32(b) == typePuback<<28|2<<16|uint32(d.due) {
+	b := d.in.Bytes()
+	for len(b) >= 4 && d.acked < sent && binary.BigEndian.Uint32(b) == wire.Puback<<28|2<<16|uint32(d.due) {
 		b = b[4:]
 		d.acked++
 		d.due = nextID(d.due)
 	}
-	d.in.r = d.in.w - len(b)
+	d.in.Skip(len(d.in.Bytes()) - len(b))
 }
 
 func (d *delivery) take(kind byte, body []byte, sent int) error {
-	if kind == typePuback {
+	if kind == wire.Puback {
 		return d.takeAck(body, sent)
 	}
 	if d.control == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // TestFrames: over several laps every packet is whole, ids and numbers count
@@ -40,7 +41,7 @@ func TestFrames(t *testing.T) {
 
 func checkPublish(t *testing.T, first byte, body []byte, i, size int, version byte) {
 	t.Helper()
-	if first != typePublish<<4|2 {
+	if first != wire.Publish<<4|2 {
 		t.Fatalf("packet %d begins with %#x", i, first)
 	}
 	n := int(binary.BigEndian.Uint16(body))
@@ -112,14 +113,14 @@ func TestDelivery(t *testing.T) {
 
 // TestAcks: acknowledgements that a subscriber must not send end the delivery.
 func TestAcks(t *testing.T) {
-	ack := func(id byte) string { return string([]byte{typePuback << 4, 2, 0, id}) }
+	ack := func(id byte) string { return string([]byte{wire.Puback << 4, 2, 0, id}) }
 	for _, c := range []struct{ name, sent, want string }{
 		{"out of order", ack(2) + ack(1), "out of order"},
 		{"twice", ack(1) + ack(1), "out of order"},
 		{"not out", ack(1) + ack(2) + ack(3), "not out"},
-		{"refused", string([]byte{typePuback << 4, 4, 0, 1, 0x97, 0}), "malformed"},
-		{"too short", string([]byte{typePuback << 4, 1, 0}), "malformed"},
-		{"another packet", string([]byte{typePingreq << 4, 0}), "instead of PUBACK"},
+		{"refused", string([]byte{wire.Puback << 4, 4, 0, 1, 0x97, 0}), "malformed"},
+		{"too short", string([]byte{wire.Puback << 4, 1, 0}), "malformed"},
+		{"another packet", string([]byte{wire.Pingreq << 4, 0}), "instead of PUBACK"},
 		{"end", ack(1), "EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -139,7 +140,7 @@ func TestAcks(t *testing.T) {
 // TestLongAck: a PUBACK with reason code and properties is one too (MQTT 5 §3.4.2).
 func TestLongAck(t *testing.T) {
 	server, client := pair(t)
-	if _, err := client.Write([]byte{typePuback << 4, 4, 0, 1, 0x10, 0}); err != nil {
+	if _, err := client.Write([]byte{wire.Puback << 4, 4, 0, 1, 0x10, 0}); err != nil {
 		t.Fatal(err)
 	}
 	d := newDelivery(server, newInput(server, 4096), newFrames(16, 5), 1, 1)

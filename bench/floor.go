@@ -120,9 +120,9 @@ func (s *syncer) add(in *input) (n int, err error) {
 		s.changed.Wait()
 	}
 	p := s.filling
-	before, from := len(p.acks), in.r
+	before, read := len(p.acks), in.Bytes()
 	p.acks, err = appendAcks(p.acks, in)
-	p.packets = append(p.packets, in.buf[from:in.r]...)
+	p.packets = append(p.packets, read[:len(read)-len(in.Bytes())]...)
 	s.changed.Broadcast()
 	return (len(p.acks) - before) / 4, err
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // Every message is on one of these topics, in turn, and its payload begins with
@@ -87,18 +89,8 @@ func (f *frames) lapPackets(size int, version byte) [][]byte {
 
 // publishPacket is one PUBLISH of QoS 1 with packet id 0 (MQTT 5 §3.3).
 func publishPacket(topic string, payload []byte, version byte) []byte {
-	rest := 2 + len(topic) + 2 + len(payload)
-	if version == 5 {
-		rest++
-	}
-	p := binary.AppendUvarint([]byte{typePublish<<4 | 1<<1}, uint64(rest))
-	p = binary.BigEndian.AppendUint16(p, uint16(len(topic)))
-	p = append(p, topic...)
-	p = append(p, 0, 0)
-	if version == 5 {
-		p = append(p, 0) // no properties
-	}
-	return append(p, payload...)
+	m := wire.Message[string]{Flags: 1 << 1, Topic: topic, Payload: payload}
+	return m.Append(nil, version == wire.Version5)
 }
 
 // next returns up to most packets in one piece of at most maxBytes, but at

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // subscribing is what the null subscriber is to do.
@@ -57,7 +59,7 @@ func subscribe(p subscribing) (net.Conn, *input, error) {
 		_, err = conn.Write(subscribePacket(topicFilter, p.Version))
 	}
 	if err == nil {
-		_, err = in.awaitType(typeSuback)
+		_, err = in.awaitType(wire.Suback)
 	}
 	if err != nil {
 		conn.Close()
@@ -90,17 +92,17 @@ func drop(conn net.Conn, in *input, n int) error {
 // appendAcks takes every whole message in the buffer and appends its PUBACK.
 func appendAcks(acks []byte, in *input) ([]byte, error) {
 	for {
-		first, body, size, err := in.packet()
-		if err != nil || size == 0 {
+		first, body, ok, err := in.Packet()
+		if err != nil || !ok {
 			return acks, err
 		}
-		if first>>4 != typePublish || len(body) < 4 {
+		if first>>4 != wire.Publish || len(body) < 4 {
 			return acks, fmt.Errorf("packet type %d instead of PUBLISH", first>>4)
 		}
 		topic := 2 + int(binary.BigEndian.Uint16(body))
 		if len(body) < topic+2 {
 			return acks, fmt.Errorf("%w: PUBLISH", errMalformed)
 		}
-		acks = append(acks, typePuback<<4, 2, body[topic], body[topic+1])
+		acks = wire.AppendAck(acks, wire.Puback, binary.BigEndian.Uint16(body[topic:]))
 	}
 }

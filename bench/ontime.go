@@ -92,14 +92,14 @@ func hear(conn io.Writer, in *input, arrived []int64, now int64) ([]int64, error
 // natsCommand takes the next command of a server out of what has been read, and
 // the body of a message, without its header. ok is false if it is not whole yet.
 func natsCommand(in *input) (line string, body []byte, ok bool, err error) {
-	b := in.buf[in.r:in.w]
+	b := in.Bytes()
 	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
 		return "", nil, false, nil
 	}
 	line, b = strings.TrimRight(string(b[:end]), "\r"), b[end+1:]
 	if !strings.HasPrefix(line, "MSG ") && !strings.HasPrefix(line, "HMSG ") {
-		in.r += end + 1
+		in.Skip(end + 1)
 		return line, nil, true, nil
 	}
 	words := strings.Fields(line)
@@ -114,7 +114,7 @@ func natsCommand(in *input) (line string, body []byte, ok bool, err error) {
 	if len(b) < size+2 {
 		return "", nil, false, nil
 	}
-	in.r += end + 1 + size + 2
+	in.Skip(end + 1 + size + 2)
 	return line, b[header:size], true, nil
 }
 

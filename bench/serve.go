@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/bench/instrument"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // serving is what the synthetic MQTT server is to do: accept one subscriber and
@@ -83,14 +84,16 @@ var errGone = errors.New("the subscriber has disconnected")
 
 // accept answers until the subscriber has its subscription.
 func (s *session) accept() error {
-	body, err := s.in.awaitType(typeConnect)
+	body, err := s.in.awaitType(wire.Connect)
 	if err != nil {
 		return err
 	}
-	if s.version, s.receiveMaximum, err = parseConnect(body); err != nil {
+	login, err := wire.ReadConnect(body)
+	if err != nil {
 		return err
 	}
-	if _, err := s.conn.Write(connackPacket(s.version)); err != nil {
+	s.version, s.receiveMaximum = login.Version, receiveMaximum(&login)
+	if _, err := s.conn.Write(wire.AppendConnack(nil, s.version == wire.Version5, wire.Answer{})); err != nil {
 		return err
 	}
 	for !s.subscribed {
@@ -114,11 +117,11 @@ func (s *session) control() error {
 // says of itself are granted and never served.
 func (s *session) answer(kind byte, body []byte) error {
 	switch kind {
-	case typePingreq:
-		_, err := s.conn.Write([]byte{typePingresp << 4, 0})
+	case wire.Pingreq:
+		_, err := s.conn.Write(wire.AppendEmpty(nil, wire.Pingresp))
 		return err
-	case typeSubscribe:
-		filters, suback, err := parseSubscribe(body, s.version)
+	case wire.Subscribe:
+		filters, suback, err := grant(body, s.version)
 		if err != nil {
 			return err
 		}
@@ -127,7 +130,7 @@ func (s *session) answer(kind byte, body []byte) error {
 		}
 		_, err = s.conn.Write(suback)
 		return err
-	case typeDisconnect:
+	case wire.Disconnect:
 		return errGone
 	}
 	return fmt.Errorf("unexpected packet type %d", kind)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 func TestConnect(t *testing.T) {
@@ -13,11 +15,12 @@ func TestConnect(t *testing.T) {
 		want    int
 	}{{5, 900, 900}, {5, 65535, 65535}, {4, 900, 65535}} {
 		in := newInput(bytes.NewReader(connectPacket("me", c.version, c.most)), 16)
-		body, err := in.awaitType(typeConnect)
+		body, err := in.awaitType(wire.Connect)
 		if err != nil {
 			t.Fatal(err)
 		}
-		version, most, err := parseConnect(body)
+		l, err := wire.ReadConnect(body)
+		version, most := l.Version, receiveMaximum(&l)
 		if err != nil || version != c.version || most != c.want {
 			t.Errorf("version %d, receive maximum %d: read as %d, %d: %v", c.version, c.most, version, most, err)
 		}
@@ -27,16 +30,16 @@ func TestConnect(t *testing.T) {
 func TestSubscribe(t *testing.T) {
 	for _, version := range []byte{4, 5} {
 		in := newInput(bytes.NewReader(subscribePacket("a/#", version)), 16)
-		body, err := in.awaitType(typeSubscribe)
+		body, err := in.awaitType(wire.Subscribe)
 		if err != nil {
 			t.Fatal(err)
 		}
-		filters, suback, err := parseSubscribe(body, version)
+		filters, suback, err := grant(body, version)
 		if err != nil || len(filters) != 1 || filters[0] != "a/#" {
 			t.Errorf("version %d: filters %q: %v", version, filters, err)
 		}
 		in = newInput(bytes.NewReader(suback), 16)
-		if body, err := in.awaitType(typeSuback); err != nil || body[len(body)-1] != 1 {
+		if body, err := in.awaitType(wire.Suback); err != nil || body[len(body)-1] != 1 {
 			t.Errorf("version %d: SUBACK % x: %v", version, body, err)
 		}
 	}
@@ -60,11 +63,11 @@ func FuzzPacket(f *testing.F) {
 				t.Fatalf("packets of %d bytes in %d", used, len(sent))
 			}
 			switch first >> 4 {
-			case typeConnect:
-				parseConnect(body)
-			case typeSubscribe:
-				parseSubscribe(body, 4)
-				parseSubscribe(body, 5)
+			case wire.Connect:
+				wire.ReadConnect(body)
+			case wire.Subscribe:
+				grant(body, 4)
+				grant(body, 5)
 			}
 		}
 	})

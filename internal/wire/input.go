@@ -36,10 +36,16 @@ func (in *Input) Fill(from io.Reader) error {
 	return err
 }
 
+// Bytes are what has been read and not taken.
+func (in *Input) Bytes() []byte { return in.buf[in.r:in.w] }
+
+// Skip takes n of them.
+func (in *Input) Skip(n int) { in.r += n }
+
 // Packet takes the next packet out of what has been read: its first byte, and
 // what follows the fixed header. ok is false if none is whole.
 func (in *Input) Packet() (first byte, body []byte, ok bool, err error) {
-	b := in.buf[in.r:in.w]
+	b := in.Bytes()
 	first, size, remaining, err := FixedHeader(b)
 	if err != nil || size == 0 || len(b) < size+remaining {
 		return 0, nil, false, err
