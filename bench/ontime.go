@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,13 +9,13 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl/bench/instrument"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // What a replay as recorded is measured with, and what with the same instrument
@@ -92,30 +91,12 @@ func hear(conn io.Writer, in *input, arrived []int64, now int64) ([]int64, error
 // natsCommand takes the next command of a server out of what has been read, and
 // the body of a message, without its header. ok is false if it is not whole yet.
 func natsCommand(in *input) (line string, body []byte, ok bool, err error) {
-	b := in.Bytes()
-	end := bytes.IndexByte(b, '\n')
-	if end < 0 {
-		return "", nil, false, nil
+	f, size, ok := natsmsg.ReadFrame(in.Bytes())
+	if !ok {
+		return string(f.Line), nil, false, fmt.Errorf("%q is no command of NATS: %w", f.Line, errMalformed)
 	}
-	line, b = strings.TrimRight(string(b[:end]), "\r"), b[end+1:]
-	if !strings.HasPrefix(line, "MSG ") && !strings.HasPrefix(line, "HMSG ") {
-		in.Skip(end + 1)
-		return line, nil, true, nil
-	}
-	words := strings.Fields(line)
-	size, err := strconv.Atoi(words[len(words)-1])
-	header := 0
-	if words[0] == "HMSG" && err == nil {
-		header, err = strconv.Atoi(words[len(words)-2])
-	}
-	if err != nil || header > size {
-		return line, nil, false, fmt.Errorf("%q is no message: %w", line, errMalformed)
-	}
-	if len(b) < size+2 {
-		return "", nil, false, nil
-	}
-	in.Skip(end + 1 + size + 2)
-	return line, b[header:size], true, nil
+	in.Skip(size)
+	return string(f.Line), f.Body, size > 0, nil
 }
 
 // dialNATS connects, sends commands and waits until the server has read them.
@@ -180,12 +161,14 @@ func beat(l *link, parameters []byte) error {
 	t := deliveryTimes{Start: time.Now().UnixNano()}
 	body := payload(0, p.Payload)
 	var out []byte
+	var frames natsmsg.Framer
 	for i := range p.Messages {
 		if d := intended(t.Start, i, p.Rate) - time.Now().UnixNano(); d > 0 {
 			pause := unix.NsecToTimespec(d)
 			_ = unix.Nanosleep(&pause, nil) // woken early by a signal: sent early
 		}
-		out = fmt.Appendf(out[:0], "PUB %s.%s %d\r\n%s\r\n", p.Prefix, strings.ReplaceAll(topic(i%topics), "/", "."), len(body), body)
+		subject := p.Prefix + "." + strings.ReplaceAll(topic(i%topics), "/", ".")
+		out = frames.AppendPub(out[:0], &natsmsg.Message{Subject: subject, Body: body}, "")
 		if _, err := conn.Write(out); err != nil {
 			return err
 		}

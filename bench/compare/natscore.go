@@ -3,6 +3,7 @@ package compare
 import (
 	"fmt"
 
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/nats-io/nats.go"
 )
 
@@ -51,7 +52,7 @@ func newCorePublisher(t *trial, at natsAt, publisher int) (*corePublisher, error
 	p.dialer.pong = p.answered
 	payload := filler(p.size)
 	for i := range t.c.Topics {
-		p.frames = append(p.frames, fmt.Appendf(nil, "PUB %s %d\r\n%s\r\n", t.subject(publisher, i), p.size, payload))
+		p.frames = append(p.frames, new(natsmsg.Framer).AppendPub(nil, &natsmsg.Message{Subject: t.subject(publisher, i), Body: payload}, ""))
 	}
 	var err error
 	if p.nc, err = connectNATS(p.dialer, p.fail, nats.PingInterval(-1)); err != nil { // PINGs are ours alone

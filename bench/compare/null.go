@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"net"
-	"strconv"
 
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
@@ -100,24 +100,17 @@ func nullNATS(c net.Conn) {
 	}
 }
 
-// nullPub takes PUB subject [reply] size, and the payload behind it.
+// nullPub takes PUB subject [reply] size, and the payload after it.
 func nullPub(in *bufio.Reader, out *bufio.Writer, line, sid []byte) bool {
 	line = bytes.TrimRight(line, "\r\n")
-	last := bytes.LastIndexByte(line, ' ')
-	n := 0
-	for _, b := range line[last+1:] {
-		n = n*10 + int(b-'0')
-	}
+	_, n, _, ok := natsmsg.Sizes(line)
 	if bytes.Count(line, []byte{' '}) == 3 {
-		const ack = `{"stream":"NULL","seq":1}`
-		reply := line[:last]
+		reply := line[:bytes.LastIndexByte(line, ' ')]
 		reply = reply[bytes.LastIndexByte(reply, ' ')+1:]
-		out.WriteString("MSG ")
-		out.Write(reply)
-		out.WriteByte(' ')
-		out.Write(sid)
-		out.WriteString(" " + strconv.Itoa(len(ack)) + "\r\n" + ack + "\r\n")
+		out.Write(natsmsg.AppendMsg(out.AvailableBuffer(), reply, sid, nullAck))
 	}
 	_, err := in.Discard(n + 2)
-	return err == nil
+	return ok && err == nil
 }
+
+var nullAck = []byte(`{"stream":"NULL","seq":1}`)

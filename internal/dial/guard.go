@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // Bounds of what a NATS server may send.
@@ -133,23 +135,14 @@ func (g *guard) command(line []byte) error {
 
 // message takes the line before a message.
 func (g *guard) message(line []byte) error {
-	if !bytes.HasPrefix(line, []byte("MSG ")) && !bytes.HasPrefix(line, []byte("HMSG ")) {
+	_, total, message, ok := natsmsg.Sizes(line)
+	if !message || !ok {
 		return errForm
 	}
-	size := 0
-	digits := line[bytes.LastIndexByte(line, ' ')+1:]
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return errForm
-		}
-		if size = 10*size + int(c-'0'); size > g.most {
-			return fmt.Errorf("a message of %.20s bytes, at most %d fit its max_payload", digits, g.most)
-		}
+	if total > g.most {
+		return fmt.Errorf("a message of %.20s bytes, at most %d fit its max_payload", line[bytes.LastIndexByte(line, ' ')+1:], g.most)
 	}
-	if len(digits) == 0 {
-		return errForm
-	}
-	g.rest = size + 2
+	g.rest = total + 2
 	return nil
 }
 

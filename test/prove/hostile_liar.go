@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/backoff"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // lyingNATS: the server of NATS tells a lie on each connection, some of natsLies in a
@@ -231,7 +232,7 @@ func (l *natsLiar) pass(c net.Conn, s io.Reader, lie *natsLie) error {
 				l.mu.Lock()
 				text := lie.ack(n, l.rnd)
 				l.mu.Unlock()
-				unit = fmt.Appendf(nil, "MSG %s %s %d\r\n%s\r\n", fields[1], fields[2], len(text), text)
+				unit = natsmsg.AppendMsg(nil, fields[1], fields[2], []byte(text))
 				if answers > falseAnswers {
 					return nil
 				}
