@@ -1,16 +1,17 @@
 package doctor
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io/fs"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
@@ -208,12 +209,11 @@ func (p *patient) toldService(ctx context.Context) string {
 		return ""
 	}
 	defer answer.Close()
-	metric := "mqttetl_broker_dropped_messages{source=" + strconv.Quote(p.source.Name) + "} "
-	for lines := bufio.NewScanner(answer); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), metric); ok {
-			if n, err := strconv.ParseFloat(text, 64); err == nil {
-				return strconv.FormatFloat(n, 'f', -1, 64)
-			}
+	text := expfmt.NewTextParser(model.UTF8Validation)
+	families, _ := text.TextToMetricFamilies(answer) // what was read before an error counts
+	for _, m := range families["mqttetl_broker_dropped_messages"].GetMetric() {
+		if len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == p.source.Name {
+			return strconv.FormatFloat(m.GetGauge().GetValue(), 'f', -1, 64)
 		}
 	}
 	return ""
