@@ -17,10 +17,15 @@ import (
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
-// windDown is how long a link that is told to stop waits for the commit of what
-// it has handed over and for the broker to take its goodbye, so that a planned
-// stop causes no redeliveries.
-const windDown = 600 * time.Millisecond
+// How long a link that is told to stop waits for the commit of what it has handed
+// over, and together with that for the broker to take its goodbye, so that a planned
+// stop causes no redeliveries. The commits take milliseconds, unless the disk is slow.
+// On a busy machine a broker may take longer than that to read the goodbye, which
+// comes after all acknowledgements. What is left of the second is for the log.
+const (
+	settleTime = 450 * time.Millisecond
+	windDown   = 750 * time.Millisecond
+)
 
 // unreadTime is what a broker may take to read the acknowledgements that it is owed.
 const unreadTime = time.Minute
@@ -131,7 +136,7 @@ func (l *link) windDown(stop context.CancelCauseFunc) {
 
 // goodbye brings c to rest. MQTT 5 and 3.1.1 have the same DISCONNECT for it.
 func (l *link) goodbye(c *conn) {
-	committed, heard := c.data.Quiesce(windDown, []byte{wire.Disconnect << 4, 0})
+	committed, heard := c.data.Quiesce(settleTime, windDown, []byte{wire.Disconnect << 4, 0})
 	switch {
 	case !committed && !l.session.Stored():
 		l.logger.Warn("stopped before the log had stored everything; the broker will send it again")

@@ -157,3 +157,16 @@ func (f *flood) end(t *testing.T) []string {
 	}
 	return f.sent
 }
+
+// TestGoodbyeCutOff: a stop that the broker has not heard says so, because the
+// broker may send again what was acknowledged last.
+func TestGoodbyeCutOff(t *testing.T) {
+	lines := &logLines{}
+	w := newWire(t, newFakeLog(t), true, true, func(l *link) { l.logger = lines.logger() })
+	w.send(t, publishFrame(true, 2, 1, "a", nil, nil))
+	w.expect(t, puback(1))
+	w.conn.link.goodbye(w.conn) // the broker reads nothing more, and does not close
+	if lines.count("before the broker had closed the connection") != 1 {
+		t.Errorf("log says\n%s", lines)
+	}
+}

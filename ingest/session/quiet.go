@@ -37,13 +37,13 @@ func (c *Conn) park() {
 	<-c.closed
 }
 
-// Quiesce brings the connection to rest, within the given time, and says goodbye
-// with a packet. Three quarters of the time are for the commits, the rest for the
-// goodbye. What is not committed by then is not acknowledged, and will be
-// delivered again (committed is false). heard says that the sender has read
-// everything, and closed its side.
-func (c *Conn) Quiesce(most time.Duration, goodbye []byte) (committed, heard bool) {
-	commits, all := time.NewTimer(most*3/4), time.NewTimer(most)
+// Quiesce brings the connection to rest, within most, and says goodbye with a
+// packet. It waits for commits as long as settle; the rest is for the goodbye. What
+// is not committed by then is not acknowledged, and will be delivered again
+// (committed is false). heard says that the sender has read everything, and closed
+// its side.
+func (c *Conn) Quiesce(settle, most time.Duration, goodbye []byte) (committed, heard bool) {
+	commits, all := time.NewTimer(settle), time.NewTimer(most)
 	defer commits.Stop()
 	defer all.Stop()
 	cut := time.AfterFunc(most, func() { c.Fail(net.ErrClosed) }) // writes too, if the sender does not read

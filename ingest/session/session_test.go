@@ -92,7 +92,7 @@ func TestQuiesceSaysGoodbye(t *testing.T) {
 	w := newLine(t, &memory{}, true, nil)
 	heard := make(chan [2]bool, 1)
 	go func() {
-		committed, heardIt := w.conn.Quiesce(patience, []byte{wire.Disconnect << 4, 1, shuttingDown})
+		committed, heardIt := w.conn.Quiesce(patience, patience, []byte{wire.Disconnect << 4, 1, shuttingDown})
 		heard <- [2]bool{committed, heardIt}
 	}()
 	w.expect(t, []byte{wire.Disconnect << 4, 1, shuttingDown})

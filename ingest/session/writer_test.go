@@ -197,7 +197,7 @@ func TestQuietInTime(t *testing.T) {
 	quiet := make(chan struct{})
 	go func() {
 		defer close(quiet)
-		w.conn.Quiesce(600*time.Millisecond, []byte{wire.Disconnect << 4, 0})
+		w.conn.Quiesce(time.Second/4, time.Second/2, []byte{wire.Disconnect << 4, 0})
 	}()
 	select {
 	case <-quiet:
