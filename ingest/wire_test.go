@@ -160,27 +160,13 @@ func (w *line) end(t testing.TB) error {
 
 // publishFrame builds a PUBLISH; props are encoded properties, nil for none.
 func publishFrame(v5 bool, flags byte, id uint16, topic string, props, payload []byte) []byte {
-	body := append([]byte{byte(len(topic) >> 8), byte(len(topic))}, topic...)
-	if flags&6 != 0 {
-		body = append(body, byte(id>>8), byte(id))
-	}
-	if v5 {
-		body = append(appendVarInt(body, len(props)), props...)
-	}
-	frame := appendVarInt([]byte{wire.Publish<<4 | flags}, len(body)+len(payload))
-	return append(append(frame, body...), payload...)
-}
-
-func appendVarInt(dst []byte, n int) []byte {
-	for ; n >= 0x80; n >>= 7 {
-		dst = append(dst, byte(n)|0x80)
-	}
-	return append(dst, byte(n))
+	m := wire.Message[string]{Flags: flags, Topic: topic, ID: id, Props: props, Payload: payload}
+	return m.Append(nil, v5)
 }
 
 func puback(ids ...uint16) (p []byte) {
 	for _, id := range ids {
-		p = append(p, wire.Puback<<4, 2, byte(id>>8), byte(id))
+		p = wire.AppendAck(p, wire.Puback, id)
 	}
 	return p
 }

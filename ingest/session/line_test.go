@@ -263,15 +263,8 @@ func (w *line) end(t testing.TB) error {
 
 // publishFrame builds a PUBLISH; props are encoded properties, nil for none.
 func publishFrame(v5 bool, flags byte, id uint16, topic string, props, payload []byte) []byte {
-	body := append([]byte{byte(len(topic) >> 8), byte(len(topic))}, topic...)
-	if flags&6 != 0 {
-		body = append(body, byte(id>>8), byte(id))
-	}
-	if v5 {
-		body = append(mqttetl.AppendVarInt(body, uint32(len(props))), props...)
-	}
-	frame := mqttetl.AppendVarInt([]byte{wire.Publish<<4 | flags}, uint32(len(body)+len(payload)))
-	return append(append(frame, body...), payload...)
+	m := wire.Message[string]{Flags: flags, Topic: topic, ID: id, Props: props, Payload: payload}
+	return m.Append(nil, v5)
 }
 
 func puback(ids ...uint16) (p []byte) {

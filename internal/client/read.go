@@ -15,21 +15,17 @@ import (
 
 // packet reads the next packet. The body is valid until the next call.
 func (c *Client) packet() (first byte, body []byte, err error) {
-	if first, err = c.in.ReadByte(); err != nil {
-		return 0, nil, err
-	}
-	size, shift := 0, 0
-	for {
-		b, err := c.in.ReadByte()
+	var head [6]byte
+	size := 0
+	for n, whole := 0, 0; whole == 0; {
+		if head[n], err = c.in.ReadByte(); err != nil && n > 0 {
+			err = cut(err)
+		}
+		if n++; err == nil {
+			first, whole, size, err = wire.FixedHeader(head[:n])
+		}
 		if err != nil {
-			return 0, nil, cut(err)
-		}
-		size |= int(b&0x7f) << shift
-		if b < 0x80 {
-			break
-		}
-		if shift += 7; shift > 21 {
-			return 0, nil, wire.Malformed("a remaining length of more than four bytes")
+			return 0, nil, err
 		}
 	}
 	if size > wire.MaxControl && first>>4 != wire.Publish {

@@ -3,14 +3,12 @@ package prove
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"sync"
 
 	"github.com/eclipse/paho.golang/packets"
-
-	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // peer is a broker's side of a connection that an attack writes.
@@ -87,12 +85,8 @@ func (p *peer) greet() error {
 
 // publish writes a PUBLISH of QoS 1; properties are as on the wire, without their length.
 func (p *peer) publish(id uint16, topic string, properties, payload []byte) error {
-	body := binary.BigEndian.AppendUint16(nil, uint16(len(topic)))
-	body = append(body, topic...)
-	body = binary.BigEndian.AppendUint16(body, id)
-	body = mqttetl.AppendVarInt(body, uint32(len(properties)))
-	body = append(append(body, properties...), payload...)
-	_, err := p.Write(append(mqttetl.AppendVarInt([]byte{0x32}, uint32(len(body))), body...))
+	m := wire.Message[string]{Flags: 1 << 1, Topic: topic, ID: id, Props: properties, Payload: payload}
+	_, err := p.Write(m.Append(nil, true))
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 
+	"github.com/mqttetl/mqttetl/internal/wire"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -26,14 +27,6 @@ type tappedLine struct {
 	given map[uint16]string // packet id → payload, not yet acknowledged
 }
 
-// first bytes of packets, without their flags (MQTT 5 §2.1.2)
-const (
-	publishPacket = 3
-	pubackPacket  = 4
-	pubrecPacket  = 5
-	pubrelPacket  = 6
-)
-
 func newTap() *tap {
 	return &tap{lines: map[int]*tappedLine{}, acked: map[string]bool{},
 		sent: map[uint16]string{}, released: map[string]bool{}, again: map[string]bool{}}
@@ -50,12 +43,12 @@ func (t *tap) piece(connection int, d servers.Direction, p []byte) {
 	}
 	rest := append(l.rest[d], p...)
 	for {
-		size, n := binary.Uvarint(rest[min(1, len(rest)):]) // MQTT's variable byte integer is LEB128
-		if n <= 0 || len(rest) < 1+n+int(size) {
+		first, size, remaining, err := wire.FixedHeader(rest)
+		if err != nil || size == 0 || len(rest) < size+remaining {
 			break
 		}
-		t.packet(l, d, rest[0], rest[1+n:1+n+int(size)])
-		rest = rest[1+n+int(size):]
+		t.packet(l, d, first, rest[size:size+remaining])
+		rest = rest[size+remaining:]
 	}
 	l.rest[d] = append([]byte(nil), rest...)
 }
@@ -64,20 +57,20 @@ func (t *tap) piece(connection int, d servers.Direction, p []byte) {
 func (t *tap) packet(l *tappedLine, d servers.Direction, first byte, body []byte) {
 	kind := first >> 4
 	switch {
-	case d == servers.Down && kind == publishPacket && first>>1&3 > 0:
-		topic := int(binary.BigEndian.Uint16(body))
-		id := binary.BigEndian.Uint16(body[2+topic:])
-		rest := body[4+topic:]
-		properties, n := binary.Uvarint(rest)
-		payload := string(rest[n+int(properties):])
+	case d == servers.Down && kind == wire.Publish && first>>1&3 > 0:
+		h, _, err := wire.PublishHead(first, len(body), body, wire.Limits{V5: true})
+		if err != nil {
+			return // the client will say so
+		}
+		id, payload := h.ID, string(body[h.Size:])
 		l.given[id] = payload
 		if first>>1&3 == 2 {
 			t.sent[id] = payload
 			t.again[payload] = t.again[payload] || t.released[payload]
 		}
-	case d == servers.Down && kind == pubrelPacket:
+	case d == servers.Down && kind == wire.Pubrel:
 		t.released[t.sent[binary.BigEndian.Uint16(body)]] = true
-	case d == servers.Up && (kind == pubackPacket || kind == pubrecPacket):
+	case d == servers.Up && (kind == wire.Puback || kind == wire.Pubrec):
 		if refused := len(body) > 2 && body[2] >= 0x80; refused {
 			return
 		}
