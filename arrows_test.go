@@ -38,7 +38,7 @@ var arrows = map[string]string{
 	"internal/config":    "batch/transform",
 	"internal/rerun":     "internal/pipeline internal/config batch/transform forward sink/archive",
 	"internal/mosquitto": "",
-	"internal/doctor":    "internal/config internal/pipeline forward sink/wal",
+	"internal/doctor":    "ingest/session internal/config internal/pipeline forward sink/wal",
 	"internal/routetest": "internal/config batch/transform",
 	"internal/simulate":  "internal/config",
 	"internal/embedded":  "",

@@ -21,8 +21,9 @@ func newDoctor(std streams) *cobra.Command {
 		Long: `Doctor connects to each broker and to NATS as run does, with a client id of its
 own, measures the disk, and checks what else decides whether messages can be lost. It
 publishes nothing, and changes nothing except that it writes a file of a megabyte next
-to the log for a moment. It may run while the service runs. Run it as the user of the
-service, who must be able to read and write the same files.
+to the log for a moment. It may run while the service runs: then it says what the
+service writes, which takes five seconds. Run it as the user of the service, who must
+be able to read and write the same files.
 
 With --probe it also measures the window that each broker really grants and
 how many messages a second go through it. For that it publishes a tenth more

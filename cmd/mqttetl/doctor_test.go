@@ -220,3 +220,82 @@ func TestDoctorInterrupted(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// Beside the service, doctor says what it writes, as the kernel counts it, and
+// what a larger interval would save.
+func TestDoctorSaysWhatIsWritten(t *testing.T) {
+	m, err := servers.StartMosquitto(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	s := newSite(t, m.URL, "")
+	service := start(t, nil, "run", "-c", s.config)
+	eventually(t, "subscribed", func() bool {
+		_, text := s.get("/metrics")
+		return strings.Contains(text, `mqttetl_source_connected{source="plant"} 1`)
+	})
+	publishEvery(t, m.Addr, 10*time.Millisecond)
+	written := func() (n float64) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", service.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Sscan(regexp.MustCompile(`\nwrite_bytes: (\d+)`).FindStringSubmatch(string(text))[1], &n)
+		return n
+	}
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, began := written(), time.Now()
+	d, _ := diagnose(t, string(text))
+	want := (written() - before) / time.Since(began).Seconds() * 86400 / 1e9
+	got := d.find("service", "writes")
+	said := regexp.MustCompile(`^ok (\S+) messages and (\S+) commits a second, \d+ kB/s: (\S+) GB a day, measured for 5 s log.commit_interval: 100ms would save about (\S+) GB a day; a PUBACK then takes up to 100ms$`).FindStringSubmatch(got)
+	if said == nil {
+		t.Fatalf("writes: %s", got)
+	}
+	var messages, commits, day, saved float64
+	fmt.Sscan(strings.Join(said[1:], " "), &messages, &commits, &day, &saved)
+	if messages < 50 || messages > 110 || commits < 10 || commits > 21 || day < want*0.7 || day > want*1.4 || saved <= 0 || saved >= day {
+		t.Errorf("%s; the kernel says %.1f GB a day", got, want)
+	}
+}
+
+// An interval that holds up a broker with a small window is said with the number
+// that was measured.
+func TestIntervalThatHoldsUpABroker(t *testing.T) {
+	m, err := servers.StartMosquitto(t.TempDir(), "") // 20 in flight
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Kill()
+	dir := t.TempDir()
+	config := func(version, interval string) string {
+		return fmt.Sprintf("sources: [{name: plant, url: %q, version: %q, subscribe: [\"a/#\"]}]\nlog: {dir: %q, commit_interval: %s}\n", m.URL, version, filepath.Join(dir, "log"), interval)
+	}
+	d, _ := diagnose(t, config("3.1.1", "2s"))
+	if got := d.find("source plant", "commit interval"); !strings.HasPrefix(got, "warn a broker of MQTT 3.1.1 has 20 messages in flight; with log.commit_interval 2s it sends 10 a second at most") {
+		t.Errorf("without a probe: %s", got)
+	}
+	d, _ = diagnose(t, config("3.1.1", "2s"), "--probe")
+	got := d.find("source plant", "commit interval")
+	said := regexp.MustCompile(`^warn log.commit_interval 2s and a window of 20 let a backlog come at (\d+) messages/s over time; (\d+) were measured lower `).FindStringSubmatch(got)
+	ceiling := regexp.MustCompile(`^ok measured (\d+) messages/s: (\d+) small ones with QoS 1 in (\S+), `).FindStringSubmatch(d.find("source plant", "ceiling"))
+	if said == nil || ceiling == nil || said[2] != ceiling[1] {
+		t.Fatalf("%s; %s", got, d.find("source plant", "ceiling"))
+	}
+	var most, measured, n float64
+	fmt.Sscan(said[1]+" "+said[2]+" "+ceiling[2], &most, &measured, &n)
+	took, err := time.ParseDuration(ceiling[3])
+	if err != nil || measured > n/took.Seconds() || most > measured/2 {
+		t.Errorf("%s; %.0f in %v are %.0f a second", got, n, took, n/took.Seconds())
+	}
+	for _, version := range []string{"5", "auto"} { // half of receive_maximum is committed for at once
+		d, _ = diagnose(t, config(version, "2s"), "--probe")
+		if got := d.find("source plant", "commit interval"); got != "not there" {
+			t.Errorf("MQTT 5: %s", got)
+		}
+	}
+}

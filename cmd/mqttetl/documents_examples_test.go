@@ -120,8 +120,12 @@ func writeFile(t *testing.T, path, text string) {
 }
 
 // telemetry publishes until the test ends.
-func (w *exampleWorld) telemetry(t *testing.T) {
-	conn, err := net.Dial("tcp", w.broker.Addr)
+func (w *exampleWorld) telemetry(t *testing.T) { publishEvery(t, w.broker.Addr, 20*time.Millisecond) }
+
+// publishEvery publishes to factory/1/temp until the test ends.
+func publishEvery(t *testing.T, addr string, pause time.Duration) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +136,7 @@ func (w *exampleWorld) telemetry(t *testing.T) {
 	stop := make(chan struct{})
 	var publishing sync.WaitGroup
 	publishing.Go(func() {
-		often := time.NewTicker(20 * time.Millisecond)
+		often := time.NewTicker(pause)
 		defer often.Stop()
 		for n := 0; ; n++ {
 			_, err := c.Publish(&client.Message{Topic: "factory/1/temp", Payload: fmt.Appendf(nil, "2%d.5", n%9), QoS: 1})

@@ -87,6 +87,23 @@ func (h *hurry) acks(n int, now int64) {
 	h.acked = now
 }
 
+// Sustained is how many messages a second a source takes over time from a sender with
+// a backlog that has window of them in flight at most, less than half of the Receive
+// Maximum, if it takes rate where each commit begins at once. interval is that of the
+// log and trip the round trip to the sender.
+func Sustained(rate float64, window int, trip, interval time.Duration) float64 {
+	period := max(interval, trip) // of a window
+	spaced := float64(window) / period.Seconds()
+	if interval <= 0 || spaced >= rate {
+		return rate
+	}
+	if trip > soon || interval < silence { // it is not seen to wait
+		return spaced
+	}
+	learning := often * period
+	return min(rate, (spaced*learning.Seconds()+rate*remembered.Seconds())/(learning+remembered).Seconds())
+}
+
 // held says that the sender waits, or soon will.
 func (h *hurry) held() bool {
 	return h.out >= h.most || h.learned > 0 && h.out >= h.window

@@ -12,10 +12,10 @@ type sender struct {
 	trip   time.Duration // from an acknowledgement to the packet that it makes room for
 }
 
-// rate lets s send for d to a log that commits when hurried, and else every 50 ms,
+// rate lets s send for d to a log that commits when hurried, and else at an interval,
 // and returns the packets a second and the commits a second.
-func (s sender) rate(most int, d time.Duration) (packets, commits float64) {
-	const step, interval = 100 * time.Microsecond, 50 * time.Millisecond
+func (s sender) rate(most int, interval, d time.Duration) (packets, commits float64) {
+	const step = 100 * time.Microsecond
 	h := hurry{most: most}
 	next, begun := time.Duration(0), -interval
 	free, waits := time.Duration(0), 0 // when an acknowledgement has reached it
@@ -64,11 +64,31 @@ func TestHurry(t *testing.T) {
 		"10,000 a second of a window of 20":     {sender: sender{window: 20, every: ms / 10, trip: ms / 10}, most: 450, packets: 8000},
 		"a window of 20 that is hardly reached": {sender: sender{window: 20, every: 4 * ms, trip: ms}, most: 450, packets: 245, commits: 22},
 	} {
-		packets, commits := tt.rate(tt.most, 20*time.Second)
+		packets, commits := tt.rate(tt.most, 50*ms, 20*time.Second)
 		if packets < tt.packets || tt.commits > 0 && commits > tt.commits {
 			t.Errorf("%s: %.0f packets and %.1f commits a second, want at least %.0f and at most %.1f", name, packets, commits, tt.packets, tt.commits)
 		} else {
 			t.Logf("%s: %.0f packets and %.1f commits a second", name, packets, commits)
+		}
+	}
+}
+
+// Sustained says what a sender with a backlog gets through a window.
+func TestSustained(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		window         int
+		trip, interval time.Duration
+	}{
+		{20, ms, 0}, {20, ms, 50 * ms}, {20, ms, 200 * ms}, {20, ms, time.Second}, {20, ms, 10 * time.Second},
+		{20, 15 * ms, time.Second}, {20, 150 * ms, 200 * ms}, {1, ms, time.Second}, {100, ms, 500 * ms},
+	} {
+		s := sender{window: c.window, trip: c.trip}
+		full, _ := s.rate(32767, 0, 10*time.Second)
+		real, _ := s.rate(32767, c.interval, 700*time.Second)
+		got := Sustained(full, c.window, c.trip, c.interval)
+		if got > real*1.1 || got < real*0.85 {
+			t.Errorf("window %d, interval %v, round trip %v: %.0f packets a second, want %.0f of %.0f", c.window, c.interval, c.trip, got, real, full)
 		}
 	}
 }

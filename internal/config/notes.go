@@ -25,10 +25,19 @@ func (l *Log) Rate(window int) float64 {
 // Notes are what is possible and probably not meant, a line each.
 func (c *Config) Notes() (lines []string) {
 	for i := range c.Sources {
-		if s := &c.Sources[i]; s.Version == "3.1.1" && s.QoS > 0 && c.Log.CommitInterval > noticeable {
-			lines = append(lines, fmt.Sprintf("source %s: a broker of MQTT 3.1.1 has %d messages in flight; with log.commit_interval %v it sends %.3g a second at most, until it has waited three times, which is forgotten after 5 s: %v or less does not hold it up",
-				s.Name, window311, c.Log.CommitInterval, c.Log.Rate(window311), noticeable))
+		s := &c.Sources[i]
+		if slow := c.Log.SlowWindow(); s.Version == "3.1.1" && s.QoS > 0 && slow != "" {
+			lines = append(lines, fmt.Sprintf("source %s: %s", s.Name, slow))
 		}
 	}
 	return lines
+}
+
+// SlowWindow says how the interval holds up a broker of MQTT 3.1.1; "" if it hardly does.
+func (l *Log) SlowWindow() string {
+	if l.CommitInterval <= noticeable {
+		return ""
+	}
+	return fmt.Sprintf("a broker of MQTT 3.1.1 has %d messages in flight; with log.commit_interval %v it sends %.3g a second at most, until it has waited three times, which is forgotten after 5 s: %v or less does not hold it up",
+		window311, l.CommitInterval, l.Rate(window311), noticeable)
 }

@@ -50,8 +50,10 @@ type doctor struct {
 // Examine makes all checks, or those before ctx ends, and returns what was found.
 func Examine(ctx context.Context, cfg *config.Config, o Options) []Finding {
 	d := &doctor{Options: o, cfg: cfg}
+	before := d.service(ctx)
 	d.disk() // before the others: the ceiling needs its commit time
 	d.clock()
+	d.writes(ctx, before) // before a probe
 	for i := range cfg.Sources {
 		if ctx.Err() == nil {
 			d.source(ctx, &cfg.Sources[i])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -15,13 +16,15 @@ import (
 // probed is how many messages the rate is measured with.
 const probed = 5000
 
-// window measures how many messages the broker sends without an acknowledgement,
-// and says whether it could.
-func (p *patient) window(ctx context.Context) bool {
+// window measures how many messages the broker sends without an acknowledgement;
+// 0: it could not.
+func (p *patient) window(ctx context.Context) int {
 	const check = "window"
 	asked := p.source.ReceiveMaximum
 	filter := client.Filter{Topic: p.topic, QoS: 1}
+	began := time.Now()
 	answers, err := p.conn.Subscribe(ctx, []client.Filter{filter}, nil)
+	p.trip = time.Since(began)
 	if err == nil {
 		err = client.Refused(filter, answers[0])
 	}
@@ -31,14 +34,14 @@ func (p *patient) window(ctx context.Context) bool {
 	got := int(p.held.Load())
 	if err != nil || got == 0 || answers[0].Code == 0 {
 		p.unmeasured(ctx, check, err)
-		return false
+		return 0
 	}
 	level, advice := OK, ""
 	if got < asked {
 		level, advice = Warn, "raise the broker's limit of messages in flight (Mosquitto: max_inflight_messages)"
 	}
 	p.add(p.part, check, level, advice, "the broker sends %d messages without an acknowledgement; receive_maximum is %d", got, asked)
-	return true
+	return got
 }
 
 // unmeasured says that a probe has come to nothing.
@@ -111,8 +114,9 @@ func admit(ctx context.Context, c *client.Client, room chan struct{}) error {
 const underWay = 500
 
 // ceiling measures how many messages a second go through the broker to one
-// connection that acknowledges after the time of a commit, as the service does.
-func (p *patient) ceiling(ctx context.Context) {
+// connection that acknowledges after the time of a commit, as the service does for
+// a sender that waits. What it says and returns is not more than that; 0: not measured.
+func (p *patient) ceiling(ctx context.Context) float64 {
 	const check = "ceiling"
 	topic := p.topic + "/rate"
 	var got atomic.Int64
@@ -132,7 +136,7 @@ func (p *patient) ceiling(ctx context.Context) {
 	})
 	if err != nil {
 		p.unmeasured(ctx, check, err)
-		return
+		return 0
 	}
 	defer p.leave(ctx, c)
 	filter := client.Filter{Topic: topic, QoS: 1}
@@ -152,15 +156,18 @@ func (p *patient) ceiling(ctx context.Context) {
 		case <-time.After(patience):
 		}
 	}
-	n, took := got.Load(), time.Since(began)
+	n, took := got.Load(), time.Since(began).Truncate(time.Millisecond)+time.Millisecond
+	rate := math.Floor(float64(n) / took.Seconds())
 	switch {
 	case err != nil || n == 0 || ctx.Err() != nil:
 		p.unmeasured(ctx, check, err)
 	case n < probed:
 		p.add(p.part, check, Warn, hintDrops, "%d of %d messages came back in %s: the broker dropped the rest, or is very slow",
-			n, probed, took.Round(time.Millisecond))
+			n, probed, took)
 	default:
 		p.add(p.part, check, OK, "", "measured %.0f messages/s: %d small ones with QoS 1 in %s, to one connection that acknowledges after a commit of %s",
-			float64(n)/took.Seconds(), n, took.Round(time.Millisecond), p.commit.Round(10*time.Microsecond))
+			rate, n, took, p.commit.Round(10*time.Microsecond))
+		return rate
 	}
+	return 0
 }

@@ -10,9 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
 	"github.com/mqttetl/mqttetl/internal/client"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/internal/dial"
@@ -36,7 +33,8 @@ type patient struct {
 	held   atomic.Int64 // messages of ours that arrived and were not acknowledged
 	last   atomic.Int64 // when the last of them arrived, Unix ns
 	topic  string
-	drops  chan string // what the broker says it has dropped
+	trip   time.Duration // of a SUBSCRIBE and its answer
+	drops  chan string   // what the broker says it has dropped
 }
 
 // source makes the checks of one source, as far as each lets the next be made.
@@ -54,11 +52,16 @@ func (d *doctor) source(ctx context.Context, s *config.Source) {
 	p.subscriptions(ctx)
 	p.dropped(ctx)
 	if !p.Probe {
+		if slow := p.cfg.Log.SlowWindow(); p.conn.Version() != client.Version5 && p.source.QoS > 0 && slow != "" {
+			p.add(p.part, "commit interval", Warn, "doctor --probe measures the window", "%s", slow)
+		}
 		p.add(p.part, "window", OK, "doctor --probe measures it: it publishes to mqttetl/doctor/…", "not measured")
 		return
 	}
-	if p.window(ctx) {
-		p.ceiling(ctx)
+	if window := p.window(ctx); window > 0 {
+		if rate := p.ceiling(ctx); rate > 0 {
+			p.heldUp(window, rate)
+		}
 	}
 }
 
@@ -201,17 +204,7 @@ func (p *patient) toldNow(ctx context.Context) string {
 
 // toldService asks the service for its metric; "" if none answers.
 func (p *patient) toldService(ctx context.Context) string {
-	if p.Metrics == nil {
-		return ""
-	}
-	answer, err := p.Metrics(ctx)
-	if err != nil {
-		return ""
-	}
-	defer answer.Close()
-	text := expfmt.NewTextParser(model.UTF8Validation)
-	families, _ := text.TextToMetricFamilies(answer) // what was read before an error counts
-	for _, m := range families["mqttetl_broker_dropped_messages"].GetMetric() {
+	for _, m := range p.service(ctx).families["mqttetl_broker_dropped_messages"].GetMetric() {
 		if len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == p.source.Name {
 			return strconv.FormatFloat(m.GetGauge().GetValue(), 'f', -1, 64)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/procfs"
 )
 
 // NewRegistry returns a registry with what is true of the whole process; build are
@@ -21,6 +22,23 @@ func NewRegistry(started time.Time, build map[string]string) *prometheus.Registr
 		Name: "mqttetl_uptime_seconds",
 		Help: "Seconds since the start.",
 	}, func() float64 { return time.Since(started).Seconds() })
-	reg.MustRegister(info, uptime, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	written := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "mqttetl_disk_written_bytes_total",
+		Help: "Bytes that this process has had written to disk, without those of the file system (write_bytes of /proc/self/io).",
+	}, writtenBytes)
+	reg.MustRegister(info, uptime, written, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return reg
+}
+
+// writtenBytes is 0 where the kernel does not account for it.
+func writtenBytes() float64 {
+	p, err := procfs.Self()
+	if err != nil {
+		return 0
+	}
+	io, err := p.IO()
+	if err != nil {
+		return 0
+	}
+	return float64(io.WriteBytes)
 }
