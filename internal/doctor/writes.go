@@ -69,14 +69,14 @@ func (d *doctor) writes(ctx context.Context, before told) {
 		d.add(part, check, Warn, "", "the service has ended meanwhile")
 		return
 	}
-	a_second := func(name string) float64 { return max(0, after.sum(name)-before.sum(name)) / took }
-	commits := a_second(commitsTotal)
+	rateOf := func(name string) float64 { return max(0, after.sum(name)-before.sum(name)) / took }
+	commits := rateOf(commitsTotal)
 	advice := ""
 	if next, saved := larger(d.cfg.Log.CommitInterval, commits); next > 0 {
 		advice = fmt.Sprintf("log.commit_interval: %v would save about %s a day; a PUBACK then takes up to %v", next, gigabytes(saved*commitBytes), next)
 	}
 	d.add(part, check, OK, advice, "%.1f messages and %.1f commits a second, %.0f kB/s: %s a day, measured for %.0f s",
-		a_second(receivedTotal), commits, a_second(writtenTotal)/1e3, gigabytes(a_second(writtenTotal)), took)
+		rateOf(receivedTotal), commits, rateOf(writtenTotal)/1e3, gigabytes(rateOf(writtenTotal)), took)
 }
 
 // gigabytes is what so many bytes a second are a day.
