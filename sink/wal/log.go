@@ -187,6 +187,7 @@ func (l *Log) openFile() error {
 	if err != nil {
 		return err
 	}
+	forgetHead(l.dir)
 	l.mapped = max(l.fileLimit(0), size)
 	if l.env, err = openEnv(l.dir, l.mapped, envFlags); err != nil {
 		return err
