@@ -153,11 +153,11 @@ func (b *Batch) added(t int64, n int) {
 	b.last = t
 }
 
-// maxHead is the largest size of what stands before a record's topic: four
+// maxHead is the largest size of what comes before a record's topic: four
 // integers of up to 10 bytes and the flags.
 const maxHead = 41
 
-// putHead writes what stands before a record's topic and returns its size.
+// putHead writes what comes before a record's topic and returns its size.
 func putHead(p []byte, delta int64, f Flags, topic, props, payload int) int {
 	n := 1
 	if p[0] = 0; delta != 0 {

@@ -10,7 +10,7 @@
 //	sink/store    the words for what an archive keeps beside messages
 //	batch         drains the log into an archive; batch/decode reads payloads,
 //	              batch/transform makes rows of them as the routes say
-//	forward       everything that goes out of the program: the JetStream forwarder,
+//	forward       everything that leaves the program: the JetStream forwarder,
 //	              and the publisher of what routes map
 //	bench         the cost of each stage of the pipeline; bench/compare and
 //	              bench/report are mqttetl bench

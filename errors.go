@@ -3,7 +3,7 @@ package mqttetl
 import "errors"
 
 // Conditions that a caller tells apart with errors.Is. The error that wraps
-// one says which file, address or number is meant.
+// one says which file, address or number it is about.
 var (
 	// ErrFull: the log may not grow, because its disk or its max_size is
 	// exhausted. It passes by itself once there is room.

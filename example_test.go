@@ -33,7 +33,7 @@ func ExampleParseFilter() {
 	fmt.Println(err)
 	// Output:
 	// true false <nil>
-	// topic filter "factory/#/temp": # stands only at the end
+	// topic filter "factory/#/temp": # is allowed only at the end
 }
 
 func ExampleSelection() {

@@ -26,7 +26,7 @@ func ParseFilter(s string) (Filter, error) {
 	for i, level := range levels {
 		switch {
 		case level == "#" && i < len(levels)-1:
-			return "", fmt.Errorf("topic filter %q: # stands only at the end", s)
+			return "", fmt.Errorf("topic filter %q: # is allowed only at the end", s)
 		case level != "#" && level != "+" && strings.ContainsAny(level, "#+"):
 			return "", fmt.Errorf("topic filter %q: + and # stand for whole levels, not within %q", s, level)
 		}

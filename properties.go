@@ -169,7 +169,7 @@ func VarInt(b []byte) (v uint32, n int) {
 // content-type, response-topic, correlation-data (base64), topic-alias,
 // subscription-identifier (an array), user-properties (an array of [name,
 // value] pairs, so that order and repetition are kept). A string that is not
-// valid UTF-8 stands as {"base64":"…"}, so that no byte is lost.
+// valid UTF-8 is {"base64":"…"}, so that no byte is lost.
 func (p Properties) AppendJSON(dst []byte) []byte {
 	dst = append(dst, '{')
 	first := true

@@ -54,7 +54,7 @@ func (w *propertyWriter) open(want json.Delim) error {
 	return nil
 }
 
-// object reads an object and calls member behind each name.
+// object reads an object and calls member after each name.
 func (w *propertyWriter) object(member func(name string) error) error {
 	if err := w.open('{'); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (w *propertyWriter) subscriptions(name string) error {
 	return nil
 }
 
-// number reads an integer up to limit and has put write it behind the identifier.
+// number reads an integer up to limit and has put write it after the identifier.
 func (w *propertyWriter) number(id PropertyID, name string, limit uint64, put func(uint64)) error {
 	var n uint64
 	if err := w.d.Decode(&n); err != nil {

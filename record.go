@@ -11,7 +11,7 @@ import (
 type Seq uint64
 
 // Flags are the bits of the PUBLISH fixed header that are worth keeping:
-// qos | retain<<2 | dup<<3. The same value stands in the archive's flags column.
+// qos | retain<<2 | dup<<3. The same value is in the archive's flags column.
 type Flags uint8
 
 // The bits of Flags.

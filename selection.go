@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Selection says which records are meant: those for which every condition
+// Selection selects records: those for which every condition
 // holds. The zero Selection means all.
 type Selection struct {
 	From, To Seq       // the first and the last, both included; 0: open
@@ -54,12 +54,12 @@ func (s *Selection) Matches(r *Record) bool {
 		s.MatchesTopic(r.Topic) && s.MatchesSource(r.Source)
 }
 
-// MatchesTopic says whether records of the topic may be meant.
+// MatchesTopic says whether records of the topic may match.
 func (s *Selection) MatchesTopic(topic []byte) bool {
 	return len(s.Topics) == 0 || slices.ContainsFunc(s.Topics, func(f Filter) bool { return f.Matches(topic) })
 }
 
-// MatchesSource says whether records of the source may be meant.
+// MatchesSource says whether records of the source may match.
 func (s *Selection) MatchesSource(name string) bool {
 	return len(s.Sources) == 0 || slices.Contains(s.Sources, name)
 }

@@ -38,7 +38,7 @@ func (b *bench) onBacklog(filled, payload, deliver int, do func(*trial) error) e
 		return err
 	}
 	defer done()
-	if err := errors.Join(b.fillLog(dir, filled, payload), b.settle()); err != nil {
+	if err := errors.Join(b.fillLog(dir, filled, payload), b.syncDisk()); err != nil {
 		return err
 	}
 	t := &trial{bench: b, stage: withArchive, shape: targetShape, n: filled + deliver, dir: dir}

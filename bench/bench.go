@@ -97,8 +97,8 @@ func (b *bench) newDir() (dir string, done func(), err error) {
 	return dir, func() { os.RemoveAll(dir) }, os.Mkdir(dir, 0o755)
 }
 
-// settle waits until the disk has what earlier measurements have left to write.
-func (b *bench) settle() error {
+// syncDisk waits until the disk has what earlier measurements have left to write.
+func (b *bench) syncDisk() error {
 	f, err := os.Open(b.dir)
 	if err != nil {
 		return err

@@ -113,7 +113,7 @@ func (b *bench) programAt(broker *servers.Mosquitto, st stage, dir string, n int
 		return m, err
 	}
 	defer t.server.Kill()
-	if err := errors.Join(t.program.ready(), b.settle()); err != nil {
+	if err := errors.Join(t.program.ready(), b.syncDisk()); err != nil {
 		return m, err
 	}
 	return t.run()

@@ -60,14 +60,14 @@ func (b *bench) rateCell(rate int, start func(*contender) error) (m measurement,
 		return m, err
 	}
 	defer p.Kill()
-	if err := errors.Join(p.Hear(&subscribed{}), b.settle()); err != nil {
+	if err := errors.Join(p.Hear(&subscribed{}), b.syncDisk()); err != nil {
 		return m, err
 	}
 	return m, c.measure(p, &m)
 }
 
 // measure has p publish for the time of a cell, and measures what c stores of it.
-// What c writes as it ends counts: a service that goes on would write it later.
+// What c writes as it ends counts: a service that continues would write it later.
 func (c *contender) measure(p *child, m *measurement) error {
 	before, err := c.used()
 	if err != nil {

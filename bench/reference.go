@@ -39,7 +39,7 @@ func (b *bench) measureRole(s shape, n, pace int, start func(subscribing) (*chil
 		return m, err
 	}
 	defer client.Kill()
-	if err := errors.Join(server.Hear(&subscribed{}), client.Hear(&subscribed{}), b.settle()); err != nil {
+	if err := errors.Join(server.Hear(&subscribed{}), client.Hear(&subscribed{}), b.syncDisk()); err != nil {
 		return m, err
 	}
 	var times delivered
@@ -83,7 +83,7 @@ func (b *bench) measureBare(s shape, n int) (m measurement, err error) {
 	if err := c.Hear(&subscribed{}); err != nil {
 		return m, err
 	}
-	if err := b.settle(); err != nil {
+	if err := b.syncDisk(); err != nil {
 		return m, err
 	}
 	var times delivered

@@ -23,7 +23,7 @@ var roles = map[string]func(link *link, parameters []byte) error{
 	"beat":    beat,
 }
 
-// A link is a role's end of its conversation. It ends when the other side goes.
+// A link is a role's end of its conversation. It ends when the other side ends.
 type link struct {
 	out *json.Encoder
 	in  *bufio.Scanner

@@ -165,7 +165,7 @@ func (b *bench) fillTables(path string, routes []transform.Route, n int) (spent,
 		return 0, 0, err
 	}
 	log := newSensorLog(n)
-	if err := b.settle(); err != nil {
+	if err := b.syncDisk(); err != nil {
 		return 0, 0, err
 	}
 	runtime.GC()
@@ -235,7 +235,7 @@ archive: {path: %s}
 routes:
   - {name: sensors, topic: "bench/{hall}/{machine}", decode: json, table: sensors, columns: {temperature: REAL, humidity: REAL, battery: INTEGER}}
 `, filepath.Join(dir, "log"), db)
-	if err := errors.Join(os.WriteFile(conf, []byte(text), 0o600), b.settle()); err != nil {
+	if err := errors.Join(os.WriteFile(conf, []byte(text), 0o600), b.syncDisk()); err != nil {
 		return err
 	}
 	t := &toolbox{bench: b, r: r, dir: dir, db: db, n: n}

@@ -136,7 +136,7 @@ func (t *trial) start() error {
 		t.server.Kill()
 		return err
 	}
-	err = errors.Join(t.server.Hear(&subscribed{}), t.program.ready(), t.settle())
+	err = errors.Join(t.server.Hear(&subscribed{}), t.program.ready(), t.syncDisk())
 	if err != nil {
 		t.server.Kill()
 		t.program.Kill()

@@ -58,10 +58,10 @@ func (b *bench) tools(r results) error {
 	}
 	defer done()
 	t := &toolbox{bench: b, r: r, dir: dir, db: filepath.Join(dir, "recorded.db"), n: b.scaled(toolRecords)}
-	if err := errors.Join(recordArchive(t.db, t.n), b.settle()); err != nil {
+	if err := errors.Join(recordArchive(t.db, t.n), b.syncDisk()); err != nil {
 		return err
 	}
-	for _, step := range []func() error{t.export, t.replays, t.settle, t.paces, t.importing, t.publish} {
+	for _, step := range []func() error{t.export, t.replays, t.syncDisk, t.paces, t.importing, t.publish} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func (t *toolbox) importing() error {
 	if _, err := t.execute(t.n, nil, t.binary, "export", "--archive", t.db, "--out", lines); err != nil {
 		return err
 	}
-	if err := t.settle(); err != nil {
+	if err := t.syncDisk(); err != nil {
 		return err
 	}
 	err := t.mqttetl(importJSON, t.n, nil, fmt.Sprintf("imported %d lines, rejected 0", t.n), "import", "-c", conf, lines)

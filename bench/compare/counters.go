@@ -17,12 +17,12 @@ type pending struct {
 	since time.Time
 }
 
-// settle completes the rounds before on brokers that tell their counters now
+// completeRounds completes the rounds before on brokers that tell their counters now
 // and then, before this one sends them anything. A broker that does not tell
-// them any more is not asked again: what is measured stands without.
-func (t *trial) settle() error {
+// them any more is not asked again: what is measured stays without.
+func (t *trial) completeRounds() error {
 	for _, h := range t.hosts() {
-		err := h.settle(t.ctx)
+		err := h.completeRound(t.ctx)
 		if err == nil {
 			continue
 		}
@@ -111,7 +111,7 @@ func (r *Round) add(server string, before, after map[string]uint64, ours map[str
 }
 
 // count is what the server has counted by now, a broker that tells it by $SYS
-// when it was settled; nil where it does not tell.
+// when its last round was completed; nil where it does not tell.
 func (h *host) count(ctx context.Context) (map[string]uint64, error) {
 	switch {
 	case h.sys != nil:
@@ -128,8 +128,8 @@ func (h *host) count(ctx context.Context) (map[string]uint64, error) {
 	return nil, nil
 }
 
-// settle completes the counters of the last round on this broker.
-func (h *host) settle(ctx context.Context) error {
+// completeRound completes the counters of the last round on this broker.
+func (h *host) completeRound(ctx context.Context) error {
 	if h.sys == nil || h.pending == nil {
 		return nil
 	}

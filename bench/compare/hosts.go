@@ -242,7 +242,7 @@ func (w *world) startAlways(ctx context.Context, h *host, dir string) error {
 	err := w.startNATSProcess(h, dir, true)
 	if err != nil {
 		if !errors.Is(err, servers.ErrNoNATS) {
-			w.note("the installed nats-server does not know sync_interval: always (2.10 does): these cases are of the one that is built in")
+			w.note("the installed nats-server does not know sync_interval: always (2.10 does): the built-in one is used for these cases")
 		}
 		h.Config, h.How = "", ""
 		if err := w.startRole(h, roleAlways, kindNATS, dir); err != nil {

@@ -14,7 +14,7 @@ const (
 	// as its window and its pace allow.
 	writeSize = 16 << 10
 	// unreadMost is how many writes of QoS 0 the broker may not have read yet:
-	// behind each full one goes a PINGREQ. Without a bound the buffers of TCP would hold
+	// after each full one comes a PINGREQ. Without a bound the buffers of TCP would hold
 	// messages for seconds, and it would be them whose latency is measured.
 	unreadMost = 4
 )

@@ -109,15 +109,15 @@ func (p *natsPublisher) publish(quit <-chan struct{}) error {
 	defer p.until(quit, func() { p.dialer.give(0) })()
 	payload := filler(p.size)
 	for due := p.wait(p.next); due > 0; due = p.wait(p.next) {
-		if err := p.some(payload, min(due, 64)); err != nil {
+		if err := p.send(payload, min(due, 64)); err != nil {
 			return err
 		}
 	}
 	return p.drain()
 }
 
-// some publishes n messages.
-func (p *natsPublisher) some(payload []byte, n int) error {
+// send publishes n messages.
+func (p *natsPublisher) send(payload []byte, n int) error {
 	for range n {
 		i := p.next
 		at := now()

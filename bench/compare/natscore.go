@@ -12,7 +12,7 @@ const (
 	// bytes, as long as its pace allows.
 	coreWrite = 64 << 10
 	// coreUnread is how many PINGs the server may not have answered, which it
-	// does when it has read so far. One goes along after each corePing bytes:
+	// does when it has read so far. One is sent after each corePing bytes:
 	// what is unread waits in buffers, and would be the latency that is measured.
 	// Where nobody hears there is none to spoil, and publishAlone lets the server
 	// read on also while other processes keep us from a processor.

@@ -7,7 +7,7 @@ import (
 )
 
 // Schema is the version of the JSON form of Report. It changes when a field
-// changes its meaning or goes; new fields do not change it.
+// changes its meaning or is deleted; new fields do not change it.
 const Schema = 1
 
 // What bench shares with other measurements.

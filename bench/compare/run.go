@@ -185,7 +185,7 @@ func (w *world) finish(ctx context.Context, cases []*Case) {
 		if h == nil {
 			continue
 		}
-		if err := h.settle(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
+		if err := h.completeRound(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
 			w.note("the last counters of %s cannot be read: %v", h.Kind, err)
 		}
 		if err := h.end(); err != nil && ctx.Err() == nil {

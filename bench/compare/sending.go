@@ -10,7 +10,7 @@ type sending struct {
 	mu      sync.Mutex // of this, and of what the publisher waits for
 	changed sync.Cond  // on mu
 	err     error      // the first
-	leaving bool       // what fails now is of no interest
+	leaving bool       // what fails now does not matter
 }
 
 // errQuit ends a publisher that waits for what does not come.

@@ -77,7 +77,7 @@ func (w *sysWatch) receive(m *client.Received) error {
 	text := string(m.Payload)
 	switch topic := string(m.Topic); topic {
 	case sysUptime:
-		if !m.Flags.Retain() { // which is of an update before we came
+		if !m.Flags.Retain() { // which belongs to an update before we came
 			w.ticks++
 			w.tick = time.Now()
 		}

@@ -171,7 +171,7 @@ func (t *trial) delivered() (n uint64) {
 func (t *trial) do(round int) (r Round, err error) {
 	defer func() { err = errors.Join(err, t.close()) }()
 	r.Round = round
-	if err := t.settle(); err != nil {
+	if err := t.completeRounds(); err != nil {
 		return r, err
 	}
 	if err := t.prepare(); err != nil {

@@ -49,8 +49,8 @@ var measures = []measure{
 	{"allocations", func(s *compare.Summary) compare.Spread { return s.Allocs }, small, true},
 }
 
-// judge applies Rule.
-func judge(was, is compare.Spread, isCost bool) Verdict {
+// verdictOf applies Rule.
+func verdictOf(was, is compare.Spread, isCost bool) Verdict {
 	if was.N < 2 || is.N < 2 {
 		return Untold
 	}
@@ -128,7 +128,7 @@ func changes(t table.Writer, was, is *compare.Case, tally map[Verdict]int) {
 		if a.N == 0 || b.N == 0 || a.Median == 0 && b.Median == 0 {
 			continue
 		}
-		verdict := judge(a, b, m.isCost)
+		verdict := verdictOf(a, b, m.isCost)
 		tally[verdict]++
 		if m.name != first && (verdict == Within || verdict == Untold) {
 			continue

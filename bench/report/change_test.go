@@ -36,10 +36,10 @@ func TestJudge(t *testing.T) {
 		{s(100, 100, 100, 1), s(900, 900, 900, 3), Untold, Untold},
 		{s(100, 100, 100, 3), s(900, 900, 900, 1), Untold, Untold},
 	} {
-		if got := judge(c.was, c.is, false); got != c.ofRate {
+		if got := verdictOf(c.was, c.is, false); got != c.ofRate {
 			t.Errorf("rate %v → %v: %s", c.was, c.is, got)
 		}
-		if got := judge(c.was, c.is, true); got != c.cost {
+		if got := verdictOf(c.was, c.is, true); got != c.cost {
 			t.Errorf("cost %v → %v: %s", c.was, c.is, got)
 		}
 	}

@@ -310,7 +310,7 @@ func (f benchFile) write(r *compare.Report) error {
 	return errors.Join(f.Truncate(0), f.form(f, r), f.Close())
 }
 
-// benchFailure is why a run does not end with 0. What failed where stands in
+// benchFailure is why a run does not end with 0. What failed where is in
 // the report.
 func benchFailure(r *compare.Report) error {
 	failed := 0
@@ -328,7 +328,7 @@ func benchFailure(r *compare.Report) error {
 	return nil
 }
 
-// plain is what a shell takes as it stands.
+// plain is what a shell takes as it is.
 var plain = regexp.MustCompile(`^[-A-Za-z0-9_./:,=@%+]+$`)
 
 // commandLine is what to type to run this again, but for passwords.

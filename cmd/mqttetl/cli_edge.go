@@ -9,7 +9,7 @@ import (
 
 // edge is standard error: what a broker, a server, a file name or a topic has put
 // into a text cannot command the terminal there. What is drawn or written for
-// programs goes to bare(w).
+// programs is written to bare(w).
 type edge struct{ w io.Writer }
 
 func (e edge) Write(p []byte) (int, error) {

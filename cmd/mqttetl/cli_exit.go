@@ -77,7 +77,7 @@ func exitCode(err error) int {
 }
 
 // printError writes err as one line and a line for what can be done about it.
-// Problems of a configuration stand as file:line:col: message, one a line, as
+// Problems of a configuration are written as file:line:col: message, one a line, as
 // editors and CI systems read them.
 func printError(w io.Writer, err error) {
 	var usage usageError

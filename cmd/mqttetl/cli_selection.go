@@ -17,7 +17,7 @@ import (
 )
 
 // selectionFlags are the flags by which every command that reads what was
-// recorded is told where it is and which of it is meant.
+// recorded is told where it is and which of it is selected.
 type selectionFlags struct {
 	config, archive string
 	since, until    string
@@ -59,8 +59,8 @@ func (f *selectionFlags) selection(now time.Time) (s mqttetl.Selection, err erro
 	return s, errors.Join(errs...)
 }
 
-// noneMeant is said, on standard error, where a selection is empty.
-const noneMeant = "no record matches this selection"
+// noRecords is said, on standard error, where a selection is empty.
+const noRecords = "no record matches this selection"
 
 func named(flag string, err error) error {
 	if err == nil {
@@ -69,7 +69,7 @@ func named(flag string, err error) error {
 	return fmt.Errorf("--%s: %w", flag, err)
 }
 
-// open opens what the flags name and says which of it is meant.
+// open opens what the flags name and says which of it is selected.
 func (f *selectionFlags) open(cmd *cobra.Command) (*history.History, mqttetl.Selection, error) {
 	sel, err := f.selection(time.Now())
 	if err != nil {
@@ -90,7 +90,7 @@ func (f *selectionFlags) open(cmd *cobra.Command) (*history.History, mqttetl.Sel
 func warnGap(w io.Writer, h *history.History) error {
 	first, last, err := h.Gap()
 	if err == nil && first > 0 {
-		fmt.Fprintf(w, "mqttetl: records %d to %d are missing: the archive ends before them, the log begins behind them; was the archive put back from an older copy?\n", first, last)
+		fmt.Fprintf(w, "mqttetl: records %d to %d are missing: the archive ends before them, the log begins after them; was the archive put back from an older copy?\n", first, last)
 	}
 	return err
 }

@@ -192,7 +192,7 @@ func TestOptionsFile(t *testing.T) {
 	for line, want := range map[string]string{
 		"sub -t a -o":                                "flag needs an argument: -o",
 		"sub -t a -o /no/such/file":                  "read options: open /no/such/file",
-		"sub -t a -vo " + file:                       "must stand alone: -o FILE",
+		"sub -t a -vo " + file:                       "must be an argument of its own: -o FILE",
 		"pub -t a -m x --psk 00":                     "no pre-shared keys here",
 		"pub -t a -m x --ciphers AES":                "no choice of ciphers here",
 		"pub -t a -m x --tls-engine e":               "no TLS engines here",

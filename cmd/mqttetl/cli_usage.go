@@ -26,7 +26,7 @@ func needCommand(cmd *cobra.Command, args []string) error {
 	return usageError{err, cmd}
 }
 
-// noArgs refuses arguments. Where one may be meant as the configuration, it
+// noArgs refuses arguments. Where one may be the configuration, it
 // says how that is given.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -89,13 +89,13 @@ func flagError(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("--%s %w, not %q", f.Name, invalid.Unwrap(), invalid.GetValue())
 }
 
-// unknownFlag says which flag may be meant.
+// unknownFlag names the flag that is closest.
 func unknownFlag(cmd *cobra.Command, absent *pflag.NotExistError) error {
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	name := absent.GetSpecifiedName()
-	if meant := config.Closest(name, names); meant != "" && len(name) > 1 {
-		return fmt.Errorf("%w, did you mean --%s?", absent, meant)
+	if closest := config.Closest(name, names); closest != "" && len(name) > 1 {
+		return fmt.Errorf("%w, did you mean --%s?", absent, closest)
 	}
 	return absent
 }

@@ -167,7 +167,7 @@ routes:
 	writeFile(t, config, text)
 	d := &exampleDir{exampleWorld: w, path: w.stock, listen: freeAddress(t)}
 	d.here = newReplacer("127.0.0.1:9641", d.listen)
-	d.settle(t)
+	d.localize(t)
 	stop := d.start(t)
 	eventually(t, "50 archived records", func() bool {
 		out, err := w.shell(t.Context(), w.stock, "mqttetl query -c mqttetl.yaml --count -o json").Output()
@@ -253,12 +253,12 @@ func (w *exampleWorld) directory(t *testing.T, text string) *exampleDir {
 		}
 	}
 	d.here = newReplacer(addresses...)
-	d.settle(t)
+	d.localize(t)
 	return d
 }
 
-// settle puts addresses of our own into the configuration.
-func (d *exampleDir) settle(t *testing.T) {
+// localize puts addresses of our own into the configuration.
+func (d *exampleDir) localize(t *testing.T) {
 	path := filepath.Join(d.path, "mqttetl.yaml")
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -330,7 +330,7 @@ var (
 func (d *exampleDir) run(t *testing.T, line string, x example) (printed string) {
 	t.Helper()
 	pasted := line
-	d.settle(t)
+	d.localize(t)
 	line = d.here.Replace(strings.NewReplacer(x.instead...).Replace(line))
 	if !ownConfig.MatchString(line) {
 		line = ownCommand.ReplaceAllString(line, "$0 -c mqttetl.yaml")

@@ -114,7 +114,7 @@ func (f *exportFlags) run(ctx context.Context, std streams, records *history.Cur
 	case err != nil:
 		return err
 	case n == 0:
-		fmt.Fprintln(std.err, noneMeant)
+		fmt.Fprintln(std.err, noRecords)
 	case f.out != "-":
 		fmt.Fprintf(std.err, "exported %d records to %s\n", n, f.out)
 	}
@@ -192,7 +192,7 @@ func openBlocking(ctx context.Context, path string) (*os.File, error) {
 	case o := <-done:
 		return o.file, o.err
 	case <-ctx.Done():
-		// Somebody who reads lets the call return. Without permission to, it is left behind.
+		// Somebody who reads lets the call return. Without permission for that, the call stays.
 		if reader, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
 			if o := <-done; o.err == nil {
 				_ = o.file.Close() // nothing was written

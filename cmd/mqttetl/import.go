@@ -370,12 +370,12 @@ func (f *importFlags) files(ctx context.Context, std streams, line *progressLine
 		return m.Run(ctx)
 	})
 	if err != nil && mqttetl.Hint(err) == "" && total.Imported+total.Before > 0 {
-		hint := "with --resume the same command goes on behind what is in the log"
+		hint := "with --resume the same command continues after what is in the log"
 		switch {
 		case errors.Is(err, importer.ErrCut):
-			hint = "what stands before it is in the log; --resume goes on after it when the file is whole"
+			hint = "what comes before it is in the log; --resume continues after it when the file is whole"
 		case errors.Is(err, importer.ErrBroken):
-			hint = "gzip -t and zstd -t check a file: lines that were read behind the damage may be wrong, and --resume goes on with a whole file only if none is"
+			hint = "gzip -t and zstd -t check a file: lines that were read after the damage may be wrong, and --resume continues with a whole file only if none is"
 		}
 		err = mqttetl.WithHint(err, hint)
 	}

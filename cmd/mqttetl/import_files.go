@@ -61,7 +61,7 @@ func inodeOf(info os.FileInfo) inode {
 }
 
 // replaceRejected takes away what an earlier import of these files has left in
-// --rejected, unless lines of other files stand there too.
+// --rejected, unless lines of other files are there too.
 func (f *importFlags) replaceRejected(paths []string) (err error) {
 	if f.rejected == "" {
 		return nil

@@ -39,7 +39,7 @@ func exec(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	stderr = edge{stderr}
 	root := newRoot(streams{stdin, stdout, stderr})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		err := cmd.ValidateRequiredFlags() // which cobra does only behind this
+		err := cmd.ValidateRequiredFlags() // which cobra does only after this
 		started = err == nil
 		return err
 	}
@@ -48,7 +48,7 @@ func exec(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	refuseHelp(root, func(err error) { noHelp = err })
 	cmd, err := root.ExecuteContextC(ctx)
 	if _, ok := errors.AsType[*pflag.NotExistError](err); ok && cmd == root && args[0] != "" && args[0][0] != '-' {
-		err = needCommand(root, args) // the flags are those of the command that is meant
+		err = needCommand(root, args) // the flags are those of a command that is missing
 	}
 	if err == nil {
 		err = noHelp

@@ -151,7 +151,7 @@ func (p *publisher) run(ctx context.Context) error {
 	}
 	c.Disconnect(0)
 	if refused := p.refusals(); refused != nil {
-		return refused // some brokers close the connection behind a refusal
+		return refused // some brokers close the connection after a refusal
 	}
 	if errors.Is(err, mqttetl.ErrUnavailable) && mqttetl.Hint(err) == "" && c.InFlight() > 0 {
 		hint := "a broker may end the connection for a message that it does not take, such as one over its limit"

@@ -113,7 +113,7 @@ func (f *queryFlags) check(given func(flag string) bool) error {
 	return nil
 }
 
-// kind is the output format that is wanted, or that fits where it goes.
+// kind is the output format that is wanted, or that fits its destination.
 func (f *queryFlags) kind(w io.Writer) outputFormat {
 	switch {
 	case f.output != "":
@@ -163,7 +163,7 @@ func (f *queryFlags) list(ctx context.Context, std streams, h *history.History, 
 // sayNone says so if there were no records and no error, which it returns.
 func sayNone(w io.Writer, n uint64, err error) error {
 	if err == nil && n == 0 {
-		fmt.Fprintln(w, noneMeant)
+		fmt.Fprintln(w, noRecords)
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func cell(v any) string {
 }
 
 // appendRow appends a row as an object, its members in the order of the columns.
-// A BLOB stands as {"base64": …}.
+// A BLOB is {"base64": …}.
 func appendRow(dst []byte, columns []string, values []any) []byte {
 	sep := byte('{')
 	for i, name := range columns {

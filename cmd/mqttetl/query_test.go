@@ -17,7 +17,7 @@ func TestQueryOfNothing(t *testing.T) {
 	path := archiveOf(t, minute()[:3])
 	for _, flags := range []string{"", "-o csv", "-o json", "-o table", "--last 0", "--by topic", "--by hour -o table", "--by source -o json", "--count"} {
 		args := append(strings.Fields("query --topic none --archive"), path)
-		if out, said := mqttetlOut(t, exitOK, append(args, strings.Fields(flags)...)...); said != noneMeant+"\n" {
+		if out, said := mqttetlOut(t, exitOK, append(args, strings.Fields(flags)...)...); said != noRecords+"\n" {
 			t.Errorf("%s: %q, %q", flags, out, said)
 		}
 		args[2] = "#"

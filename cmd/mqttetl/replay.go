@@ -256,10 +256,10 @@ func (r *replayRun) checkStream(ctx context.Context, found mqttetl.Seq) error {
 		return nil // an error of reading is seen again
 	}
 	return codedError{mqttetl.WithHint(fmt.Errorf("stream %s holds records of this log up to %d already, the replay would begin at %d",
-		r.flags.stream, found, recs[0].Seq), fmt.Sprintf("--new-ids plays them again, --seq %d.. goes on behind them, --resume FILE continues the replay that brought them", found+1)), exitDamaged}
+		r.flags.stream, found, recs[0].Seq), fmt.Sprintf("--new-ids plays them again, --seq %d.. continues after them, --resume FILE continues the replay that brought them", found+1)), exitDamaged}
 }
 
-// source reads the selection of the plan behind a record.
+// source reads the selection of the plan after a record.
 func (r *replayRun) source(after mqttetl.Seq, played uint64) replay.Source {
 	sel := r.plan.Selection
 	sel.From = max(sel.From, after+1)
@@ -326,7 +326,7 @@ func (r *replayRun) play(ctx context.Context, to replay.Destination, stop contex
 func (r *replayRun) because(err error) error {
 	var refusal *replay.RefusedError
 	if errors.As(err, &refusal) {
-		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused goes on after it")
+		err = mqttetl.WithHint(fmt.Errorf("%w: %w", mqttetl.ErrUnavailable, err), "--skip-refused continues after it")
 	}
 	at, hint := r.player.Position().Seq, mqttetl.Hint(err)
 	if r.flags.resume == "" || hint != "" && at == 0 {
@@ -335,13 +335,13 @@ func (r *replayRun) because(err error) error {
 	if hint != "" {
 		hint += "; "
 	}
-	return mqttetl.WithHint(err, hint+"the position is kept: the same command goes on after record "+strconv.FormatUint(uint64(at), 10))
+	return mqttetl.WithHint(err, hint+"the position is kept: the same command continues after record "+strconv.FormatUint(uint64(at), 10))
 }
 
 // accountLine is the account in one line. The equations hold at the end.
 func accountLine(a replay.Account, took time.Duration) string {
 	if a.Selected == 0 && a.Before == 0 {
-		return noneMeant
+		return noRecords
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "selected %d = ", a.Selected)

@@ -12,7 +12,7 @@ import (
 )
 
 // warnOwn says so if the broker that is played to is one that the configuration
-// records from. It may be meant, and topics may be rewritten: it is no error.
+// records from. That may be intended, and topics may be rewritten: it is no error.
 func (f *replayFlags) warnOwn(w io.Writer, cfg *config.Config) {
 	to, err := dial.URL(f.to)
 	if f.kind() != "mqtt" || err != nil {

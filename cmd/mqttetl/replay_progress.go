@@ -21,7 +21,7 @@ type point struct {
 
 // bounds are where a replay ends and how it gets there.
 type bounds struct {
-	last  point   // the last record that may be meant
+	last  point   // the last record that may match
 	until int64   // recorded time at which the selection ends, if it does so before last; else 0
 	speed float64 // seconds of recorded time in a second; 0: something else is the pace
 	limit uint64  // records, 0: all
@@ -59,8 +59,8 @@ func (b bounds) end() int64 {
 type course struct {
 	bounds
 	first, at point  // its first record, and the one that was sent last
-	before    uint64 // records of the pass that were settled before first
-	settled   uint64 // and since
+	before    uint64 // records of the pass that were played before first
+	played    uint64 // and since
 }
 
 // share is how much of what this run has to play is played, 0 to 1. It goes by
@@ -84,7 +84,7 @@ func (p course) limited() float64 {
 	if p.limit <= p.before {
 		return 0
 	}
-	return min(1, float64(p.settled)/float64(p.limit-p.before))
+	return min(1, float64(p.played)/float64(p.limit-p.before))
 }
 
 // percent is how much of the pass is played. If there were earlier runs, it takes
@@ -92,9 +92,9 @@ func (p course) limited() float64 {
 func (p course) percent() string {
 	share := p.share()
 	if p.before > 0 && share > 0 {
-		share = float64(p.before+p.settled) / (float64(p.before) + float64(p.settled)/share)
+		share = float64(p.before+p.played) / (float64(p.before) + float64(p.played)/share)
 	}
-	if p.before > 0 && p.settled == 0 { // which says nothing of what is left
+	if p.before > 0 && p.played == 0 { // which says nothing of what is left
 		return ""
 	}
 	return fmt.Sprintf("  %.0f %%", 100*share)
@@ -148,7 +148,7 @@ func (c *countdown) text(p course, elapsed time.Duration) string {
 	return "  ETA " + max(0, c.left-(elapsed-c.when)).Round(time.Second).String()
 }
 
-// beginning is a Source that notes the first record behind found.
+// beginning is a Source that notes the first record after found.
 type beginning struct {
 	replay.Source
 	found mqttetl.Seq
@@ -179,7 +179,7 @@ func (r *replayRun) course(a replay.Account) (p course, ok bool) {
 		p.before = a.Before + a.Already
 	}
 	played := r.player.Position().Played
-	p.settled = played - min(played, p.before)
+	p.played = played - min(played, p.before)
 	return p, true
 }
 
@@ -194,7 +194,7 @@ func (r *replayRun) text(time.Duration) string {
 	}
 	text += fmt.Sprintf("  %.0f/s", rate(a.Confirmed, elapsed))
 	if paused {
-		text = "paused, space goes on  " + text
+		text = "paused, space continues  " + text
 	}
 	if !begun {
 		return text

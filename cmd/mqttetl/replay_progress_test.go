@@ -50,30 +50,30 @@ func TestReplayProgressOfSelections(t *testing.T) {
 		elapsed time.Duration
 		want    string
 	}{
-		{"begun", course{bounds: all, first: at(1), at: at(1), settled: 1}, 0, "  0 %"},
-		{"max", course{bounds: all, first: at(1), at: at(13), settled: 13}, 2 * time.Second, "  20 %  ETA 8s"},
-		{"max, --since or a rare topic", course{bounds: all, first: at(50), at: at(52), settled: 2}, 2 * time.Second, "  20 %  ETA 8s"},
-		{"max, --until", course{bounds: until, first: at(1), at: at(6), settled: 6}, 5 * time.Second, "  26 %  ETA 14s"},
-		{"max, --limit", course{bounds: limit, first: at(1), at: at(4), settled: 4}, 2 * time.Second, "  40 %  ETA 3s"},
-		{"max, the records end before the limit", course{bounds: limit, first: at(57), at: at(59), settled: 3}, 2 * time.Second, "  67 %  ETA 1s"},
-		{"as recorded", course{bounds: paced, first: at(1), at: at(11), settled: 11}, time.Second, "  17 %  ETA 5s"},
-		{"as recorded, --since", course{bounds: paced, first: at(40), at: at(40), settled: 1}, 0, "  0 %  ETA 2s"},
-		{"as recorded, --until", course{bounds: pacedUntil, first: at(1), at: at(11), settled: 11}, time.Second, "  53 %  ETA 1s"},
-		{"as recorded, --limit", course{bounds: pacedLimit, first: at(1), at: at(6), settled: 6}, 500 * time.Millisecond, "  60 %  ETA 0s"},
-		{"the destination is slower", course{bounds: paced, first: at(1), at: at(11), settled: 11}, 10 * time.Second, "  17 %  ETA 49s"},
-		{"clocks set back", course{bounds: bounds{last: far, speed: 10}, first: at(30), at: at(40), settled: 11}, time.Second, "  33 %  ETA 2s"},
-		{"clocks set back for a while", course{bounds: paced, first: at(30), at: point{40, 20 * second}, settled: 11}, time.Second, "  33 %  ETA 2s"},
-		{"the last one", course{bounds: paced, first: at(60), at: at(60), settled: 1}, 0, "  100 %  ETA 0s"},
-		{"resumed", course{bounds: all, first: at(51), at: at(52), before: 50, settled: 1}, time.Second, "  86 %  ETA 8s"},
+		{"begun", course{bounds: all, first: at(1), at: at(1), played: 1}, 0, "  0 %"},
+		{"max", course{bounds: all, first: at(1), at: at(13), played: 13}, 2 * time.Second, "  20 %  ETA 8s"},
+		{"max, --since or a rare topic", course{bounds: all, first: at(50), at: at(52), played: 2}, 2 * time.Second, "  20 %  ETA 8s"},
+		{"max, --until", course{bounds: until, first: at(1), at: at(6), played: 6}, 5 * time.Second, "  26 %  ETA 14s"},
+		{"max, --limit", course{bounds: limit, first: at(1), at: at(4), played: 4}, 2 * time.Second, "  40 %  ETA 3s"},
+		{"max, the records end before the limit", course{bounds: limit, first: at(57), at: at(59), played: 3}, 2 * time.Second, "  67 %  ETA 1s"},
+		{"as recorded", course{bounds: paced, first: at(1), at: at(11), played: 11}, time.Second, "  17 %  ETA 5s"},
+		{"as recorded, --since", course{bounds: paced, first: at(40), at: at(40), played: 1}, 0, "  0 %  ETA 2s"},
+		{"as recorded, --until", course{bounds: pacedUntil, first: at(1), at: at(11), played: 11}, time.Second, "  53 %  ETA 1s"},
+		{"as recorded, --limit", course{bounds: pacedLimit, first: at(1), at: at(6), played: 6}, 500 * time.Millisecond, "  60 %  ETA 0s"},
+		{"the destination is slower", course{bounds: paced, first: at(1), at: at(11), played: 11}, 10 * time.Second, "  17 %  ETA 49s"},
+		{"clocks set back", course{bounds: bounds{last: far, speed: 10}, first: at(30), at: at(40), played: 11}, time.Second, "  33 %  ETA 2s"},
+		{"clocks set back for a while", course{bounds: paced, first: at(30), at: point{40, 20 * second}, played: 11}, time.Second, "  33 %  ETA 2s"},
+		{"the last one", course{bounds: paced, first: at(60), at: at(60), played: 1}, 0, "  100 %  ETA 0s"},
+		{"resumed", course{bounds: all, first: at(51), at: at(52), before: 50, played: 1}, time.Second, "  86 %  ETA 8s"},
 		{"resumed, nothing confirmed", course{bounds: all, first: at(51), at: at(52), before: 50}, time.Second, "  ETA 8s"},
-		{"resumed, --limit", course{bounds: limit, first: at(6), at: at(6), before: 5, settled: 1}, time.Second, "  60 %  ETA 4s"},
+		{"resumed, --limit", course{bounds: limit, first: at(6), at: at(6), before: 5, played: 1}, time.Second, "  60 %  ETA 4s"},
 	} {
 		if got := c.c.percent() + new(countdown).text(c.c, c.elapsed); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 	var down countdown
-	silence := course{bounds: paced, first: at(1), at: at(2), settled: 2}
+	silence := course{bounds: paced, first: at(1), at: at(2), played: 2}
 	if got := down.text(silence, 100*time.Millisecond) + down.text(silence, 3*time.Second); got != "  ETA 6s  ETA 3s" {
 		t.Errorf("in a silence: %q", got)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // settings is all that decides what is sent where, as flags with their values in
-// JSON. It stands in the resume file.
+// JSON. The resume file has it.
 func (f *replayFlags) settings() string {
 	text, _ := json.Marshal([]setting{ // of strings, which cannot fail
 		{"to", secret.URL(f.to)}, {"stream", f.stream}, {"subject-prefix", f.subjectPrefix}, {"qos", fmt.Sprint(f.qos)},

@@ -106,7 +106,7 @@ func profileHelp() string {
 }
 
 func (f *simulateFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.to, "to", "", "mqtt://, mqtts://, ws://, wss:// or nats:// URL; user and password may stand in it")
+	flags.StringVar(&f.to, "to", "", "mqtt://, mqtts://, ws://, wss:// or nats:// URL, which may have user and password")
 	flags.StringVar(&f.group.Profile, "profile", simulate.All, "profiles of the devices")
 	flags.StringVar(&f.scenario, "scenario", "", "YAML file with groups of devices")
 	flags.BoolVar(&f.example, "example", false, "print an example scenario, and end")
@@ -258,7 +258,7 @@ func (f *simulateFlags) open(ctx context.Context, std streams) (simulate.Target,
 	return t, nil
 }
 
-// late is what a message may leave behind its time without a word about it.
+// late is how long after its time a message may leave without a word about it.
 const late = 250 * time.Millisecond
 
 func runSimulate(ctx context.Context, f *simulateFlags, s *simulate.Scenario, std streams) error {
@@ -280,7 +280,7 @@ func runSimulate(ctx context.Context, f *simulateFlags, s *simulate.Scenario, st
 		return errors.Join(err, fmt.Errorf("write the result: %w", werr))
 	}
 	if a.Late > late {
-		fmt.Fprintf(std.err, "behind: messages left up to %v after their time\n", a.Late.Round(time.Millisecond))
+		fmt.Fprintf(std.err, "late: messages left up to %v after their time\n", a.Late.Round(time.Millisecond))
 	}
 	if err == nil && a.Sent != a.Confirmed {
 		err = fmt.Errorf("%d of %d messages were not confirmed", a.Sent-a.Confirmed, a.Sent)

@@ -55,7 +55,7 @@ be read, 78 bad configuration.`,
 			defer t.history.Close()
 			err = t.run(cmd.Context())
 			if cmd.Context().Err() != nil {
-				return nil // interrupted, as it is meant to be
+				return nil // interrupted, which is its end
 			}
 			return err
 		},
@@ -79,7 +79,7 @@ type follower struct {
 	last    int
 	left    int // records still to be printed; negative: no end
 	out     *bufio.Writer
-	err     io.Writer // takes what cannot be printed as it is meant to
+	err     io.Writer // takes what cannot be printed by the format
 	line    []byte
 	append  func(dst []byte, r *mqttetl.Record) ([]byte, error)
 }

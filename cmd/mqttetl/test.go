@@ -30,7 +30,7 @@ type tester struct {
 
 	mu        sync.Mutex
 	published map[uint16]time.Time // by packet id, until it is acknowledged
-	numbers   map[uint16]int       // the message that a packet id stands for
+	numbers   map[uint16]int       // the message that a packet id belongs to
 	sentAt    map[int]time.Time    // by number, until the message comes back
 	trips     []time.Duration
 	received  int

@@ -111,9 +111,9 @@ recorded yet, 74 an archive cannot be read, 78 bad configuration.`,
 
 // check wants one of the three ways.
 func (f *tryFlags) check(cmd *cobra.Command) error {
-	one := cmd.Flags().Changed("payload")
+	single := cmd.Flags().Changed("payload")
 	ways := 0
-	for _, on := range []bool{one, f.live, f.archive != ""} {
+	for _, on := range []bool{single, f.live, f.archive != ""} {
 		if on {
 			ways++
 		}
@@ -121,14 +121,14 @@ func (f *tryFlags) check(cmd *cobra.Command) error {
 	switch {
 	case ways != 1:
 		return errors.New("which messages? one of --topic with --payload, --live, --archive")
-	case one && len(f.topics) != 1:
+	case single && len(f.topics) != 1:
 		return errors.New("--payload needs one --topic")
-	case one && strings.ContainsAny(f.topics[0], "+#"):
+	case single && strings.ContainsAny(f.topics[0], "+#"):
 		return fmt.Errorf("--topic %s: a message has a topic without + and #", f.topics[0])
 	case f.count < 0 || f.count > 0 && !f.live:
-		return errors.New("--count goes with --live, and must not be negative")
+		return errors.New("--count belongs to --live, and must not be negative")
 	case f.live && (f.since != "" || f.until != "" || f.seq != "" || f.limit > 0):
-		return errors.New("--live begins now: --since, --until, --seq and --limit go with --archive")
+		return errors.New("--live begins now: --since, --until, --seq and --limit belong to --archive")
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func (f *tryFlags) run(cmd *cobra.Command, std streams) error {
 	case f.archive != "":
 		err = f.past(cmd, set, t)
 	default:
-		return f.one(std, set, t)
+		return f.message(std, set, t)
 	}
 	return errors.Join(err, t.rows.end())
 }
@@ -200,8 +200,8 @@ func knownBirths(ctx context.Context, cfg *config.Config, to *archive.Births) {
 	_ = archive.EachBirth(ctx, cfg.Archive.Path, func(b store.Birth) error { return to.Append([]store.Birth{b}) })
 }
 
-// one tries one message. That a route cannot use it is the exit code, too.
-func (f *tryFlags) one(std streams, set *transform.Set, t *tried) error {
+// message tries one message. That a route cannot use it is the exit code, too.
+func (f *tryFlags) message(std streams, set *transform.Set, t *tried) error {
 	payload := []byte(f.payload)
 	if f.payload == "-" {
 		var err error
@@ -289,7 +289,7 @@ func (f *tryFlags) follow(cmd *cobra.Command, std streams, cfg *config.Config, t
 	}
 	err = follower.run(cmd.Context())
 	if cmd.Context().Err() != nil {
-		return nil // interrupted, as it is meant to be
+		return nil // interrupted, which is its end
 	}
 	return err
 }

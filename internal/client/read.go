@@ -276,7 +276,7 @@ func (c *Client) resolve(h *wire.Head) error {
 		return nil
 	}
 	if h.Topic = c.alias[h.Alias]; h.Topic == nil {
-		return wire.Violation("topic alias %d stands for no topic", h.Alias)
+		return wire.Violation("topic alias %d has no topic", h.Alias)
 	}
 	return nil
 }

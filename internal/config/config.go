@@ -4,7 +4,7 @@
 // would have to refuse later for its form.
 //
 // The file is YAML, read strictly. All errors are reported at once, each as
-// file:line:col: message. In values (never in keys or comments) ${VAR} stands
+// file:line:col: message. In values (never in keys or comments) ${VAR} is
 // for an environment variable and ${VAR:-default} for the variable, or the
 // default where it is unset or empty; an unset ${VAR} is an error. Expansion
 // happens after the YAML has been parsed, so a variable's value is always one
@@ -34,7 +34,7 @@ type Config struct {
 	Archive *Archive
 	NATS    *NATS
 	HTTP    *HTTP
-	Routes  []transform.Route // as they stand; transform.Compile takes them
+	Routes  []transform.Route // as they are; transform.Compile takes them
 	Tests   []Test
 }
 

@@ -155,7 +155,7 @@ func TestProblems(t *testing.T) {
 		"no URL":              {"sources:\n  - {url: 'mqtt://b:x', subscribe: [a]}\n", "2:11: url: "},
 		"user in URL":         {"sources:\n  - {url: 'mqtt://u:p@b', subscribe: [a]}\n", "2:11: url: user and password"},
 		"topic in URL":        {"sources:\n  - {url: 'mqtt://b/a', subscribe: [a]}\n", "2:11: url: "},
-		"filter #":            {"sources:\n  - {url: 'mqtt://b', subscribe: ['a/#/b']}\n", `2:35: subscribe: topic filter "a/#/b": # stands only at the end`},
+		"filter #":            {"sources:\n  - {url: 'mqtt://b', subscribe: ['a/#/b']}\n", `2:35: subscribe: topic filter "a/#/b": # is allowed only at the end`},
 		"filter a#":           {"sources:\n  - {url: 'mqtt://b', subscribe: ['a#']}\n", `2:35: subscribe: topic filter "a#": + and # stand for whole levels`},
 		"filter +x":           {"sources:\n  - {url: 'mqtt://b', subscribe: ['+x']}\n", `2:35: subscribe: topic filter "+x": + and # stand for whole levels`},
 		"filter empty":        {"sources:\n  - {url: 'mqtt://b', subscribe: ['']}\n", "2:35: subscribe: topic filter must not be empty"},

@@ -64,7 +64,7 @@ func (d *decoder) syntax(err error, src []byte) {
 	p := Problem{d.file, s.Token.Position.Line, max(1, s.Token.Position.Column), message}
 	lines := strings.Split(string(src), "\n")
 	if p.Line <= len(lines) && strings.Contains(lines[p.Line-1], "${") {
-		p.Message += `; between { } or [ ] a ${VAR} must stand in quotes`
+		p.Message += `; between { } or [ ] a ${VAR} must be in quotes`
 	}
 	d.problems = append(d.problems, p)
 }
@@ -96,7 +96,7 @@ func (d *decoder) resolve(n ast.Node) ast.Node {
 		case *ast.AliasNode:
 			target, ok := d.anchors[v.Value.String()]
 			if !ok {
-				d.report(n, "%s: there is no anchor of this name before it; a text that begins with * stands in quotes", d.alias(v))
+				d.report(n, "%s: there is no anchor of this name before it; put a text that begins with * in quotes", d.alias(v))
 				return nil
 			}
 			n = target
@@ -145,7 +145,7 @@ func (d *decoder) pair(pair *ast.MappingValueNode, what string, fields []field, 
 	}
 	key := pair.Key.GetToken().Value
 	if _, ok := seen[key]; ok {
-		d.report(pair.Key, "%s stands twice in %s", key, what)
+		d.report(pair.Key, "%s is there twice in %s", key, what)
 		return
 	}
 	var names []string
@@ -157,8 +157,8 @@ func (d *decoder) pair(pair *ast.MappingValueNode, what string, fields []field, 
 		}
 		names = append(names, f.name)
 	}
-	if meant := Closest(key, names); meant != "" {
-		d.report(pair.Key, "unknown key %q in %s, did you mean %q?", key, what, meant)
+	if closest := Closest(key, names); closest != "" {
+		d.report(pair.Key, "unknown key %q in %s, did you mean %q?", key, what, closest)
 		return
 	}
 	d.report(pair.Key, "unknown key %q in %s, which knows %s", key, what, strings.Join(names, ", "))
@@ -229,8 +229,8 @@ func (d *decoder) secret(set func(ast.Node)) func(ast.Node) {
 	}
 }
 
-// sourceOffset tells how many columns behind the start of the token the given
-// offset of its value stands; 0, the start, where that is not on one line.
+// sourceOffset tells how many columns after the start of the token the given
+// offset of its value is; 0, the start, where that is not on one line.
 func sourceOffset(t *token.Token, value string, offset int) int {
 	origin := strings.TrimSpace(t.Origin)
 	at := strings.Index(origin, value)
@@ -247,7 +247,7 @@ func (d *decoder) alias(n *ast.AliasNode) string {
 	return "alias *" + n.Value.String()
 }
 
-// describe names what stands where something else was wanted; of a secret it
+// describe names what is where something else was wanted; of a secret it
 // says the kind alone.
 func (d *decoder) describe(n ast.Node) string {
 	if d.inSecret {
@@ -404,7 +404,7 @@ func (d *decoder) found(s scalar) string {
 }
 
 // firstToken is where a node begins for the eye: a block mapping's own token
-// is the colon behind its first key.
+// is the colon after its first key.
 func firstToken(n ast.Node) *token.Token {
 	switch v := n.(type) {
 	case *ast.MappingNode:

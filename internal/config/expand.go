@@ -48,11 +48,11 @@ func expand(s string, env func(string) (string, bool)) (out string, expanded boo
 	return b.String(), expanded, nil
 }
 
-// lookUp resolves what stands between ${ and }.
+// lookUp resolves what is between ${ and }.
 func lookUp(ref string, env func(string) (string, bool)) (string, error) {
 	name, fallback, hasFallback := strings.Cut(ref, ":-")
 	if !isVariableName(name) {
-		return "", errors.New("between ${ and } must stand the name of an environment variable; a literal ${ is written $${") // name may be of a password
+		return "", errors.New("${ must be followed by the name of an environment variable and }; a literal ${ is written $${") // name may be of a password
 	}
 	value, ok := env(name)
 	switch {

@@ -37,7 +37,7 @@ func (ps Problems) sort() {
 	})
 }
 
-// Closest returns the word that name was probably meant to be, or "".
+// Closest returns the word that name is probably a misspelling of, or "".
 func Closest(name string, words []string) string {
 	best, least := "", min(2, len(name)/2)+1
 	for _, w := range words {

@@ -20,7 +20,7 @@ type routeNode struct {
 	values map[string]place // by the key of a transform.Problem
 }
 
-// place is a value, and how far behind its beginning the text of it begins
+// place is a value, and how far after its beginning the text of it begins
 // that was handed on.
 type place struct {
 	key, value ast.Node
@@ -126,7 +126,7 @@ func (d *decoder) columns(n ast.Node, r *routeNode) {
 	for _, pair := range d.pairs(n, "columns") {
 		name := pair.Key.GetToken().Value
 		if have[strings.ToLower(name)] {
-			d.report(pair.Key, "%s stands twice in columns", name)
+			d.report(pair.Key, "%s is there twice in columns", name)
 			continue
 		}
 		have[strings.ToLower(name)] = true
@@ -261,7 +261,7 @@ func (d *decoder) reportInside(n ast.Node, offset int, text string) {
 		if strings.HasPrefix(origin, "'") || strings.HasPrefix(origin, `"`) {
 			from = 1
 		}
-		// The value stands there as it is, but for quotes, unless it has escapes
+		// The value is there as it is, but for quotes, unless it has escapes
 		// or several lines.
 		if offset <= len(s.Value) && strings.HasPrefix(origin[min(from, len(origin)):], s.Value[:offset]) {
 			d.reportAt(t, from+len([]rune(s.Value[:offset])), "%s", text)

@@ -77,7 +77,7 @@ func TestRouteProblems(t *testing.T) {
 		"no topic":             {oneRoute("table: a", "columns: {a: REAL}"), "2:5: topic is missing in the route"},
 		"nothing to do":        {oneRoute("topic: t"), "2:5: the route needs table, publish, or both"},
 		"wildcard in a level":  {oneRoute("topic: a/b+/c", "table: a", "columns: {a: REAL}"), `3:12: topic: "a/b+/c": level "b+"`},
-		"exclude":              {oneRoute("topic: t", "exclude: [a, a/#/set]", "table: a", "columns: {a: REAL}"), `4:18: exclude: "a/#/set": # stands only at the end; ...`},
+		"exclude":              {oneRoute("topic: t", "exclude: [a, a/#/set]", "table: a", "columns: {a: REAL}"), `4:18: exclude: "a/#/set": # is allowed only at the end; ...`},
 		"exclude twice wide":   {oneRoute("topic: t", "exclude: ['.../{x...}']", "table: a", "columns: {a: REAL}"), `4:15: exclude: ".../{x...}": only one level may stand for several`},
 		"rebirth":              {oneRoute("topic: t", "decode: sparkplug_b", "rebirth: 1s", "table: a", "columns: {a: REAL}"), "5:14: rebirth must be at least 10s, not 1s"},
 		"rebirth of json":      {oneRoute("topic: t", "decode: json", "rebirth: 1m", "table: a", "columns: {a: REAL}"), "5:14: rebirth: rebirth has no meaning without decode: sparkplug_b"},

@@ -17,7 +17,7 @@ import (
 // that is committed at once and for LMDB's own pages.
 const minLogSize = 1 << 20
 
-// Parse reads a configuration. name stands in the messages, env looks up
+// Parse reads a configuration. name is in the messages, env looks up
 // environment variables. The error, if any, is Problems.
 func Parse(name string, src []byte, env func(string) (string, bool)) (*Config, error) {
 	return parseFor(name, src, env, false)
@@ -134,7 +134,7 @@ func (d *decoder) subscribe(n ast.Node, dst *[]string) {
 		var filter string
 		d.text(&filter, "subscribe", checkFilter)(n)
 		if have[filter] && filter != "" {
-			d.report(n, "subscribe: %q stands twice", filter)
+			d.report(n, "subscribe: %q is there twice", filter)
 		}
 		have[filter] = true
 		*dst = append(*dst, filter)

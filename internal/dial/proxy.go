@@ -28,7 +28,7 @@ func Proxy(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// through is a DialContext that goes through the proxy.
+// through is a DialContext by way of the proxy.
 func through(u *url.URL, to *net.Dialer) (func(ctx context.Context, network, address string) (net.Conn, error), error) {
 	var auth *proxy.Auth
 	if u.User != nil {

@@ -144,7 +144,7 @@ func hintName(e x509.HostnameError) string {
 		names = append(names, ip.String())
 	}
 	if len(names) > 0 {
-		return "connect by a name that stands in the certificate, " + strings.Join(names, ", ") + " (tls.server_name is one to expect), or " + issue
+		return "connect by a name that is in the certificate, " + strings.Join(names, ", ") + " (tls.server_name is one to expect), or " + issue
 	}
 	return fmt.Sprintf("the certificate has no subjectAltName; its common name, %q, is not looked at (RFC 9525): %s", c.Subject.CommonName, issue)
 }

@@ -70,7 +70,7 @@ func TestCertificateForAnotherName(t *testing.T) {
 		"only a common name, an address":    {"127.0.0.1", nil, nil, "127.0.0.1", `the certificate has no subjectAltName; its common name, "127.0.0.1", is not looked at (RFC 9525): issue one with subjectAltName=IP:127.0.0.1`},
 		"only a common name, another":       {"broker", nil, nil, "localhost", "issue one with subjectAltName=DNS:localhost"},
 		"no name at all":                    {"", nil, nil, "localhost", "issue one with subjectAltName=DNS:localhost"},
-		"other names":                       {"x", []string{"broker.test", "b.test"}, []net.IP{{127, 0, 0, 2}}, "127.0.0.1", "connect by a name that stands in the certificate, broker.test, b.test, 127.0.0.2 (tls.server_name is one to expect), or issue one with subjectAltName=IP:127.0.0.1"},
+		"other names":                       {"x", []string{"broker.test", "b.test"}, []net.IP{{127, 0, 0, 2}}, "127.0.0.1", "connect by a name that is in the certificate, broker.test, b.test, 127.0.0.2 (tls.server_name is one to expect), or issue one with subjectAltName=IP:127.0.0.1"},
 		"the right name":                    {"x", []string{"localhost"}, nil, "localhost", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

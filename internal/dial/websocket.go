@@ -59,19 +59,19 @@ type webSocket struct {
 type gate struct {
 	net.Conn
 	left   int  // bytes of the handshake that may still come
-	passed bool // the handshake is over
+	upgraded bool // the handshake is over
 	failed bool // the stream has ended
 }
 
 func (g *gate) Read(p []byte) (int, error) {
-	if !g.passed {
+	if !g.upgraded {
 		if g.left == 0 {
 			return 0, errLongAnswer
 		}
 		p = p[:min(len(p), g.left)]
 	}
 	n, err := g.Conn.Read(p)
-	if !g.passed {
+	if !g.upgraded {
 		g.left -= n
 	}
 	g.failed = g.failed || err != nil
@@ -79,7 +79,7 @@ func (g *gate) Read(p []byte) (int, error) {
 }
 
 func (g *gate) Write(p []byte) (int, error) {
-	if g.passed {
+	if g.upgraded {
 		return len(p), nil
 	}
 	return g.Conn.Write(p)
@@ -112,7 +112,7 @@ func (d *Dialer) webSocket(ctx context.Context, u *url.URL) (net.Conn, error) {
 	target.User = nil // the login belongs into CONNECT
 	c, answer, err := w.DialContext(ctx, target.String(), nil)
 	if err == nil {
-		below.passed = true
+		below.upgraded = true
 		return newWebSocket(c, below), nil
 	}
 	if answer == nil {

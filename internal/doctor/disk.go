@@ -93,7 +93,7 @@ const (
 )
 
 // commitTime measures what a commit of the log costs on the drive of dir: data,
-// a sync, and a synced page behind it.
+// a sync, and a synced page after it.
 func commitTime(dir string) (median, worst time.Duration, err error) {
 	f, err := os.CreateTemp(dir, ".mqttetl-doctor-*")
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
-// separator stands between the words of one -D.
+// separator is between the words of one -D.
 const separator = "\x00"
 
 // Parse reads the file of defaults and then the command line.
@@ -163,7 +163,7 @@ func (o *Options) defaults() (args []string, err error) {
 	return args, err
 }
 
-// optionsIn reads a file of options: one a line, with its value behind a blank; a
+// optionsIn reads a file of options: one a line, with its value after a blank; a
 // line that begins with # is a comment. An option of another tool is left out.
 func (o *Options) optionsIn(path string) (args []string, err error) {
 	file, err := os.Open(path)
@@ -185,7 +185,7 @@ func (o *Options) optionsIn(path string) (args []string, err error) {
 		case f == nil:
 			return nil, fmt.Errorf("%s:%d: unknown option %s", path, n, option)
 		case f.Name == "config-file":
-			return nil, fmt.Errorf("%s:%d: %s cannot stand in a file", path, n, option)
+			return nil, fmt.Errorf("%s:%d: %s is not possible in a file", path, n, option)
 		case f.Name == "property":
 			args = append(append(args, option), strings.Fields(value)...)
 		case f.NoOptDefVal != "" && strings.TrimSpace(value) != "":

@@ -221,8 +221,8 @@ func (o *Options) check() error {
 		{o.keep && o.ID == "", "-c needs a client id (-i), by which the session is found again"},
 		{!v5 && o.username == "" && o.password != "", "-P without -u needs MQTT 5"},
 		{o.port < 0 || o.port > 65535, "-p must be 1 to 65535"},
-		{strings.Contains(o.host, "/"), "-h " + secret.URL(o.host) + ": a URL goes with -L"},
-		{strings.Count(o.host, ":") == 1, "-h " + o.host + ": the port goes with -p"},
+		{strings.Contains(o.host, "/"), "-h " + secret.URL(o.host) + ": -L takes a URL"},
+		{strings.Count(o.host, ":") == 1, "-h " + o.host + ": -p takes the port"},
 		{o.noTLS && (o.osCerts || strings.HasPrefix(o.url, "mqtts:") || strings.HasPrefix(o.url, "wss:")), "--no-tls excludes --tls-use-os-certs, mqtts:// and wss://"},
 		{o.keepalive != 0 && (o.keepalive < 5 || o.keepalive > 65535), "-k must be 0 or 5 to 65535"},
 		{(o.tls.Cert == "") != (o.tls.Key == ""), "--cert and --key need one another"},
@@ -280,7 +280,7 @@ func (o *Options) mayBe5() bool {
 	return o.version == client.Version5 || o.version == client.VersionAuto
 }
 
-// checkSession completes what goes into CONNECT.
+// checkSession completes what CONNECT has.
 func (o *Options) checkSession() error {
 	if o.willTopic != "" {
 		o.will.Topic, o.will.Payload = o.willTopic, []byte(o.willPayload)

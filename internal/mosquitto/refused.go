@@ -7,12 +7,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// alone is the value of -o, which join takes out where it stands as a word.
+// alone is the value of -o, which join takes out where it is a word of its own.
 type alone struct{}
 
 func (alone) String() string   { return "" }
 func (alone) Type() string     { return "file" }
-func (alone) Set(string) error { return errors.New("must stand alone: -o FILE") }
+func (alone) Set(string) error { return errors.New("must be an argument of its own: -o FILE") }
 
 // refusedOptions are mosquitto's that need what Go's TLS does not have: each is
 // refused with what to do in its place.

@@ -54,7 +54,7 @@ func (m *Message) Size() int { return len(m.Header) + len(m.Body) }
 func (m *Message) Fields() iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for rest, ok := strings.CutPrefix(m.Header, headerLine); ok; {
-			line, behind, _ := strings.Cut(rest, "\r\n")
+			line, after, _ := strings.Cut(rest, "\r\n")
 			if line == "" {
 				return
 			}
@@ -62,7 +62,7 @@ func (m *Message) Fields() iter.Seq2[string, string] {
 			if !yield(name, value) {
 				return
 			}
-			rest = behind
+			rest = after
 		}
 	}
 }

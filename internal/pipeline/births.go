@@ -49,7 +49,7 @@ func publishMapper(cfg *config.Config, logger *slog.Logger) (*Mapper, error) {
 // publishedBirths tells the births and deaths that the consumer publish has read
 // before, in their order, as far as they can be found: the last message of a
 // topic, as the archive keeps it, and all that the log holds beyond the
-// archive. A node whose last birth is behind the consumer's position, because it
+// archive. A node whose last birth is after the consumer's position, because it
 // was reborn while NATS was away, is unknown until then: its data up to there are
 // dead letters, and transform rerun --publish publishes them.
 func publishedBirths(cfg *config.Config, tell func(*mqttetl.Record) error) error {
@@ -102,7 +102,7 @@ func readBirths(cfg *config.Config, tell func(*mqttetl.Record) error) error {
 	return nil
 }
 
-// lastBirths are the archived ones, of topics that have none behind position.
+// lastBirths are the archived ones, of topics that have none after position.
 func lastBirths(ctx context.Context, a *config.Archive, position mqttetl.Seq) (list []mqttetl.Seq, err error) {
 	if !a.Latest {
 		return nil, nil

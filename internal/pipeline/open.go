@@ -40,7 +40,7 @@ type Pipeline struct {
 	mu    sync.Mutex
 	parts []*actor
 	ctx   context.Context         // of all parts, nil before they run
-	fail  context.CancelCauseFunc // ends what goes on while they run
+	fail  context.CancelCauseFunc // ends what is under way while they run
 	ends  atomic.Bool             // it has been asked to stop, or a part has failed
 }
 

@@ -61,7 +61,7 @@ type NATSStatus struct {
 	Error     string      `json:"error,omitempty"` // why records do not get there
 }
 
-// Lag is the number of records behind cursor.
+// Lag is the number of records after cursor.
 func Lag(cursor, last mqttetl.Seq) uint64 {
 	if cursor >= last {
 		return 0

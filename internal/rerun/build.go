@@ -14,7 +14,7 @@ import (
 // The service waits while the tables are swapped. So the swap begins when the
 // archive's cursor is at most near records ahead, applies routes for swapTime
 // and the message that it is at, and is given up if that is not enough: what it
-// has done is kept, the service goes on, and it is tried again.
+// has done is kept, the service continues, and it is tried again.
 const (
 	near      = 2000
 	swapTime  = time.Second

@@ -54,7 +54,7 @@ func (p Publish) Run(ctx context.Context) (done Published, err error) {
 }
 
 // again is the records of a route's dead letters as the log of a forward.Publisher,
-// and what maps them. A dead letter goes when its objects are acknowledged.
+// and what maps them. A dead letter is deleted when its objects are acknowledged.
 //
 // For Sparkplug all records of the route are read, since names and types stand in
 // those before. What still fails is tried once more with the births of all.
@@ -65,9 +65,9 @@ type again struct {
 	sel     mqttetl.Selection // the route's
 	reader  *archive.Reader
 	letters *archive.Letters
-	from    mqttetl.Seq // of the first dead letter that is meant
+	from    mqttetl.Seq // of the first dead letter that is selected
 	mapper  *pipeline.Mapper
-	ordered bool // all records of the route are mapped, not only those that are meant
+	ordered bool // all records of the route are mapped, not only those that are selected
 
 	next mqttetl.Seq // where the next page of dead letters begins
 	read mqttetl.Seq // the first record that has not been read
@@ -117,7 +117,7 @@ func (a *again) run(cfg forward.PublisherConfig) error {
 			return config.Error{Err: err}
 		}
 		if err := p.Drain(a.ctx); err != nil {
-			return errors.Join(err, a.settle())
+			return errors.Join(err, a.dropPublished())
 		}
 		if !a.ordered || a.stay == 0 {
 			return nil
@@ -158,8 +158,8 @@ func (a *again) because(why string) {
 	}
 }
 
-// settle deletes what is published of the page.
-func (a *again) settle() error {
+// dropPublished deletes what is published of the page.
+func (a *again) dropPublished() error {
 	var done []mqttetl.DeadLetter
 	for _, l := range a.list {
 		switch t := a.page[l.Seq]; {
@@ -176,14 +176,14 @@ func (a *again) settle() error {
 	return a.letters.Drop(a.ctx, done)
 }
 
-// Next are the next records. All before them are settled.
+// Next are the next records. All before them are published or stay.
 func (a *again) Next(ctx context.Context, _ int) ([]mqttetl.Record, error) {
 	for {
 		recs, err := a.records(ctx)
 		if err != nil || len(recs) > 0 {
 			return recs, err
 		}
-		if err := a.settle(); err != nil {
+		if err := a.dropPublished(); err != nil {
 			return nil, err
 		}
 		if a.list, err = a.letters.Next(a.stage, a.next, lettersPage); err != nil {

@@ -231,7 +231,7 @@ func (r *table) check() error {
 	}
 	indexes, err := r.store.Indexes()
 	for _, sql := range indexes {
-		r.say("goes with the old table, make it again: %s;", sql)
+		r.say("is deleted with the old table, make it again: %s;", sql)
 	}
 	return err
 }

@@ -23,7 +23,7 @@ import (
 // A Failure is a test that does not hold, and how.
 type Failure struct {
 	Line  int      // of the file of the configuration
-	Topic string   // as it stands there
+	Topic string   // as it is there
 	Lines []string // of which none commands a terminal
 }
 
@@ -135,7 +135,7 @@ func Columns(t *store.Table) []string {
 	return list
 }
 
-// equalValue compares what a test says with what stands in a row: numbers by
+// equalValue compares what a test says with what is in a row: numbers by
 // their value, true as 1, a BLOB as text or base64, time as RFC 3339 or Unix
 // nanoseconds.
 func equalValue(want any, have store.Value, isTime bool) bool {

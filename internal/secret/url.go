@@ -1,6 +1,6 @@
 // Package secret parses and prints URLs that may hold a password or a token.
 // Its invariant: no text and no error that it returns holds a byte of what
-// stands between the scheme and the last "@" of a URL, or after its "?".
+// is between the scheme and the last "@" of a URL, or after its "?".
 package secret
 
 import (

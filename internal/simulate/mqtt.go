@@ -17,7 +17,7 @@ import (
 
 // MQTTConfig says where to publish to an MQTT broker.
 type MQTTConfig struct {
-	URL         string // mqtt, mqtts, ws or wss; user and password may stand in it
+	URL         string // mqtt, mqtts, ws or wss; with user and password if it needs them
 	ClientID    string // of the first connection; further ones append "-2", "-3", …
 	Version     byte   // client.Version5, client.Version311 or client.VersionAuto
 	QoS         byte

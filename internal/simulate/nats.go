@@ -34,7 +34,7 @@ const natsWindow = 4000
 const subjectsOverlap = 10065
 
 // NATS publishes to core NATS, where confirmed means that the server has read
-// the message (a PONG behind it), or to a JetStream stream, where it means a
+// the message (a PONG after it), or to a JetStream stream, where it means a
 // PubAck.
 type NATS struct {
 	prefix string

@@ -29,7 +29,7 @@ type Progress func(sent uint64)
 // Limits of a run.
 const (
 	drainTime = 10 * time.Second // for the last confirmations
-	graceTime = time.Second      // that late messages have behind Duration
+	graceTime = time.Second      // that late messages have after Duration
 )
 
 // Account is what one run has sent.
@@ -37,7 +37,7 @@ type Account struct {
 	Sent      uint64
 	Confirmed uint64
 	Took      time.Duration // until the last confirmation
-	Late      time.Duration // the most that a message left behind its time; 0 where nothing is paced
+	Late      time.Duration // the longest time after its own at which a message left; 0 where nothing is paced
 }
 
 // Run sends the messages of s to t, each at its time, until the scenario or ctx

@@ -117,7 +117,7 @@ func Load(path string) (*Scenario, error) {
 	return Parse(path, src)
 }
 
-// Parse reads a scenario: YAML, read strictly. name stands in the messages. The
+// Parse reads a scenario: YAML, read strictly. name is in the messages. The
 // error, if any, is config.Problems: everything wrong with the values at once.
 func Parse(name string, src []byte) (*Scenario, error) {
 	r := &reader{file: name}

@@ -29,7 +29,7 @@ const (
 // metric is one value of an edge node or device.
 type metric struct {
 	name     string
-	alias    uint64 // 0: the name stands in every message
+	alias    uint64 // 0: the name is in every message
 	datatype uint64
 	read     func() any // int64, float64, bool or string, as datatype wants
 }

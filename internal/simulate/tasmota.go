@@ -11,7 +11,7 @@ import (
 const tasmotaTime = "2006-01-02T15:04:05"
 
 // tasmota is a device with Tasmota: at each TelePeriod tele/<topic>/STATE and,
-// right behind it, tele/<topic>/SENSOR.
+// right after it, tele/<topic>/SENSOR.
 func tasmota(n int, r *rand.Rand) thing {
 	id := identity("tasmota", n)
 	topic := fmt.Sprintf("tele/tasmota_%06X/", id&0xffffff)
@@ -59,7 +59,7 @@ func (p phase) read() (power, apparent, reactive, factor, voltage, current float
 	return power, apparent, math.Sqrt(apparent*apparent - power*power), factor, voltage, apparent / voltage
 }
 
-// started is where a meter stands: total, today's start and yesterday, in kWh.
+// started is what a meter shows: total, today's start and yesterday, in kWh.
 func started(r *rand.Rand) (m meter, today, yesterday float64) {
 	m.total = 100 + r.Float64()*5000
 	return m, m.total - r.Float64()*5, 2 + r.Float64()*10

@@ -20,7 +20,7 @@ import (
 // same number, after any error.
 type Publisher struct {
 	Broker  string // URL
-	Run     string // stands in every payload
+	Run     string // is in every payload
 	QoS     byte
 	Topics  int // messages go to e2e/<run>/0 … in turn
 	Workers int // publishes in flight at once

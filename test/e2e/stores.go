@@ -18,10 +18,10 @@ type Archived struct {
 }
 
 // ReadArchive reads the whole archive in the order of Seq.
-func ReadArchive(path string) ([]Archived, error) { return ReadArchiveBehind(path, 0) }
+func ReadArchive(path string) ([]Archived, error) { return ReadArchiveAfter(path, 0) }
 
-// ReadArchiveBehind reads what stands behind seq.
-func ReadArchiveBehind(path string, seq int64) ([]Archived, error) {
+// ReadArchiveAfter reads the rows after seq.
+func ReadArchiveAfter(path string, seq int64) ([]Archived, error) {
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
 	if err != nil {
 		return nil, err
@@ -68,11 +68,11 @@ type Streamed struct {
 
 // ReadStream reads every message of a stream in its order.
 func ReadStream(ctx context.Context, url, stream string) ([]Streamed, error) {
-	return ReadStreamBehind(ctx, url, stream, 0)
+	return ReadStreamAfter(ctx, url, stream, 0)
 }
 
-// ReadStreamBehind reads all messages but the first n of a stream that has lost none.
-func ReadStreamBehind(ctx context.Context, url, stream string, n int) ([]Streamed, error) {
+// ReadStreamAfter reads all messages but the first n of a stream that has lost none.
+func ReadStreamAfter(ctx context.Context, url, stream string, n int) ([]Streamed, error) {
 	nc, err := nats.Connect(url)
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func hostileCampaign() *Campaign {
 		Short: 2, Long: 60,
 		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, hostileTrial) },
 		Controls: []Control{
-			{Name: "control bytes stand in NATS subjects as they are", Replace: map[string][2]string{"forward/subject.go": {
+			{Name: "control bytes are in NATS subjects as they are", Replace: map[string][2]string{"forward/subject.go": {
 				`dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])`, "dst = append(dst, c)",
 			}}, Setting: only(controlBytes.name), Trials: 2},
 			{Name: "600 MiB of memory", Replace: map[string][2]string{"batch.go": {

@@ -24,7 +24,7 @@ func newLedger(w *world) *ledger {
 
 // balance reads what is new and strikes out what has arrived.
 func (l *ledger) balance(ctx context.Context, t *Tally) error {
-	rows, err := e2e.ReadArchiveBehind(l.w.Archive(), l.last)
+	rows, err := e2e.ReadArchiveAfter(l.w.Archive(), l.last)
 	if err != nil {
 		return fmt.Errorf("balance: %w", err)
 	}
@@ -46,7 +46,7 @@ func (l *ledger) balance(ctx context.Context, t *Tally) error {
 			delete(l.archived, payload)
 		}
 	}
-	stream, err := e2e.ReadStreamBehind(ctx, l.w.nats.URL(), "E2E", l.streamed)
+	stream, err := e2e.ReadStreamAfter(ctx, l.w.nats.URL(), "E2E", l.streamed)
 	if err != nil {
 		return fmt.Errorf("balance: %w", err)
 	}

@@ -81,7 +81,7 @@ func record(ctx context.Context, bin, dir string, window int) (*recording, error
 			return nil, err
 		}
 	}
-	r.settle()
+	r.dateChanges()
 	return &r.recording, nil
 }
 
@@ -358,9 +358,9 @@ func (r *recorder) synced(c *tracedCall, path string) {
 // never is later than any moment.
 const never = int(^uint(0) >> 1)
 
-// settle finds out from when on each change is durable: the end of the first
+// dateChanges finds out from when on each change is durable: the end of the first
 // sync of its file or directory that began when the change had returned.
-func (r *recorder) settle() {
+func (r *recorder) dateChanges() {
 	moments := map[int]bool{r.line: true}
 	for i := range r.changes {
 		c := &r.changes[i]

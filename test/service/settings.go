@@ -16,7 +16,7 @@ type Settings struct {
 
 	KeepAlive string // of the session with the broker; "" for the default
 	CA        string // file that the broker's certificate is checked against; "" for none
-	Sources   string // further entries of sources, as they stand; "" for none
+	Sources   string // further entries of sources, as text; "" for none
 
 	MaxSize        string // of the log; "" for the default
 	CommitInterval string // of the log; "" for the default
@@ -29,7 +29,7 @@ type Settings struct {
 	Stream string // "" for NAME in capitals
 	Prefix string // of subjects; "" for mqtt
 
-	Routes string // the sections routes and tests, as they stand; "" for none
+	Routes string // the sections routes and tests, as text; "" for none
 }
 
 // New is a service with its files in dir, at a port that is free, with these settings.

@@ -29,7 +29,7 @@ type Message struct {
 type Style struct {
 	Verbose bool // topic and payload; a Format goes first
 	Format  *Format
-	NoEOL   bool // no line end behind a message
+	NoEOL   bool // no line end after a message
 	Visible bool // control bytes that a message holds are made visible, for a terminal
 }
 
@@ -74,7 +74,7 @@ type Format struct {
 // A part is literal text or, with a verb, something about the message.
 type part struct {
 	literal   []byte
-	verb      byte // a letter behind %; '@' with letter for strftime; 0 for a literal
+	verb      byte // a letter after %; '@' with letter for strftime; 0 for a literal
 	letter    byte // of strftime
 	left      bool
 	pad       byte
@@ -86,7 +86,7 @@ type part struct {
 // verbs are the letters that may follow %.
 const verbs = "%ACDdEFfIjJlmPpqRrStUxX"
 
-// separators may stand between hexadecimal digits: printable ASCII but letters,
+// separators may be between hexadecimal digits: printable ASCII but letters,
 // digits and %.
 const separators = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~ "
 

@@ -66,7 +66,7 @@ var propertyNames = map[mqttetl.PropertyID]string{
 	mqttetl.UserProperty:           "user-properties",
 }
 
-// appendProperties keeps the order of the wire. What stands there several times
+// appendProperties keeps the order of the wire. What is there several times
 // is one member, where the first one was.
 func appendProperties(dst []byte, props mqttetl.Properties) []byte {
 	sep := byte('{')
@@ -225,7 +225,7 @@ func appendNested(dst, payload []byte) ([]byte, error) {
 	}
 }
 
-// separate appends what stands before the next name or value.
+// separate appends what comes before the next name or value.
 func (l *level) separate(dst []byte) []byte {
 	l.n++
 	switch {

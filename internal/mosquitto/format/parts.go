@@ -8,8 +8,8 @@ type Part struct {
 	Literal string // if Verb is 0
 	Verb    byte   // the letter after %, or @ for a letter of strftime
 	Letter  byte   // of strftime
-	Left    bool   // the value stands at the left of Width bytes
-	Pad     byte   // at the other side, where it stands at the right
+	Left    bool   // the value is at the left of Width bytes
+	Pad     byte   // at the other side, where it is at the right
 	Width   int    // 0: as long as the value
 	// Precision is how much of a string is printed, or how many hexadecimal digits
 	// are a group; -1: all.
