@@ -17,6 +17,7 @@ import (
 
 // The pipeline's part is a process of this program, so it is measured here.
 func TestBench(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	earlier, page, numbers := filepath.Join(dir, "earlier.json"), filepath.Join(dir, "report.html"), filepath.Join(dir, "report.csv")
 	args := []string{"bench", "--dir", dir, "--duration", "200ms", "--rounds", "1", "--throughput", "100", "--case", "^(pipeline|jetstream/file/sync)"}
@@ -60,6 +61,7 @@ func TestBench(t *testing.T) {
 }
 
 func TestBenchRefuses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	broken := filepath.Join(dir, "broken.json")
 	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
@@ -104,6 +106,7 @@ func TestBenchRefuses(t *testing.T) {
 // Given servers that want TLS, a client certificate and a password; once they
 // get what they want, and once not.
 func TestBenchOfServersWithTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	authority, err := servers.NewAuthority(dir)
 	if err != nil {
@@ -167,6 +170,7 @@ func TestBenchOfServersWithTLS(t *testing.T) {
 }
 
 func TestBenchCommandLine(t *testing.T) {
+	t.Parallel()
 	got := commandLine([]string{"bench", "--case", "mqtt|nats", "--mqtt", "mqtt://me:secret@h:1883", "it's"})
 	if want := `mqttetl bench --case 'mqtt|nats' --mqtt 'mqtt://***@h:1883' 'it'\''s'`; got != want {
 		t.Errorf("%s, want %s", got, want)

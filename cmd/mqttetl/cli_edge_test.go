@@ -24,6 +24,7 @@ func wantTame(t *testing.T, what, text string) {
 
 // A broker says why it refuses in its own words.
 func TestReasonStringsAreTame(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +67,7 @@ func TestReasonStringsAreTame(t *testing.T) {
 
 // Names of files, topics and hosts are shown and not obeyed.
 func TestNamesAreTame(t *testing.T) {
+	t.Parallel()
 	name := strings.NewReplacer("/", "", "\x00", "").Replace(evil)
 	dir := t.TempDir()
 	file := filepath.Join(dir, name)
@@ -83,6 +85,7 @@ func TestNamesAreTame(t *testing.T) {
 
 // A topic with an end of the line stays in its row of a table, and JSON stays JSON.
 func TestTablesKeepTheirRows(t *testing.T) {
+	t.Parallel()
 	text := renderTable(report{header: []string{"topic", "n"}, rows: [][]string{{"a\nb\tc" + evil, "1"}}})
 	if n := strings.Count(text, "\n"); n != 1 {
 		t.Errorf("a table of one row has %d line ends: %q", n, text)
@@ -98,6 +101,7 @@ func TestTablesKeepTheirRows(t *testing.T) {
 
 // What a broker sends is told by -d in one line.
 func TestDebugLinesAreTame(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)

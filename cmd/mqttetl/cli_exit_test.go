@@ -10,6 +10,7 @@ import (
 
 // What strangers put into names must not command the terminal.
 func TestErrorsDoNotCommandTheTerminal(t *testing.T) {
+	t.Parallel()
 	const bell = "\x1b]0;owned\x07\x1b[2J\r\u009b31m"
 	for _, args := range [][]string{
 		{"run", "-c", bell},

@@ -9,6 +9,7 @@ import (
 
 // Space pauses and goes on, q quits, and the terminal is left as it was.
 func TestReplayKeys(t *testing.T) {
+	t.Parallel()
 	path, x := archiveOf(t, minute()), newTerminal(t)
 	before := x.modes()
 	p := prepare(t, nil, "replay", "--to", "-", "--archive", path)
@@ -32,6 +33,7 @@ func TestReplayKeys(t *testing.T) {
 // A replay in the background is not stopped, and reads nothing from the terminal,
 // whether it was begun there or has been put there.
 func TestReplayInTheBackground(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	for name, script := range map[string]string{
 		"begun there": `set -m; "$@" >/dev/null & wait %1; echo code $?`,

@@ -10,6 +10,7 @@ import (
 )
 
 func TestLogFormats(t *testing.T) {
+	t.Parallel()
 	write := func(l logFlags) string {
 		var b bytes.Buffer
 		l.logger(&b).Info("hello")
@@ -32,6 +33,7 @@ func TestLogFormats(t *testing.T) {
 }
 
 func TestAccount(t *testing.T) {
+	t.Parallel()
 	good := account{3, 3, holdings{3, 3}, 0}
 	if err := good.err(); err != nil || good.String() != "published 3 = acknowledged 3 = archived 3 = forwarded 3" {
 		t.Errorf("%v: %v", good, err)
@@ -44,6 +46,7 @@ func TestAccount(t *testing.T) {
 }
 
 func TestErrorsAreOneLineAndAHint(t *testing.T) {
+	t.Parallel()
 	var b bytes.Buffer
 	printError(&b, errors.Join(errors.New("a"), errors.New("b")))
 	if b.String() != "mqttetl: a; b\n" {

@@ -26,6 +26,7 @@ func wantNoSecret(t *testing.T, what, text string) {
 
 // A configuration that is wrong is told without its secrets, by every command.
 func TestBadConfigurationKeepsItsSecrets(t *testing.T) {
+	t.Parallel()
 	const rest = "log: {dir: ./l}\narchive: {path: ./a.db}\nhttp: {listen: '127.0.0.1:0'}\n"
 	source := func(url, more string) string {
 		return "sources:\n - name: a\n   url: " + url + "\n   subscribe: [x]\n   " + more + "\n" + rest
@@ -65,6 +66,7 @@ func TestBadConfigurationKeepsItsSecrets(t *testing.T) {
 
 // What is wrong on a command line is told without its secrets.
 func TestBadCommandLineKeepsItsSecrets(t *testing.T) {
+	t.Parallel()
 	for _, line := range []string{
 		"pub -t a -m x -L mqtt://u:S%zz@h/a", "pub -t a -m x -L u:S@h", "pub -h 127.0.0.1 -p 1 -t a -m x -u u -P S", "pub -h 127.0.0.1 -p 1 -t a -m x -P S",
 		"pub -h 127.0.0.1 -p 1 -t a -m x --proxy socks5h://u:S%zz@h:1", "pub -h 127.0.0.1 -p 1 -t a -m x --proxy socks5h://u:S@127.0.0.1:1", "sub -L mqtt://u:S@127.0.0.1:1/a -W 1",
@@ -85,6 +87,7 @@ func TestBadCommandLineKeepsItsSecrets(t *testing.T) {
 // A service whose logins are refused tells so everywhere without its secrets; nor
 // are those of a service that works to be seen.
 func TestServiceKeepsItsSecrets(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	passwords := filepath.Join(dir, "passwords")
 	writeFile(t, passwords, "")

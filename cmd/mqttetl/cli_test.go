@@ -31,6 +31,7 @@ func visit(cmd *cobra.Command, f func(*cobra.Command)) {
 }
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
+	t.Parallel()
 	n := 0
 	visit(newRoot(streams{}), func(cmd *cobra.Command) {
 		n++
@@ -46,6 +47,7 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]string{
 		"":                              "mqttetl: which command? mqttetl --help lists them\nUsage: mqttetl COMMAND [flags]\n",
 		"rnu":                           `mqttetl: unknown command "rnu" for "mqttetl", did you mean "run"?` + "\nUsage: mqttetl COMMAND [flags]\n",
@@ -79,6 +81,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
+	t.Parallel()
 	for want, errs := range map[int][]error{
 		exitOK:          {nil},
 		exitFailed:      {errors.New("x"), errors.New("the account does not balance")},
@@ -97,6 +100,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestConfigExampleIsTheFileAndChecks(t *testing.T) {
+	t.Parallel()
 	r := call(t, "config", "example")
 	if r.code != 0 || r.out != deploy.Example || r.err != "" {
 		t.Errorf("exit %d\n%s%s", r.code, r.out, r.err)
@@ -124,6 +128,7 @@ func TestConfigCheckSaysWhatIsSlow(t *testing.T) {
 }
 
 func TestConfigErrorsExit78(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	s.write(t, "sources:\n  - {url: 'http://x', subscribe: ['a/#/b']}\nqos: 3\n")
 	for _, args := range [][]string{{"config", "check", s.config}, {"run", "-c", s.config}, {"status", "-c", s.config}, {"verify", "-c", s.config}} {
@@ -149,6 +154,7 @@ func TestConfigErrorsExit78(t *testing.T) {
 }
 
 func TestConfigCheckLooksIntoCertificates(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	s.write(t, "sources: [{name: plant, url: 'mqtts://x', tls: {ca: "+s.config+"}, subscribe: [a]}]\n")
 	if r := call(t, "config", "check", s.config); r.code != exitConfig || r.err != "mqttetl: source plant: tls.ca "+s.config+" holds no PEM certificate\n" {
@@ -157,6 +163,7 @@ func TestConfigCheckLooksIntoCertificates(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	r := call(t, "version", "-o", "json")
 	var b build
 	if err := json.Unmarshal([]byte(r.out), &b); err != nil || r.code != 0 {
@@ -171,6 +178,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestOutputFormats(t *testing.T) {
+	t.Parallel()
 	r := report{document: map[string]int{"a": 1}, header: []string{"x", "y"}, rows: [][]string{{"1", "a,b"}, {"2", ""}}}
 	write := func(f outputFormat) string {
 		var b bytes.Buffer

@@ -11,6 +11,7 @@ import (
 
 // TestGrantedLess: what the broker does not grant is told, and the rest goes on.
 func TestGrantedLess(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "max_qos 1")
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +32,7 @@ func TestGrantedLess(t *testing.T) {
 // TestRefusedSubscription: one line with the broker's reason, and exit code 1,
 // if nothing is granted.
 func TestRefusedSubscription(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		version, reason string
 		code            byte
@@ -89,6 +91,7 @@ func refusing(t *testing.T, v5 bool, code byte, reason string) (url string) {
 // TestPubWithinMosquittosWindow: Mosquitto without a limit of its queue takes no
 // more QoS 2 messages at once than it sends, and MQTT 3.1.1 cannot say how many.
 func TestPubWithinMosquittosWindow(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "max_queued_messages 0")
 	if err != nil {
 		t.Fatal(err)

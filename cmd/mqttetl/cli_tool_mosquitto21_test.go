@@ -19,6 +19,7 @@ import (
 // TestEveryOptionOf21: the options of mosquitto_pub and mosquitto_sub 2.1, and of
 // the Lua client's three tools, are options here.
 func TestEveryOptionOf21(t *testing.T) {
+	t.Parallel()
 	both := `-A --cafile --capath --cert --ciphers -c --disable-clean-session -D --property -d --debug --help -h --host -i --id -I --id-prefix
 		--insecure -k --keepalive --key --keyform -L --url -M --nodelay --no-tls -o -p --port -P --pw --proxy --psk --psk-identity -q --qos --quiet
 		-S -t --topic --tls-alpn --tls-engine --tls-engine-kpass-sha1 --tls-keylog --tls-use-os-certs --tls-version -u --username --unix -V
@@ -46,6 +47,7 @@ func TestEveryOptionOf21(t *testing.T) {
 
 // TestUsageOf21: what cannot be is said in one line, in the user's words.
 func TestUsageOf21(t *testing.T) {
+	t.Parallel()
 	internals := regexp.MustCompile(`strconv|\\x00|\x00|Parse(U?)int`)
 	for line, want := range map[string]string{
 		"pub -t a -m x -q 256":                                   `--qos must be 0, 1 or 2, not "256"`,
@@ -105,6 +107,7 @@ func TestUsageOf21(t *testing.T) {
 
 // TestOptionsOf21 do what mosquitto's manual says.
 func TestOptionsOf21(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	for _, topic := range []string{"r/1", "r/2"} {
 		mosquittoOut(t, "", append([]string{"mosquitto_pub", "-r", "-q", "1", "-t", topic, "-m", "of " + topic + "\nand more"}, b.plain...)...)
@@ -139,6 +142,7 @@ func TestOptionsOf21(t *testing.T) {
 // TestLuaTools: the lines that people have typed for mqtt_publish.lua,
 // mqtt_subscribe.lua and mqtt_test.lua.
 func TestLuaTools(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	watch := mqttetlSub(t, append([]string{"-t", "test/1", "-t", "will/x", "-F", "%t %p %q %r"}, b.plain...)...)
 	mortal := start(t, nil, append([]string{"sub", "-t", "x", "-d", "--will_topic", "will/x", "--will_message", "farewell", "--will_qos", "1", "--will_retain", "0"}, b.plain...)...)
@@ -189,6 +193,7 @@ func oneSided(t *testing.T, answer func(c net.Conn)) (address string) {
 
 // TestProtocolErrorsEndTools with mosquitto's exit code, at once.
 func TestProtocolErrorsEndTools(t *testing.T) {
+	t.Parallel()
 	read := func(c net.Conn) { _, _ = c.Read(make([]byte, 1000)) }
 	say := func(c net.Conn, text string) { _, _ = c.Write([]byte(text)) }
 	for name, c := range map[string]struct {
@@ -224,6 +229,7 @@ func TestProtocolErrorsEndTools(t *testing.T) {
 
 // TestHintKnowsTheVersion: who has asked for MQTT 5 is not told to.
 func TestHintKnowsTheVersion(t *testing.T) {
+	t.Parallel()
 	for version, connack := range map[string]string{"5": "\x20\x03\x00\x00\x00", "3.1.1": "\x20\x02\x00\x00"} {
 		address := oneSided(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1000))

@@ -35,6 +35,7 @@ func program(t *testing.T, stdin string, args ...string) outcome {
 // TestEveryOptionOfMosquittos: what the help of mosquitto's programs on this
 // machine lists is an option here.
 func TestEveryOptionOfMosquittos(t *testing.T) {
+	t.Parallel()
 	for name, cmd := range map[string]*cobra.Command{"mosquitto_pub": newPub(streams{}), "mosquitto_sub": newSub(streams{})} {
 		found := regexp.MustCompile(`(?m)^ (-[A-Za-z]|--[a-z0-9-]+) : `).FindAllStringSubmatch(program(t, "", name, "--help").out, -1)
 		if len(found) < 40 {
@@ -51,6 +52,7 @@ func TestEveryOptionOfMosquittos(t *testing.T) {
 // TestSubOptionsMeanMosquittos: with the same options both print the same and
 // end with the same code.
 func TestSubOptionsMeanMosquittos(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "socket")
 	b := startToolBroker(t, "listener 0 "+socket)
@@ -129,6 +131,7 @@ func onOneLine(text string) string {
 
 // TestPubOptionsMeanMosquittos: with the same options both publish the same.
 func TestPubOptionsMeanMosquittos(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	file := filepath.Join(t.TempDir(), "payload")
 	if err := os.WriteFile(file, []byte("of a\nfile\n"), 0o600); err != nil {
@@ -164,6 +167,7 @@ func TestPubOptionsMeanMosquittos(t *testing.T) {
 
 // TestWillOfATool: the will of a tool that is killed is published.
 func TestWillOfATool(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	watch := mqttetlSub(t, append([]string{"-t", "will/#", "-F", "%t %p %q", "-q", "2"}, b.plain...)...)
 	mortal := start(t, nil, append([]string{"sub", "-t", "x", "-d", "--will-topic", "will/x", "--will-payload", "farewell", "--will-qos", "1"}, b.plain...)...)
@@ -177,6 +181,7 @@ func TestWillOfATool(t *testing.T) {
 
 // TestOptionsFile: -o stands for the lines of its file.
 func TestOptionsFile(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	file := filepath.Join(t.TempDir(), "options")
 	text := "-h 127.0.0.1\n-p " + b.plain[3] + "\n-t from/file\n# not this\n-V 5\n-D publish user-property a b\n-q 1\n"
@@ -208,6 +213,7 @@ func TestOptionsFile(t *testing.T) {
 // TestProxy goes through a SOCKS5 proxy (RFC 1928) with user and password (RFC
 // 1929), which resolves the name.
 func TestProxy(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 // TestTLSRefused: each command says what is missing where TLS, the certificates
 // or the port do not fit, with the same code.
 func TestTLSRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, err := servers.NewAuthority(dir)
 	if err != nil {

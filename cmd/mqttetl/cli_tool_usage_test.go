@@ -17,6 +17,7 @@ import (
 )
 
 func TestToolUsage(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]string{
 		"pub -t a/# -m x":                          `topic "a/#" contains + or #`,
 		"pub -t a":                                 "what to publish?",
@@ -76,6 +77,7 @@ func TestToolUsage(t *testing.T) {
 
 // TestToolsSayWhatTheBrokerSays: one line with the reason, and its exit code.
 func TestToolsSayWhatTheBrokerSays(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	passwords, rules := filepath.Join(dir, "passwords"), filepath.Join(dir, "rules")
 	if out, err := osexec.Command("mosquitto_passwd", "-b", "-c", passwords, "me", "secret").CombinedOutput(); err != nil {
@@ -128,6 +130,7 @@ func TestToolsSayWhatTheBrokerSays(t *testing.T) {
 }
 
 func TestExpiredCertificate(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, err := servers.NewAuthority(dir)
 	if err != nil {
@@ -191,6 +194,7 @@ func TestDefaults(t *testing.T) {
 // TestSubAcknowledgesWhatItPrints: of a kept session, the next sub gets what
 // the one before did not print, and nothing twice.
 func TestSubAcknowledgesWhatItPrints(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	for _, qos := range []string{"1", "2"} {
 		sub := append([]string{"sub", "-i", "keeper" + qos, "-c", "-q", qos, "-t", "kept", "-W", "20"}, b.plain...)
@@ -223,6 +227,7 @@ func callWith(t *testing.T, stdin string, args ...string) outcome {
 // TestTestEndsOnQuit: the messages come back with their round trips, and quit
 // ends it.
 func TestTestEndsOnQuit(t *testing.T) {
+	t.Parallel()
 	b := startToolBroker(t, "")
 	if r := call(t, append([]string{"test", "-C", "3", "--interval", "20ms", "-q", "2", "-V", "5"}, b.plain...)...); r.code != 0 ||
 		strings.Count(r.out, "round trip") != 3 || strings.Count(r.out, "acknowledged after") != 3 || !strings.Contains(r.err, "sent 3, received 3") {
@@ -238,6 +243,7 @@ func TestTestEndsOnQuit(t *testing.T) {
 // TestPayloadOverTheLimit: whatever way a broker has to say so, it is one line
 // and an exit code, and pub -l says what was acknowledged before it.
 func TestPayloadOverTheLimit(t *testing.T) {
+	t.Parallel()
 	big := strings.Repeat("x", 2000)
 	for setting, want := range map[string]map[string]string{
 		"max_packet_size 1000": { // MQTT 5 says so in CONNACK

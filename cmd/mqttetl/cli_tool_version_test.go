@@ -72,6 +72,7 @@ func serveOld(c net.Conn, behind string, closes bool) {
 // With `auto` every command goes on with MQTT 3.1.1 where the broker refuses
 // MQTT 5, closes the connection, or does not answer, and says so.
 func TestAllToolsFallBackTo311(t *testing.T) {
+	t.Parallel()
 	nats := natsMQTT(t)
 	recorded := archiveOf(t, minute()[:20])
 	const went = "the broker does not speak MQTT 5; going on with 3.1.1"
@@ -98,6 +99,7 @@ func TestAllToolsFallBackTo311(t *testing.T) {
 
 // One set of values, by one name, and the spellings of mosquitto_pub.
 func TestMQTTVersionIsOneOption(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -141,6 +143,7 @@ func TestMQTTVersionIsOneOption(t *testing.T) {
 
 // Who answers to no version is no broker.
 func TestNoVersionIsAnswered(t *testing.T) {
+	t.Parallel()
 	dead := oldBroker(t, "127.0.0.1:1", true)
 	recorded := archiveOf(t, minute()[:3])
 	for _, line := range []string{

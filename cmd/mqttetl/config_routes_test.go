@@ -11,6 +11,7 @@ import (
 
 // Each example is a configuration of a real device, with tests that hold.
 func TestExamplesOfDevices(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../deploy/examples/*.yaml")
 	if err != nil || len(files) < 8 {
 		t.Fatalf("%d examples, %v", len(files), err)
@@ -57,6 +58,7 @@ tests:
 `
 
 func TestConfigTestSaysWhatDiffers(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	for _, c := range []struct {
 		test, want string
@@ -107,6 +109,7 @@ func TestConfigTestSaysWhatDiffers(t *testing.T) {
 
 // Bytes, exact integers and the terminal's safety.
 func TestConfigTestValues(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	writeFile(t, path, `sources: [{name: plant, url: 'mqtt://127.0.0.1:1', subscribe: ["#"]}]
 archive: {}

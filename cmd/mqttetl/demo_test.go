@@ -20,6 +20,7 @@ import (
 var balanced = regexp.MustCompile(`(?m)^published ([1-9]\d+) = acknowledged (\d+) = archived (\d+) = forwarded (\d+)$`)
 
 func TestDemoAccountsForEveryMessage(t *testing.T) {
+	t.Parallel()
 	r := call(t, "demo", "--duration", "1500ms", "--devices", "30", "--rate", "600")
 	if r.code != 0 || !balanced.MatchString(r.out) || strings.Count(r.out, "\n") != 1 {
 		t.Fatalf("exit %d\n%s%s", r.code, r.out, r.err)
@@ -43,6 +44,7 @@ func TestDemoAccountsForEveryMessage(t *testing.T) {
 }
 
 func TestDemoProgress(t *testing.T) {
+	t.Parallel()
 	d, err := startDemo(t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +66,7 @@ func TestDemoProgress(t *testing.T) {
 
 // A result that nobody can read is a failure, and leaves nothing behind.
 func TestDemoWhoseResultCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +98,7 @@ func TestDemoWhoseResultCannotBeWritten(t *testing.T) {
 }
 
 func TestDemoHints(t *testing.T) {
+	t.Parallel()
 	for err, hint := range map[error]string{
 		mqttetl.ErrLocked: "another demo uses this --dir", os.ErrDeadlineExceeded: "fewer --devices", syscall.EMFILE: "fewer --devices",
 	} {
@@ -105,6 +109,7 @@ func TestDemoHints(t *testing.T) {
 }
 
 func TestDemoKeepsItsDirectoryAndGoesOnInIt(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "kept")
 	for range 2 {
 		r := call(t, "demo", "--duration", "300ms", "--devices", "10", "--rate", "500", "--dir", dir, "--no-progress")
@@ -121,6 +126,7 @@ func TestDemoKeepsItsDirectoryAndGoesOnInIt(t *testing.T) {
 
 // At a rate that no machine reaches the devices must hold back by themselves.
 func TestDemoHoldsItsWindow(t *testing.T) {
+	t.Parallel()
 	r := call(t, "demo", "--duration", "1s", "--devices", "200", "--rate", "10000000")
 	if r.code != 0 || !balanced.MatchString(r.out) {
 		t.Fatalf("exit %d\n%s%s", r.code, r.out, r.err)
@@ -128,6 +134,7 @@ func TestDemoHoldsItsWindow(t *testing.T) {
 }
 
 func TestDemoWhereNoDirectoryCanBe(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -139,6 +146,7 @@ func TestDemoWhereNoDirectoryCanBe(t *testing.T) {
 
 // What somebody else publishes to the demo's broker is no fault of the account.
 func TestDemoCountsOthersApart(t *testing.T) {
+	t.Parallel()
 	p := prepare(t, nil, "demo", "--duration", "3s", "--devices", "10", "--rate", "200", "--no-progress")
 	var out bytes.Buffer
 	p.Stdout, p.Stderr = &out, nil
@@ -165,6 +173,7 @@ func TestDemoCountsOthersApart(t *testing.T) {
 
 // Who may not write the directory is told so at once.
 func TestDemoInADirectoryOfAnother(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"", "log", "jetstream", demoArchive} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

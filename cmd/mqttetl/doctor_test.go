@@ -52,6 +52,7 @@ func (d diagnosis) find(part, check string) string {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	open := filepath.Join(dir, "password")
 	if err := os.WriteFile(open, []byte("secret"), 0o644); err != nil {
@@ -99,6 +100,7 @@ nats: {url: %q}
 }
 
 func TestDoctorFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	rules := filepath.Join(dir, "rules")
 	if err := os.WriteFile(rules, []byte("topic read ok/#\n"), 0o600); err != nil {
@@ -134,6 +136,7 @@ nats: {url: "nats://127.0.0.1:1"}
 // Without --probe nothing is published: a service that subscribes to # records
 // nothing. What it knows of the broker's losses doctor takes from it.
 func TestDoctorBesideTheService(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "sys_interval 1\nmax_queued_messages 5\nmax_inflight_messages 1")
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +182,7 @@ func TestDoctorBesideTheService(t *testing.T) {
 
 // What to do is about what is wrong.
 func TestDoctorAdvice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d, _ := diagnose(t, fmt.Sprintf(`sources:
   - {name: unknown, url: "mqtt://broker.invalid", subscribe: ["#"], client_id: a}
@@ -192,6 +196,7 @@ log: {dir: %q}
 
 // An interruption is none of the findings, and ends doctor at once whatever it waits for.
 func TestDoctorInterrupted(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -59,6 +59,7 @@ const exampleTime = 25 * time.Second
 // example means /etc/mqttetl/mqttetl.yaml, which a test leaves alone. A new
 // command's examples are run to their end and must exit with 0.
 func TestExamplesWorkAsPasted(t *testing.T) {
+	t.Parallel()
 	w := newExampleWorld(t)
 	visit(newRoot(streams{}), func(cmd *cobra.Command) {
 		t.Run(strings.ReplaceAll(cmd.CommandPath(), " ", "_"), func(t *testing.T) {
@@ -226,6 +227,7 @@ func (r replacer) Replace(s string) string {
 }
 
 func TestReplacerTakesWholeAddresses(t *testing.T) {
+	t.Parallel()
 	r := newReplacer("127.0.0.1:1883", "127.0.0.1:27358", "-h test.mosquitto.org", "")
 	const text = "127.0.0.1:18837 mqtt://127.0.0.1:1883/a -h test.mosquitto.org -t b"
 	if got, want := r.Replace(text), "127.0.0.1:18837 mqtt://127.0.0.1:27358/a  -t b"; got != want {

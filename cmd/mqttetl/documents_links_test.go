@@ -26,6 +26,7 @@ func everyDocument(t *testing.T) string {
 }
 
 func TestDocumentsNameEveryCommandAndFlagAndNoOther(t *testing.T) {
+	t.Parallel()
 	text := everyDocument(t)
 	flags := map[string]bool{}
 	for _, name := range strings.Fields(othersFlags) {
@@ -60,6 +61,7 @@ const othersFlags = `--include_imports --now --no-block --replicas --server --no
 
 // A document that names a file or a chapter of another one has it.
 func TestDocumentsHaveWhatTheyLinkTo(t *testing.T) {
+	t.Parallel()
 	texts := documents(t)
 	for _, more := range []string{"docs/import.md", "DESIGN.md", "CHANGELOG.md"} {
 		b, err := os.ReadFile("../../" + more)
@@ -93,6 +95,7 @@ func anchors(text string) (list []string) {
 }
 
 func TestConfigDocumentHasTheDefaultsOfTheExample(t *testing.T) {
+	t.Parallel()
 	rows := regexp.MustCompile("(?m)^\\| `([a-z_.\\[\\]]+)` \\| (?:`([^`]+)`|[^|`]+) \\|").FindAllStringSubmatch(documents(t)["docs/config.md"], -1)
 	if len(rows) < 50 {
 		t.Fatalf("only %d rows of the configuration table were understood", len(rows))
@@ -110,6 +113,7 @@ func TestConfigDocumentHasTheDefaultsOfTheExample(t *testing.T) {
 }
 
 func TestDocumentsHaveWhatHintsPointTo(t *testing.T) {
+	t.Parallel()
 	m := regexp.MustCompile(`\((docs/[a-z]+\.md), ([^)]+)\)`).FindStringSubmatch(hintRestore)
 	if m == nil || !strings.Contains(documents(t)[m[1]], "\n## "+m[2]+"\n") {
 		t.Errorf("%q: no such chapter", hintRestore)
@@ -118,6 +122,7 @@ func TestDocumentsHaveWhatHintsPointTo(t *testing.T) {
 
 // README says that nothing was lost.
 func TestNothingWasLost(t *testing.T) {
+	t.Parallel()
 	rows := regexp.MustCompile(`(?m)^\| [a-z]+ \| .* \| \d+ \| \d+ \| (\d+) \| (\d+) \| \d+ \|`).FindAllStringSubmatch(documents(t)["docs/reliability.md"], -1)
 	if len(rows) < 10 {
 		t.Fatalf("only %d campaigns were understood", len(rows))
@@ -137,6 +142,7 @@ func inShell(dir, line string) *osexec.Cmd {
 
 // Every metric that a document names is one of the program.
 func TestDocumentsNameMetricsThatThereAre(t *testing.T) {
+	t.Parallel()
 	var code strings.Builder
 	err := filepath.WalkDir("../..", func(path string, e os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {

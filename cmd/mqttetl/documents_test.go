@@ -50,6 +50,7 @@ func blocks(text string) (list []fenced) {
 // TestDocumentsWork runs the commands of README and docs in the order in which
 // they stand, each document in a directory with a broker of its own.
 func TestDocumentsWork(t *testing.T) {
+	t.Parallel()
 	for name, text := range documents(t) {
 		if list := blocks(text); len(list) > 0 {
 			t.Run(filepath.Base(name), func(t *testing.T) {
@@ -62,6 +63,7 @@ func TestDocumentsWork(t *testing.T) {
 
 // Only what needs root or another machine may be left out, and not much of it.
 func TestDocumentsLeaveLittleOut(t *testing.T) {
+	t.Parallel()
 	reason := regexp.MustCompile(`\bsudo |\bsystemctl |\bpip install |\bapt-get `)
 	left := 0
 	for name, text := range documents(t) {

@@ -14,6 +14,7 @@ import (
 
 // A file is what its name says, unless flags contradict the name.
 func TestExportByName(t *testing.T) {
+	t.Parallel()
 	path, dir := archiveOf(t, minute()[:3]), t.TempDir()
 	as := map[string]string{}
 	for _, format := range []string{"ndjson", "csv", "parquet"} {
@@ -69,6 +70,7 @@ func TestExportByName(t *testing.T) {
 
 // A terminal gets nothing that it cannot show.
 func TestExportToATerminal(t *testing.T) {
+	t.Parallel()
 	path, x := archiveOf(t, minute()[:3]), newTerminal(t)
 	for flags, want := range map[string]int{"--format parquet": exitUsage, "--compress zstd": exitUsage, "--format csv": exitOK} {
 		var said strings.Builder

@@ -14,6 +14,7 @@ import (
 
 // An export takes the place of a file, also behind a link, and of nothing else.
 func TestExportReplacesOnlyFiles(t *testing.T) {
+	t.Parallel()
 	path, dir := archiveOf(t, minute()), t.TempDir()
 	want, _ := mqttetlOut(t, 0, "export", "--archive", path)
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -93,6 +94,7 @@ func TestExportIntoAPipeIsInterrupted(t *testing.T) {
 }
 
 func TestNoPermissionToRead(t *testing.T) {
+	t.Parallel()
 	for _, args := range []string{"export", "query", "query --sql select(1)", "tail", "dead-letters"} {
 		dir := t.TempDir()
 		conf := filepath.Join(dir, "c.yaml")

@@ -8,6 +8,7 @@ import (
 
 // Every line is told of that is not as the file had it, and no flag is passed over.
 func TestImportAccount(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
 	const noTime = `{"topic":"a","payload":"1","received_at":"2026-01-05T19:52:56Z"}` + "\n"

@@ -11,6 +11,7 @@ import (
 
 // The lines of docs/import.md are imported whole by the commands below them.
 func TestImportDocument(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../docs/import.md")
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 // route publishes, because the import publishes as well; what it leaves, the
 // service publishes, each object once.
 func TestImportPublishes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.routed(t, "routes:\n  - {name: numbers, topic: 'a/{part}', decode: json, publish: 'out.{part}', columns: {n: INTEGER .n}}\n")
 	text, err := os.ReadFile(w.config)

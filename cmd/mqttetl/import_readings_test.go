@@ -11,6 +11,7 @@ import (
 
 // Readings of what devices send, with text that is a number and without.
 func TestReadingsOfDevices(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"false": "ems .ServiceCodeNumber 204;esp .hum 40.1;gw .t 21.5",
 		"true":  "ems .ServiceCodeNumber 204;ems .outdoorTemp 19.6;esp .hum 40.1;gw .t 21.5",

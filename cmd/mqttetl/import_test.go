@@ -16,6 +16,7 @@ import (
 
 // What sub prints as %j and %J is imported as the bytes that were published.
 func TestImportOfWhatSubPrints(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +67,7 @@ func badLines(n int) string {
 }
 
 func TestImportDryRunTellsReasons(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
 	writeFile(t, path, badLines(12))
@@ -81,6 +83,7 @@ func TestImportDryRunTellsReasons(t *testing.T) {
 
 // What the command line has wrong is told before anything is in the log.
 func TestImportRefusals(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	file := func(name, text string) string {
 		path := filepath.Join(s.dir, name)
@@ -127,6 +130,7 @@ func TestImportRefusals(t *testing.T) {
 
 // Each file is looked at once, however many there are, and known by any path.
 func TestImportCheckFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var paths []string
 	for i := range 300 {
@@ -165,6 +169,7 @@ func TestImportCheckFiles(t *testing.T) {
 }
 
 func TestImportRejectedOfAllFiles(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	all := filepath.Join(s.dir, "all")
 	a, b := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b")
@@ -185,6 +190,7 @@ func TestImportRejectedOfAllFiles(t *testing.T) {
 
 // A file of --rejected is not begun anew while lines of other files stand there.
 func TestImportKeepsRejectedOfOthers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	all := filepath.Join(s.dir, "all")
 	a, b := filepath.Join(s.dir, "a"), filepath.Join(s.dir, "b")
@@ -204,6 +210,7 @@ func TestImportKeepsRejectedOfOthers(t *testing.T) {
 // A file that is damaged or another one is told with its line, and what is in
 // the log already is not imported again.
 func TestImportResumesBehindDamage(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f.gz")
 	var text strings.Builder
@@ -224,7 +231,7 @@ func TestImportResumesBehindDamage(t *testing.T) {
 	broken[len(front)] ^= 0xff // the second part has no header of gzip
 	for _, c := range [][]string{
 		{string(broken), "the compressed file is damaged", "hint: gzip -t"},
-		{whole[:len(whole)*3/4], "the compressed file is cut short", "hint: what stands before it is in the log; --resume"},
+		{whole[:len(whole)*3/4], "the compressed file is cut short", "hint: what comes before it is in the log; --resume"},
 	} {
 		writeFile(t, path, c[0])
 		for range 2 {
@@ -250,6 +257,7 @@ func TestImportResumesBehindDamage(t *testing.T) {
 
 // An archive that cannot be used is no success, and the records wait in the log.
 func TestImportWithoutArchive(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
 	writeFile(t, path, "{\"topic\":\"a\",\"payload\":\"\"}\n")
@@ -269,6 +277,7 @@ func TestImportWithoutArchive(t *testing.T) {
 // A file that is imported once more without --resume is in the log twice, and
 // who did that is told.
 func TestImportAgainIsTold(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
 	writeFile(t, path, "{\"topic\":\"a\",\"payload\":\"\"}\n{\"topic\":\"b\",\"payload\":\"\"}\n")
@@ -288,6 +297,7 @@ func TestImportAgainIsTold(t *testing.T) {
 
 // An import connects to no broker, and asks for no secret of one.
 func TestImportWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	text, err := os.ReadFile(s.config)
 	if err != nil {
@@ -302,6 +312,7 @@ func TestImportWithoutSecrets(t *testing.T) {
 }
 
 func TestImportTimezone(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	path := filepath.Join(s.dir, "f")
 	writeFile(t, path, "time,topic,payload\n2026-07-02 03:04:05,a,\n")

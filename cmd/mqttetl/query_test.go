@@ -14,6 +14,7 @@ import (
 
 // A selection of nothing is told beside every form of output.
 func TestQueryOfNothing(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute()[:3])
 	for _, flags := range []string{"", "-o csv", "-o json", "-o table", "--last 0", "--by topic", "--by hour -o table", "--by source -o json", "--count"} {
 		args := append(strings.Fields("query --topic none --archive"), path)
@@ -29,6 +30,7 @@ func TestQueryOfNothing(t *testing.T) {
 
 // All times of query are in UTC, and say so.
 func TestQueryTimesAreUTC(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute()[:1])
 	for flags, want := range map[string]string{
 		"-o table":           " 2023-11-14T22:13:20.000Z ",
@@ -47,6 +49,7 @@ func TestQueryTimesAreUTC(t *testing.T) {
 
 // The rate above the sparkline has a unit in which it is not 0.
 func TestQueryRates(t *testing.T) {
+	t.Parallel()
 	for n, want := range map[uint64]string{1: "1/h", 59: "59/h", 60: "1.0/min", 179: "3.0/min", 3599: "60.0/min", 3600: "1.0/s", 5400: "1.5/s"} {
 		line := sparkline([]*group{{Name: "2026-01-01T00:00:00Z", Count: n}})
 		if _, rate, _ := strings.Cut(line, "  up to "); rate != want {
@@ -57,6 +60,7 @@ func TestQueryRates(t *testing.T) {
 
 // SQL asks the archive, so it needs none of the brokers' secrets.
 func TestQueryNeedsNoSecret(t *testing.T) {
+	t.Parallel()
 	dir, path := t.TempDir(), archiveOf(t, minute()[:2])
 	conf := filepath.Join(dir, "c.yaml")
 	text := "sources: [{name: a, url: \"mqtt://127.0.0.1:1\", username: u, password: \"${MQTT_PASSWORD_OF_NOBODY}\", subscribe: [\"#\"]}]\n" +
@@ -71,6 +75,7 @@ func TestQueryNeedsNoSecret(t *testing.T) {
 
 // What the format does not fit is told, and what follows is printed.
 func TestTailGoesOnBehindWhatItCannotPrint(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.db")
 	a, err := archive.Open(path, "00112233445566aa")
 	if err != nil {

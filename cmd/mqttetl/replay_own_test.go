@@ -12,6 +12,7 @@ import (
 
 // Who plays to the broker that is recorded hears what that means, once.
 func TestReplayToOwnBroker(t *testing.T) {
+	t.Parallel()
 	path, dir := archiveOf(t, minute()), t.TempDir()
 	own, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {

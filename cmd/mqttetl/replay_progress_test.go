@@ -34,6 +34,7 @@ func TestReplayProgressWhilePaused(t *testing.T) {
 // Percent and ETA are those of what is played, whatever of the recording it is: 60
 // records, one a second, of which numbers 1 to 60 are at seconds 0 to 59.
 func TestReplayProgressOfSelections(t *testing.T) {
+	t.Parallel()
 	const second = int64(time.Second)
 	at := func(n int) point { return point{mqttetl.Seq(n), int64(n-1) * second} }
 	all := bounds{last: at(60)}
@@ -81,6 +82,7 @@ func TestReplayProgressOfSelections(t *testing.T) {
 
 // The bounds are those of the archive and of what the flags choose of it.
 func TestReplayProgressOnATerminal(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	for flags, want := range map[string]string{
 		"--since 2023-11-14T22:14:10Z --speed 4": `\b[1-9]?\d %.* 22:14:1\d  ETA [12]s`,
@@ -103,6 +105,7 @@ func TestReplayProgressOnATerminal(t *testing.T) {
 
 // Nothing but the records is on a terminal that they go to.
 func TestReplayToATerminalShowsNoProgress(t *testing.T) {
+	t.Parallel()
 	path, x := archiveOf(t, minute()), newTerminal(t)
 	p := prepare(t, nil, "replay", "--to", "-", "--archive", path, "--speed", "40")
 	x.start(p.Cmd)

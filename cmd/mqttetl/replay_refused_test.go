@@ -15,6 +15,7 @@ import (
 // What cannot be is refused with a word on what to do, and the code that says
 // whose fault it is.
 func TestReplayRefusals(t *testing.T) {
+	t.Parallel()
 	path, dir := archiveOf(t, minute()), t.TempDir()
 	ca := filepath.Join(dir, "ca.pem")
 	if err := os.WriteFile(ca, nil, 0o600); err != nil {
@@ -124,6 +125,7 @@ func TestReplayRefusals(t *testing.T) {
 
 // A stream that will never take the records is told with what to do.
 func TestReplayToMisconfiguredStream(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	server, err := servers.StartNATSProcess(t.TempDir(), "")
 	if err != nil {
@@ -144,6 +146,7 @@ func TestReplayToMisconfiguredStream(t *testing.T) {
 
 // Through WebSocket a replay confirms as it does over TCP, core and stream.
 func TestReplayToNATSThroughWebSocket(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 // What --resume names and is not this replay's is told as that, and left alone.
 func TestReplayOtherResumeFile(t *testing.T) {
+	t.Parallel()
 	path, dir := archiveOf(t, minute()), t.TempDir()
 	position, conf, fifo := filepath.Join(dir, "position"), filepath.Join(dir, "mqttetl.yaml"), filepath.Join(dir, "fifo")
 	if err := os.WriteFile(conf, []byte("sources: []\n"), 0o600); err != nil {

@@ -30,6 +30,7 @@ func (h *heard) Write(p []byte) (int, error) {
 
 // A long silence of the recording is said before it begins, as is what shortens it.
 func TestReplaySaysThatItWaits(t *testing.T) {
+	t.Parallel()
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	path := archiveOf(t, []int64{start.UnixNano(), start.Add(time.Millisecond).UnixNano(), start.Add(90 * time.Minute).UnixNano()})
 	for args, want := range map[string]string{

@@ -79,6 +79,7 @@ func minute() (times []int64) {
 
 // The best of three counts: a busy machine can hold up any of them.
 func TestReplayTenTimesAsFastKeepsTheBursts(t *testing.T) {
+	t.Parallel()
 	times := minute()
 	path := archiveOf(t, times)
 	for try := 1; ; try++ {
@@ -106,6 +107,7 @@ func TestReplayTenTimesAsFastKeepsTheBursts(t *testing.T) {
 // The best of three counts here too: of a line that comes late the next one
 // seems to come early.
 func TestReplayShortensSilence(t *testing.T) {
+	t.Parallel()
 	const silence = 10 * time.Second
 	path := archiveOf(t, []int64{0, int64(silence), int64(silence) + 100e6, 2 * int64(silence)})
 	for _, c := range []struct {
@@ -133,6 +135,7 @@ func TestReplayShortensSilence(t *testing.T) {
 
 // Through WebSocket and TLS the broker confirms as it does over TCP.
 func TestReplayThroughWebSocket(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	b := startToolBroker(t, "")
 	host, port := b.transports["ws"][1], b.transports["ws"][3]
@@ -171,6 +174,7 @@ func mqttetlOut(t *testing.T, want int, args ...string) (stdout, stderr string) 
 }
 
 func TestReplayIsDeterministicAndRewrites(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	args := []string{"replay", "--to", "-", "--archive", path, "--speed", "max", "--topic-map", `t/([01])=new/$1`, "--topic-prefix", "p/"}
 	first, account := mqttetlOut(t, 0, args...)
@@ -186,6 +190,7 @@ func TestReplayIsDeterministicAndRewrites(t *testing.T) {
 }
 
 func TestSelectionsOfAllCommands(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	for _, c := range []struct {
 		args  []string
@@ -217,6 +222,7 @@ func TestSelectionsOfAllCommands(t *testing.T) {
 }
 
 func TestQueryCounts(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	out, _ := mqttetlOut(t, 0, "query", "--archive", path, "--by", "topic")
 	var g group
@@ -244,6 +250,7 @@ func TestQueryCounts(t *testing.T) {
 }
 
 func TestTailFollowsAnArchive(t *testing.T) {
+	t.Parallel()
 	path := archiveOf(t, minute())
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

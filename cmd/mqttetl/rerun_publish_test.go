@@ -56,6 +56,7 @@ func (w world) publishes(t *testing.T) *process {
 // TestRerunPublishes: what could not be published is, when route and stream have
 // been mended, once and with the id that it would have had.
 func TestRerunPublishes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.imported(t, 3000)
 	w.routed(t, "routes:\n  - {name: numbers, topic: 'a/{part}', decode: json, publish: 'out.{part}', columns: {n: INTEGER .}}\n")
@@ -110,6 +111,7 @@ func TestRerunPublishes(t *testing.T) {
 
 // Sparkplug data that came before its birth is published by the names of a later one.
 func TestRerunPublishesSparkplug(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sparkplug(t)
 	w.routed(t, sparkplugRoute)
@@ -148,6 +150,7 @@ func TestRerunPublishesSparkplug(t *testing.T) {
 // The object of a metric that could not be named is published by the names of a
 // later birth, under an id of its own; the others of its message are not again.
 func TestRerunPublishesMetrics(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.metrics(t)
 	w.routed(t, strings.Replace(sparkplugRoute, "value: ANY", "value: REAL", 1))

@@ -99,6 +99,7 @@ func (s site) checkNumbers(t *testing.T) {
 // TestRerunBesideTheService kills a rerun and resumes it while the service
 // archives what a client publishes: each message is in the table once.
 func TestRerunBesideTheService(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.routed(t, strings.Replace(numberRoutes, ", half: 'REAL . / 2'", "", 1))
 	w.imported(t, 30_000)
@@ -165,6 +166,7 @@ func (w world) archived(t *testing.T) {
 }
 
 func TestRerunTakesWhatHasChanged(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.imported(t, 3000)
 	w.archived(t)
@@ -235,6 +237,7 @@ func (s site) sparkplug(t *testing.T) {
 // A service that began behind the births cannot read the data; the archive has
 // the births.
 func TestRerunFindsBirths(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sparkplug(t)
 	w.archived(t)
@@ -260,6 +263,7 @@ func TestRerunFindsBirths(t *testing.T) {
 // themselves: rows of the rest, and one dead letter. A rerun adds their rows, and
 // no other a second time; what stays bad keeps its dead letter.
 func TestRerunFindsMetrics(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.metrics(t)
 	w.archived(t)

@@ -13,6 +13,7 @@ const sparkplugRoute = "routes:\n  - {name: metrics, topic: 'spBv1.0/{group}/+/{
 // Names of a birth are known behind a restart, whether the archive or still the
 // log has it.
 func TestPublishedBirthsOutliveARestart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sparkplug(t)
 	w.routed(t, sparkplugRoute)

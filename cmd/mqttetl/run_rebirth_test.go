@@ -47,6 +47,7 @@ func (w world) node(t *testing.T, commands chan<- string) *client.Client {
 // A node whose birth is missing is asked for it, once, and what comes after the
 // birth has rows.
 func TestRebirth(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.routed(t, rebirthRoute)
 	service := start(t, nil, "run", "-c", w.config)

@@ -136,6 +136,7 @@ var promised = []string{
 }
 
 func TestRunFromBrokerToStoresAndWhatItSaysOfItself(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := start(t, nil, "run", "-c", w.config)
 	w.awaitReady(t)
@@ -197,6 +198,7 @@ func sameStatus(got, want string) bool {
 }
 
 func TestRunWithoutServersSaysWhyAndStops(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	p := start(t, nil, "run", "-c", s.config)
 	eventually(t, "/readyz names the broker and NATS only", func() bool {
@@ -220,6 +222,7 @@ func TestRunWithoutServersSaysWhyAndStops(t *testing.T) {
 
 // A NATS server that answers is not enough: the stream must be there.
 func TestNotReadyWhileTheStreamCannotBe(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	nc, err := nats.Connect(w.nats.URL())
 	if err != nil {
@@ -249,6 +252,7 @@ func TestNotReadyWhileTheStreamCannotBe(t *testing.T) {
 
 // A status that is not the service's own says so.
 func TestStatusFromTheFilesSaysSo(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	fill(t, s, 3)
 	r := call(t, "status", "-c", s.config, "-o", "table")
@@ -266,6 +270,7 @@ func TestStatusFromTheFilesSaysSo(t *testing.T) {
 }
 
 func TestFatalErrorsAreInTheFormatOfTheLog(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	if err := os.WriteFile(s.logDir(), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -288,6 +293,7 @@ func TestFatalErrorsAreInTheFormatOfTheLog(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
+	t.Parallel()
 	t.Run("a port that is taken", func(t *testing.T) {
 		s := newSite(t, "", "")
 		l, err := net.Listen("tcp", s.listen)
@@ -373,6 +379,7 @@ func refused(t *testing.T, s site, code int, line string) {
 }
 
 func TestStatusWithoutAnything(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	r := call(t, "status", "-c", s.config)
 	if r.code != exitUnreachable || r.out != "" || !strings.Contains(r.err, "connection refused") || !strings.Contains(r.err, s.logDir()) {
@@ -384,6 +391,7 @@ func TestStatusWithoutAnything(t *testing.T) {
 }
 
 func TestStatusOfSomethingElseAtTheAddress(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	l, err := net.Listen("tcp", s.listen)
 	if err != nil {
@@ -399,6 +407,7 @@ func TestStatusOfSomethingElseAtTheAddress(t *testing.T) {
 }
 
 func TestServiceManagerIsTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	told, env := fakeServiceManager(t)
 	p := start(t, env, "run", "-c", w.config, "--log-format", "journal")
@@ -438,6 +447,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 }
 
 func TestServiceManagerWaitsForTheBroker(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	told, env := fakeServiceManager(t)
 	start(t, env, "run", "-c", s.config)

@@ -19,6 +19,7 @@ var harmless = []string{"prlimit64", "setrlimit", "fchown"}
 // The unit lets the service make only certain system calls. This traces a run
 // with broker, stores and stream and looks each call up.
 func TestUnitAllowsEverySystemCallOfTheService(t *testing.T) {
+	t.Parallel()
 	for _, c := range []string{"strace", "systemd-analyze"} {
 		if _, err := osexec.LookPath(c); err != nil {
 			t.Fatalf("%s is missing: apt-get install strace systemd", c)

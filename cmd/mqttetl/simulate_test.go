@@ -63,6 +63,7 @@ func asMqttetl(t *testing.T) string {
 }
 
 func TestSimulateExampleScenarioIsOne(t *testing.T) {
+	t.Parallel()
 	r := call(t, "simulate", "--example")
 	s, err := simulate.Parse("example", []byte(r.out))
 	if r.code != 0 || err != nil || len(s.Groups) < 4 || s.Duration != time.Minute {
@@ -71,6 +72,7 @@ func TestSimulateExampleScenarioIsOne(t *testing.T) {
 }
 
 func TestSimulateUsage(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "s.yaml")
 	if err := os.WriteFile(file, []byte("groups: [{rate: fast}]\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -111,6 +113,7 @@ func TestSimulateUsage(t *testing.T) {
 
 // Ctrl-C ends a run without end, and what was sent is confirmed.
 func TestSimulateInterrupted(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +129,7 @@ func TestSimulateInterrupted(t *testing.T) {
 }
 
 func TestSimulateWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	n, err := embedded.StartNATS(t.TempDir(), func(o *server.Options) { o.JetStream = false })
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +142,7 @@ func TestSimulateWithoutJetStream(t *testing.T) {
 }
 
 func TestSimulateRefusedLogin(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	none := filepath.Join(dir, "none")
 	if err := os.WriteFile(none, nil, 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 
 // Messages of QoS 0 are none that wait for an acknowledgement.
 func TestStatusOfQoS0(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 // TestSubConnectsAgain: a broker that restarts does not end sub, and its
 // subscription is there again.
 func TestSubConnectsAgain(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +37,7 @@ func TestSubConnectsAgain(t *testing.T) {
 // TestSubIsTakenOver: a second client with the same id ends sub, with the
 // remedy, instead of a fight without end.
 func TestSubIsTakenOver(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +75,7 @@ func TestSubIsTakenOver(t *testing.T) {
 // TestNoBrokerThere: each command says what to do where a URL and a port do not
 // fit together, and ends with the same code.
 func TestNoBrokerThere(t *testing.T) {
+	t.Parallel()
 	m, err := servers.StartMosquitto(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)

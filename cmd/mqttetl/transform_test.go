@@ -54,6 +54,7 @@ func trySite(t *testing.T) site {
 }
 
 func TestTransformTry(t *testing.T) {
+	t.Parallel()
 	s := trySite(t)
 	for _, c := range []struct {
 		args, out, err string
@@ -88,6 +89,7 @@ func TestTransformTry(t *testing.T) {
 }
 
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	s := trySite(t)
 	for args, want := range map[string]string{
 		"": `{"seq":4,"time":"2026-01-05T19:55:56Z","topic":"a/0","source":"plant","stage":"forward","reason":"too large","failed":"1970-01-01T00:00:00.000000001Z","payload":{"base64":"G1szMW1ub/8="}}` + "\n" +
@@ -115,6 +117,7 @@ func TestDeadLetters(t *testing.T) {
 
 // What cannot be rerun is refused before anything is written.
 func TestRerunRefuses(t *testing.T) {
+	t.Parallel()
 	s := trySite(t)
 	if r := call(t, "transform", "rerun", "-c", s.config, "--route", "x"); r.code != exitUsage || !strings.Contains(r.err, "only numbers, words") {
 		t.Errorf("%+v", r)
@@ -185,6 +188,7 @@ func TestRerunRefuses(t *testing.T) {
 
 // An archive that the service has not made yet is nothing that is broken.
 func TestDeadLettersBeforeTheFirstRun(t *testing.T) {
+	t.Parallel()
 	s := trySite(t)
 	b, err := os.ReadFile(s.config)
 	if err != nil {
@@ -197,6 +201,7 @@ func TestDeadLettersBeforeTheFirstRun(t *testing.T) {
 }
 
 func TestRerunProgress(t *testing.T) {
+	t.Parallel()
 	if got := rerunProgress(1000, 3000, 9000, 2*time.Second); got != "record 3000 of 9000  1000/s  6s to go" {
 		t.Error(got)
 	}
@@ -208,6 +213,7 @@ func TestRerunProgress(t *testing.T) {
 // What was interrupted is not resumed by other routes; without --resume it
 // begins anew.
 func TestRerunResumesOnlyTheSameRoutes(t *testing.T) {
+	t.Parallel()
 	s := trySite(t)
 	r, err := archive.OpenRerun(t.Context(), s.archive(), store.Table{Name: "numbers", Columns: []store.Column{{Name: "part", Type: store.Text}, {Name: "n", Type: store.Real}}})
 	if err == nil {
@@ -229,6 +235,7 @@ func TestRerunResumesOnlyTheSameRoutes(t *testing.T) {
 
 // The same holds for another --since, and for a descriptor file that is another.
 func TestRerunResumesOnlyTheSameMessages(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	proto, descriptor := filepath.Join(dir, "m.proto"), filepath.Join(dir, "m.desc")
 	compile := func(field string) {

@@ -14,6 +14,7 @@ import (
 // An archive that was put back from an older copy, beside a log that has gone on,
 // is told by everything that reads the two.
 func TestOlderArchiveIsTold(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	conf := fmt.Sprintf("sources: [{name: none, url: \"mqtt://127.0.0.1:1\", subscribe: [\"#\"]}]\nlog: {dir: %q}\narchive: {path: %q}\n", at("log"), at("a.db"))

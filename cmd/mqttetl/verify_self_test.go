@@ -13,6 +13,7 @@ import (
 
 // An upgrade takes the file of a running program away, or puts another into its place.
 func TestVerifyOfADeletedProgram(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	fill(t, s, 3)
 	for name, put := range map[string]string{"deleted": "", "replaced": "#!/bin/sh\necho the other program\nexit 3\n"} {

@@ -47,6 +47,7 @@ func fill(t *testing.T, s site, n int) {
 }
 
 func TestVerifyFindsDamageAndSurvivesIt(t *testing.T) {
+	t.Parallel()
 	const page = 4096
 	overwrite := func(from, to int, with byte) func([]byte) []byte {
 		return func(b []byte) []byte {
@@ -88,6 +89,7 @@ func TestVerifyFindsDamageAndSurvivesIt(t *testing.T) {
 }
 
 func TestVerifyOfAnIntactLogChangesNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	fill(t, s, 100)
 	path := filepath.Join(s.logDir(), "data.mdb")
@@ -109,6 +111,7 @@ func TestVerifyOfAnIntactLogChangesNothing(t *testing.T) {
 }
 
 func TestVerifyWithoutALog(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	if r := call(t, "verify", "-c", s.config); r.code != exitIO || r.out != "" || !strings.HasPrefix(r.err, "mqttetl: open log "+s.logDir()+": ") {
 		t.Errorf("exit %d\n%s%s", r.code, r.out, r.err)
@@ -118,6 +121,7 @@ func TestVerifyWithoutALog(t *testing.T) {
 // An archive that is there and cannot be read, as another user's, is no damage
 // and nothing that comes back by itself.
 func TestVerifyOfAnArchiveThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "", "")
 	fill(t, s, 1)
 	if err := os.Symlink(s.archive(), s.archive()); err != nil {
@@ -131,6 +135,7 @@ func TestVerifyOfAnArchiveThatCannotBeRead(t *testing.T) {
 
 // A reading process that a damaged file has killed: what it had told counts.
 func TestVerifyReportsACrashWithThePosition(t *testing.T) {
+	t.Parallel()
 	all := readFindings(json.NewDecoder(strings.NewReader("{\"at\":7}\n{\"archive\":{\"cursor\":3,\"gaps\":[],\"damage\":[\"x\"]}}\n{\"at\":9}\n{\"lo")))
 	if all.At != 9 || all.Archive == nil || all.Archive.Cursor != 3 || all.Log != nil {
 		t.Errorf("%+v", all)
