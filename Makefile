@@ -43,8 +43,8 @@ demo: build
 	bin/mqttetl demo $(if $(DURATION),--duration $(DURATION))
 
 # Without the race detector: a decoder is one goroutine and has limits of memory and time,
-# and the others measure programs that are built without it.
-UNRACED := /batch/decode$$|/bench$$|/test/prove$$
+# and the others start or measure programs that are built without it.
+UNRACED := /batch/decode$$|/bench$$|/test/(prove|e2e|brokers|service)$$
 
 # Two packages at a time: many of them are several processes already, which mostly wait.
 test: deps
