@@ -38,8 +38,9 @@ func TestRun(t *testing.T) {
 	for expect, want := range map[string][]string{
 		// What holds.
 		"{temperatures: [{celsius: 21.5, label: x, line: \"1\", on: true, raw: null, time: \"2026-01-02T03:04:05Z\"}]}": nil,
-		"{temperatures: [{celsius: 21.500000000000004}]}":                                                               {"temperatures, row 1: celsius: want 21.500000000000004, got 21.5"},
-		"{temperatures: [{on: 1}]}": nil,
+		"{temperatures: [{celsius: 21.500000000000004}]}":                                                               nil, // the rounding of the last digit
+		"{temperatures: [{celsius: 21.5000001}]}":                                                                       {"temperatures, row 1: celsius: want 21.5000001, got 21.5"},
+		"{temperatures: [{on: 1}]}":                                                                                     nil,
 		// What does not.
 		"{temperatures: [{celsius: 22, label: y}]}": {"temperatures, row 1: celsius: want 22, got 21.5", `temperatures, row 1: label: want "y", got "x"`},
 		"{temperatures: [{nothing: 1}]}":            {"temperatures, row 1: there is no column nothing, only time, line, celsius, label, raw, on"},
