@@ -58,9 +58,9 @@ type webSocket struct {
 // library's pass after it.
 type gate struct {
 	net.Conn
-	left   int  // bytes of the handshake that may still come
+	left     int  // bytes of the handshake that may still come
 	upgraded bool // the handshake is over
-	failed bool // the stream has ended
+	failed   bool // the stream has ended
 }
 
 func (g *gate) Read(p []byte) (int, error) {
