@@ -307,3 +307,13 @@ func TestLoginRefused(t *testing.T) {
 		l.Close()
 	}
 }
+
+// The broker may have answered before Publish has returned the packet id.
+func TestAnswerBeforePublishReturns(t *testing.T) {
+	m, _, confirmed, _ := silent(t, nil)
+	m.acknowledged(7, nil)
+	m.enter(41, 7)
+	if confirmed.Load() != 41 || len(m.flight) > 0 || len(m.early) > 0 || m.acked != 0 {
+		t.Errorf("confirmed up to %d, in flight %+v, early %v, %d not acknowledged", confirmed.Load(), m.flight, m.early, m.acked)
+	}
+}

@@ -50,6 +50,15 @@ type Control interface {
 	IDsReused()
 }
 
+// A Guard is a Control that has a say in what a sender may publish, as one for
+// devices does.
+type Guard interface {
+	// Allow returns 0 for a message that may be published, else the code (MQTT 5
+	// §3.4.2.1) with which its sender is refused. The message is not stored; with MQTT
+	// 3.1.1, which cannot say so, it is acknowledged.
+	Allow(topic []byte, qos int) (code byte)
+}
+
 // A Conn is one connection of a session. Whoever owns it calls Step until that
 // returns an error; every other method may be called from any goroutine, but
 // Begin and Note, which belong to those of Control.
@@ -89,6 +98,7 @@ func (s *Session) Conn(nc net.Conn, v5 bool, control Control) *Conn {
 	}
 	c.writer = newWriter(nc, c.closed, c.acksWritten)
 	c.reader = reader{Session: s, v5: v5, control: control, handOver: c.handOver, acks: &c.writer.due}
+	c.reader.guard, _ = control.(Guard)
 	c.hurry.most = (s.ReceiveMaximum + 1) / 2
 	if !v5 {
 		c.hurry.most = math.MaxUint16 / 2

@@ -44,7 +44,7 @@ func TestSenderThatReadsNothing(t *testing.T) {
 				}
 			})
 			w = newLine(t, &memory{}, true, func(cfg *Config) { cfg.Unread = 200 * time.Millisecond })
-			fewBuffers(t, w.conn.nc)
+			fewBuffers(t, w.conn.nc, w.sender)
 			most, sent := int64(0), 0
 			for sent < 64<<20 {
 				_ = w.sender.SetWriteDeadline(time.Now().Add(patience))

@@ -194,8 +194,14 @@ func newLine(t testing.TB, log *memory, v5 bool, change func(*Config)) *line {
 // attach makes nc the next connection of s.
 func attach(t testing.TB, s *Session, nc, sender net.Conn, v5, kept bool) *line {
 	t.Helper()
+	return attachTo(t, s, nc, sender, v5, kept, func(c everything) Control { return c })
+}
+
+// attachTo is attach with a control plane of its own.
+func attachTo(t testing.TB, s *Session, nc, sender net.Conn, v5, kept bool, control func(everything) Control) *line {
+	t.Helper()
 	w := &line{sender: sender, control: everything{make(chan []byte, 1000)}, ended: make(chan error, 1)}
-	w.conn = s.Conn(nc, v5, w.control)
+	w.conn = s.Conn(nc, v5, control(w.control))
 	if _, err := w.conn.Begin(kept, kept, false); err != nil {
 		t.Fatal(err)
 	}

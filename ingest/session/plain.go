@@ -26,6 +26,9 @@ func (r *reader) takePlain() {
 		if size == 0 || r.ids.qos1.has(id) || r.v5 && r.ids.inFlight() >= r.ReceiveMaximum {
 			return
 		}
+		if r.guard != nil && r.guard.Allow(topic, 1) != 0 {
+			return
+		}
 		if d == nil {
 			d = r.batch()
 		}

@@ -27,6 +27,7 @@ type reader struct {
 	*Session
 	v5       bool
 	control  Control
+	guard    Guard // nil: all may be published
 	handOver func(*delivery)
 	acks     *ackQueue // whose packet ids are free again
 
@@ -242,6 +243,14 @@ func (r *reader) publish(first byte, whole, body []byte) error {
 func (r *reader) receive(first byte, size int, h *wire.Head, payload []byte) (store bool, err error) {
 	flags := publishFlags(first)
 	wanted := h.Topic[0] != '$' || r.control.Reserved(h.Topic, payload, flags.QoS())
+	if r.guard != nil {
+		if code := r.guard.Allow(h.Topic, flags.QoS()); code != 0 {
+			if wanted = false; r.v5 {
+				r.refuse(h.ID, flags.QoS(), code)
+				return false, nil
+			}
+		}
+	}
 	switch flags.QoS() {
 	case 0:
 		store = true
@@ -263,6 +272,20 @@ func (r *reader) receive(first byte, size int, h *wire.Head, payload []byte) (st
 		d.tally.Bytes += uint64(size)
 	}
 	return store, nil
+}
+
+// refuse answers a message that may not be published. A PUBREC with such a code
+// ends the exchange (MQTT 5 §4.3.3).
+func (r *reader) refuse(id uint16, qos int, code byte) {
+	if qos == 0 {
+		return
+	}
+	kind := byte(wire.Puback)
+	if qos == 2 {
+		kind = wire.Pubrec
+	}
+	d := r.batch()
+	d.acks = append(d.acks, kind<<4, 3, byte(id>>8), byte(id), code)
 }
 
 func (r *reader) receiveQoS1(id uint16, dup bool) (store bool, err error) {

@@ -75,6 +75,55 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// door is a Control that lets nobody publish on one topic.
+type door struct {
+	everything
+	closed string
+}
+
+func (d door) Allow(topic []byte, _ int) (code byte) {
+	if string(topic) == d.closed {
+		return wire.CodeNotAuthorized
+	}
+	return 0
+}
+
+// TestGuard: what may not be published is not stored, and its sender is told in its
+// turn where its version can say so.
+func TestGuard(t *testing.T) {
+	for _, v5 := range []bool{true, false} {
+		log := &memory{}
+		s, _ := newSession(log, nil)
+		ours, device := tcpPair(t)
+		w := attachTo(t, s, ours, device, v5, true, func(c everything) Control { return door{c, "closed"} })
+		w.send(t, publishFrame(v5, 2, 1, "open", nil, []byte("1")))
+		w.send(t, publishFrame(v5, 2, 2, "closed", nil, nil))
+		w.send(t, publishFrame(v5, 4, 3, "closed", nil, nil))
+		w.send(t, publishFrame(v5, 0, 0, "closed", nil, nil))
+		w.send(t, publishFrame(v5, 2, 4, "closed", nil, make([]byte, 2*longFrame)))
+		w.send(t, publishFrame(v5, 2, 5, "open", nil, []byte("2")))
+		refused := func(kind byte, id uint16) []byte {
+			if v5 {
+				return []byte{kind << 4, 3, 0, byte(id), wire.CodeNotAuthorized}
+			}
+			return wire.AppendAck(nil, kind, id)
+		}
+		w.expect(t, slices.Concat(puback(1), refused(wire.Puback, 2), refused(wire.Pubrec, 3), refused(wire.Puback, 4), puback(5)))
+		if r := log.all(); len(r) != 2 || string(r[0].Payload) != "1" || string(r[1].Payload) != "2" {
+			t.Errorf("v5=%v: %d records, want those that are allowed", v5, len(r))
+		}
+		if ids, _ := log.PacketIDs(""); v5 && len(ids) > 0 {
+			t.Errorf("the log knows the ids %v of refused messages", ids)
+		}
+		w.send(t, []byte{wire.Pubrel<<4 | 2, 2, 0, 3})
+		if v5 {
+			w.expect(t, []byte{wire.Pubcomp << 4, 3, 0, 3, wire.CodeIDNotFound})
+		} else {
+			w.expect(t, []byte{wire.Pubcomp << 4, 2, 0, 3})
+		}
+	}
+}
+
 // TestDeviceThatBreaksTheProtocol is told why in MQTT 5.
 func TestDeviceThatBreaksTheProtocol(t *testing.T) {
 	w := newLine(t, &memory{}, true, nil)

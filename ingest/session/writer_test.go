@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -70,11 +71,12 @@ func TestWriter(t *testing.T) {
 
 // moreThanFits is so many acknowledgements that a socket with fewBuffers cannot
 // take them while the other side does not read.
-const moreThanFits = 1 << 19
+const moreThanFits = 1 << 17
 
-func fewBuffers(t *testing.T, nc net.Conn) {
+// fewBuffers makes the buffers between nc and other, the two ends of a connection, small.
+func fewBuffers(t *testing.T, nc, other net.Conn) {
 	t.Helper()
-	if err := nc.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
+	if err := errors.Join(nc.(*net.TCPConn).SetWriteBuffer(4<<10), other.(*net.TCPConn).SetReadBuffer(64<<10)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -98,7 +100,7 @@ func TestWriterNeverWaits(t *testing.T) {
 		"flushNow again": func(w *writer) { w.flushNow(); w.flush() },
 	} {
 		w, other, written := testWriter(t)
-		fewBuffers(t, w.nc)
+		fewBuffers(t, w.nc, other)
 		acks := manyAcks()
 		w.due.add(acks, 1)
 		w.flushNow()
@@ -151,7 +153,7 @@ func TestAckLeavesWithDone(t *testing.T) {
 func TestSenderReadsNoAcks(t *testing.T) {
 	w := newLine(t, &memory{}, true, nil)
 	c := w.conn
-	fewBuffers(t, c.nc)
+	fewBuffers(t, c.nc, w.sender)
 	acks, sent := manyAcks(), moreThanFits
 	c.writer.due.add(acks, 1)
 	c.writer.flushNow()
@@ -191,7 +193,7 @@ func TestSenderReadsNoAcks(t *testing.T) {
 // TestQuietInTime: a sender that reads no acknowledgements holds up no stop.
 func TestQuietInTime(t *testing.T) {
 	w := newLine(t, &memory{}, true, nil)
-	fewBuffers(t, w.conn.nc)
+	fewBuffers(t, w.conn.nc, w.sender)
 	w.conn.writer.due.add(manyAcks(), 1)
 	w.conn.writer.flushNow()
 	quiet := make(chan struct{})

@@ -41,6 +41,10 @@ func FuzzFrame(f *testing.F) {
 				}
 			}
 		}
+		m.Body = append(bytes.Clone(body), 'x') // which is not as long as the one before
+		if frame, _, ok := ReadFrame(w.AppendPub(nil, m, reply)); !ok || !bytes.Equal(frame.Body, m.Body) {
+			t.Fatalf("a longer message is read as %+v, %v", frame, ok)
+		}
 		if frame, size, ok := ReadFrame(AppendMsg(nil, subject, []byte("1"), body)); !ok || size == 0 || !bytes.Equal(frame.Body, body) {
 			t.Fatalf("MSG is read as %+v, %v", frame, ok)
 		}
