@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -64,6 +65,7 @@ type Streamed struct {
 	ID      string // Nats-Msg-Id
 	Subject string
 	Payload string
+	Delay   time.Duration // from its receipt by mqttetl until the server had it
 }
 
 // ReadStream reads every message of a stream in its order.
@@ -105,9 +107,30 @@ func ReadStreamAfter(ctx context.Context, url, stream string, n int) ([]Streamed
 		if err != nil {
 			return nil, fmt.Errorf("read stream %s after %d of %d messages: %w", stream, len(all), want, err)
 		}
-		all = append(all, Streamed{m.Headers().Get(jetstream.MsgIDHeader), m.Subject(), string(m.Data())})
+		d, err := delay(m)
+		if err != nil {
+			return nil, fmt.Errorf("read stream %s after %d of %d messages: %w", stream, len(all), want, err)
+		}
+		all = append(all, Streamed{m.Headers().Get(jetstream.MsgIDHeader), m.Subject(), string(m.Data()), d})
 	}
 	return all, nil
+}
+
+// delay is 0 where a message does not say when it was received.
+func delay(m jetstream.Msg) (time.Duration, error) {
+	text := m.Headers().Get("Mqtt-Time")
+	if text == "" {
+		return 0, nil
+	}
+	received, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0, err
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return 0, err
+	}
+	return meta.Timestamp.Sub(received), nil
 }
 
 // CheckNumbers checks that the rows are numbered from first without a hole.
