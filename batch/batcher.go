@@ -29,8 +29,8 @@ import (
 type Records interface {
 	// Seek says that everything up to and including after is durably archived,
 	// and returns the record that Next returns first: after+1, or the first one
-	// the log still holds. From then on the log must keep what is behind after
-	// until Commit. If after is behind its last record the error wraps
+	// the log still holds. From then on the log must keep what follows after
+	// until Commit. If after is beyond its last record the error wraps
 	// mqttetl.ErrForeign.
 	Seek(after mqttetl.Seq) (next mqttetl.Seq, err error)
 	// Next waits for records and returns at least one and up to max of them, in
@@ -39,7 +39,7 @@ type Records interface {
 	Next(ctx context.Context, max int) ([]mqttetl.Record, error)
 	// Commit says that everything up to upTo is durably archived. It does not wait.
 	Commit(upTo mqttetl.Seq)
-	// Lag is the number of records behind the last Commit or Seek, and the age
+	// Lag is the number of records after the last Commit or Seek, and the age
 	// of the oldest of them. It is asked after an outage, not for each record.
 	Lag() (records uint64, age time.Duration, err error)
 }
@@ -102,7 +102,7 @@ type Config struct {
 	Readings bool           // every number of every message becomes a row of readings
 	// ReadingsText: text that is a number is one, too.
 	ReadingsText bool
-	Latest       bool // the last message of each topic stands in latest
+	Latest       bool // the last message of each topic is a row of latest
 
 	// Unborn is told which Sparkplug nodes have no birth. It does not wait, and
 	// may be told of one many times. nil: nobody is told.
@@ -317,7 +317,7 @@ func (b *Batcher) transaction(ctx context.Context, a Archive, r *router, state *
 
 // While a rerun rebuilds a table it needs the archive's write lock, too, and a
 // transaction that waits for the end of its period has it all the time. So
-// transactions are shorter then, and behind each is a gap.
+// transactions are shorter then, and a gap follows each.
 const (
 	sharedPeriod = 50 * time.Millisecond
 	sharedGap    = 25 * time.Millisecond

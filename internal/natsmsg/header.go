@@ -31,7 +31,7 @@ const (
 	HeaderResponse    = "Mqtt-Response-Topic"   // MQTT 5 §3.3.2.3.5
 	HeaderCorrelation = "Mqtt-Correlation-Data" // MQTT 5 §3.3.2.3.6, base64 (RFC 4648 §4)
 	HeaderUser        = "Mqtt-User-"            // + name of a user property, MQTT 5 §3.3.2.3.7
-	HeaderLate        = "Mqtt-Late"             // a later record of the same log that stands before this one in the stream
+	HeaderLate        = "Mqtt-Late"             // a later record of the same log that precedes this one in the stream
 	HeaderTag         = "Mqtt-Tag"              // proves that the log itself has put the record at this place of the stream
 )
 

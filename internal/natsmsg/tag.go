@@ -14,7 +14,7 @@ const KeySize = 16
 
 // Tagger makes the values of Mqtt-Tag: the record's number and the place in the
 // stream for which it is sent, enciphered with the log's key. Who does not have
-// the key cannot make one, and a copy of a message stands at another place. One
+// the key cannot make one, and a copy of a message is at another place. One
 // block of AES, truncated to 64 bits, is a MAC of a message that fits into it,
 // for a tenth of the price of HMAC.
 type Tagger struct {

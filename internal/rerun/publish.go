@@ -56,7 +56,7 @@ func (p Publish) Run(ctx context.Context) (done Published, err error) {
 // again is the records of a route's dead letters as the log of a forward.Publisher,
 // and what maps them. A dead letter is deleted when its objects are acknowledged.
 //
-// For Sparkplug all records of the route are read, since names and types stand in
+// For Sparkplug all records of the route are read, since names and types are in
 // those before. What still fails is tried once more with the births of all.
 type again struct {
 	ctx     context.Context

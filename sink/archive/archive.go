@@ -277,7 +277,7 @@ func (a *Archive) checkSchema() error {
 	return nil
 }
 
-// lastRow is the number of the last row, 0 if there is none. One behind the
+// lastRow is the number of the last row, 0 if there is none. One beyond the
 // cursor was put there by somebody else.
 func (a *Archive) lastRow() (mqttetl.Seq, error) {
 	var last sql.Null[mqttetl.Seq]
@@ -297,7 +297,7 @@ func (a *Archive) Commit() error {
 		return nil
 	}
 	if err := a.finish(); err != nil {
-		return a.failed(fmt.Sprintf("commit behind record %d", a.cursor), err)
+		return a.failed(fmt.Sprintf("commit after record %d", a.cursor), err)
 	}
 	a.inTx = false
 	a.cursor = a.next - 1

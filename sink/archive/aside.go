@@ -10,7 +10,7 @@ import (
 )
 
 // What a row cannot hold must not hold up the rows after it. The record is a
-// row all the same, without that value; the value stands in table mqttetl_raw,
+// row all the same, without that value; the value is in table mqttetl_raw,
 // byte for byte as it came, and a dead letter says so. A Reader puts it back.
 
 const (

@@ -42,7 +42,7 @@ func (b *births) prepare(prepare func(string) (*sql.Stmt, error)) (err error) {
 // write puts one birth into the table, or takes it out.
 func (b *births) write(v *store.Birth) error {
 	switch last := len(v.Key) - 1; {
-	case v.Below: // the first key behind all that begin so
+	case v.Below: // the first key after all that begin so
 		return run(b.dropBelow, v.Route, v.Key, v.Key[:last]+string(rune(v.Key[last]+1)))
 	case v.Value == "":
 		return run(b.drop, v.Route, v.Key)

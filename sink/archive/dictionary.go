@@ -70,7 +70,7 @@ func (r *Reader) lookUp(d *dictionary, query string, id int64, wanted func([]byt
 	return d.enter(id, name{b, string(b), wanted(b)}), nil
 }
 
-// properties returns the wire form of what stands in the column. Devices tend
+// properties returns the wire form of what the column holds. Devices tend
 // to send the same ones again and again.
 func (r *Reader) properties(text []byte) (mqttetl.Properties, error) {
 	if len(text) == 0 {

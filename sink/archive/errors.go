@@ -14,7 +14,7 @@ import (
 // ErrEmpty: a file in which no archive has been made yet.
 var ErrEmpty = fmt.Errorf("nothing has been archived yet: %w", mqttetl.ErrUnavailable)
 
-// errReplaced: what was read so far is of another archive.
+// errReplaced: what was read so far belongs to another archive.
 var errReplaced = fmt.Errorf("it was replaced or removed while it was read: %w", mqttetl.ErrUnavailable)
 
 // Result codes of SQLite (https://sqlite.org/rescode.html).

@@ -146,7 +146,7 @@ type source interface {
 }
 
 // tables are the virtual tables of the open archives: the module is registered
-// once a process, and its argument says whose table is meant.
+// once a process, and its argument says whose table it is.
 var tables = struct {
 	sync.Mutex
 	last   uint64

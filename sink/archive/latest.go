@@ -9,7 +9,7 @@ import (
 	"github.com/mqttetl/mqttetl"
 )
 
-// latestSchema: the topic stands in it as text, so that it can be looked at
+// latestSchema: it holds the topic as text, so that it can be looked at
 // without a join.
 const latestSchema = `
 CREATE TABLE latest(

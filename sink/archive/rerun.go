@@ -16,7 +16,7 @@ import (
 )
 
 // Rerun makes a typed table anew from the archived messages, beside the
-// program that goes on filling the archive. The rows gather in a table of their
+// program that continues to fill the archive. The rows gather in a table of their
 // own, with the position up to which they reach, in transactions of a few
 // milliseconds; Swap puts the table into the place of the old one.
 //
@@ -295,7 +295,7 @@ func (r *Rerun) Begin(ctx context.Context, s RerunState) error {
 	return r.Resume()
 }
 
-// Resume goes on from State.
+// Resume continues from State.
 func (r *Rerun) Resume() error {
 	t := r.table
 	t.Name = r.newName()

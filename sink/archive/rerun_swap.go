@@ -64,8 +64,8 @@ var ErrBehind = errors.New("the new table is too far behind")
 // Swap has catchUp append what is missing up to the archive's cursor, and puts
 // the new table, the dead letters of the stages and the memory of the routes into
 // the place of the old ones, in one transaction: the service, which fills the old
-// table before it, fills the new one behind it. It returns the number of dead
-// letters that went and that are there now.
+// table before it, fills the new one after it. It returns the number of dead
+// letters that were deleted and that are there now.
 //
 // The service waits for the transaction. If catchUp returns ErrBehind, because
 // it would take too long, what it has appended is kept, the tables stay as they

@@ -37,7 +37,7 @@ type Reader struct {
 	topics  dictionary
 	sources dictionary
 	known   map[string]mqttetl.Properties // JSON → wire form
-	meant   *mqttetl.Selection            // for which names holds its answers
+	asked   *mqttetl.Selection            // for which the dictionaries hold answers
 
 	lost  error // why there is no connection any more
 	room  *Room // of the Scan that runs
@@ -172,14 +172,14 @@ func (r *Reader) transaction(f func() error) error {
 }
 
 // Scan returns the next records of the selection among from..to, in the order
-// of Seq, and the record behind which the next call goes on. At the end it
-// returns io.EOF. The records stand in room; with nil they belong to the caller.
+// of Seq, and the record after which the next call continues. At the end it
+// returns io.EOF. The records are in room; with nil they belong to the caller.
 // Limit is the caller's to count. Records up to the cursor never change, so what
 // one call after the other returns is one snapshot, if to is not beyond the
 // cursor.
 func (r *Reader) Scan(ctx context.Context, sel *mqttetl.Selection, from, to mqttetl.Seq, room *Room) (recs []mqttetl.Record, through mqttetl.Seq, err error) {
-	if r.meant != sel {
-		r.meant, r.topics, r.sources = sel, dictionary{}, dictionary{}
+	if r.asked != sel {
+		r.asked, r.topics, r.sources = sel, dictionary{}, dictionary{}
 	}
 	from = max(from, sel.From)
 	if sel.To != 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/mqttetl/mqttetl/sink/store"
 )
 
-// schemaVersion is the version of the schema below. It stands in the file's
+// schemaVersion is the version of the schema below. It is in the file's
 // user_version and in meta.
 const schemaVersion = 1
 

@@ -20,7 +20,7 @@ func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`
 //
 // The rows have no key of their own: one message may have several, and exactly
 // once comes from the transaction, not from a constraint. Rows of one message
-// stand in the order of rowid.
+// are in the order of rowid.
 func createTable(name, index string, t *store.Table) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE %s(\n  seq INTEGER NOT NULL,\n  time INTEGER", quote(name))
@@ -53,7 +53,7 @@ func (a *Archive) moveIndex(t *store.Table) (string, error) {
 	return fmt.Sprintf("DROP INDEX %s; CREATE INDEX %s ON %s(time);\n", quote(index), quote(free), quote(table)), err
 }
 
-// freeIndex is a name for an index on time: name itself, or with a number behind
+// freeIndex is a name for an index on time: name itself, or with a number after
 // it where that is taken. An index keeps its name when its table is renamed.
 func freeIndex(c *sql.Conn, name string, tables []store.Table) (string, error) {
 	free := name

@@ -25,7 +25,7 @@ type Gap struct{ First, Last mqttetl.Seq }
 // Problem is a place where the archive is not as it was written.
 type Problem struct {
 	Table string
-	Seq   mqttetl.Seq // the record, or the first of several; 0 where none is meant
+	Seq   mqttetl.Seq // the record, or the first of several; 0 where it is about none
 	Text  string
 }
 

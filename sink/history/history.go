@@ -1,4 +1,4 @@
-// Package history reads what was recorded, from the archive and, behind it,
+// Package history reads what was recorded, from the archive and, after it,
 // from the log, as one sequence.
 //
 // Its invariant: between the first record and the last one that Open has fixed,
@@ -112,7 +112,7 @@ func (h *History) Gap() (first, last mqttetl.Seq, err error) {
 
 // Refresh looks again how far archive and log have come.
 func (h *History) Refresh() (err error) {
-	// The archive first: it is behind the log, and what the log trims after
+	// The archive first: it lags the log, and what the log trims after
 	// this has reached the archive, whose cursor is then read again.
 	if h.archive != nil {
 		if h.archived, err = h.archive.Cursor(); err != nil {
@@ -183,7 +183,7 @@ func (c *Cursor) Bounds() (first, last mqttetl.Seq) { return c.next, c.to }
 func (c *Cursor) Next(ctx context.Context) ([]mqttetl.Record, error) {
 	c.turn++
 	for c.next <= c.to && (c.sel.Limit == 0 || c.left > 0) {
-		recs, err := c.some(ctx)
+		recs, err := c.consider(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -198,8 +198,8 @@ func (c *Cursor) Next(ctx context.Context) ([]mqttetl.Record, error) {
 	return nil, io.EOF
 }
 
-// some considers the next records and returns those that are meant.
-func (c *Cursor) some(ctx context.Context) ([]mqttetl.Record, error) {
+// consider reads the next records and returns those that are selected.
+func (c *Cursor) consider(ctx context.Context) ([]mqttetl.Record, error) {
 	h := c.h
 	if h.archive != nil && c.next <= h.archived {
 		recs, through, err := h.archive.Scan(ctx, &c.sel, c.next, min(c.to, h.archived), c.room())
@@ -219,7 +219,7 @@ func (c *Cursor) some(ctx context.Context) ([]mqttetl.Record, error) {
 	return c.fromLog(ctx)
 }
 
-// missing goes on where the log begins, unless the archive has what is before:
+// missing continues where the log begins, unless the archive has what is before:
 // the log was looked at first, so what it had trimmed by then is there by now.
 func (c *Cursor) missing() (err error) {
 	h := c.h
@@ -235,7 +235,7 @@ func (c *Cursor) missing() (err error) {
 }
 
 // fromLog reads records that are not archived yet.
-func (c *Cursor) fromLog(ctx context.Context) (meant []mqttetl.Record, err error) {
+func (c *Cursor) fromLog(ctx context.Context) (selected []mqttetl.Record, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -253,8 +253,8 @@ func (c *Cursor) fromLog(ctx context.Context) (meant []mqttetl.Record, err error
 		}
 		c.next = r.Seq + 1
 		if c.sel.Matches(r) {
-			meant = append(meant, r.Clone())
+			selected = append(selected, r.Clone())
 		}
 	}
-	return meant, nil
+	return selected, nil
 }

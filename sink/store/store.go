@@ -102,7 +102,7 @@ type Column struct {
 }
 
 // Table is a typed table: what routes make of messages. Each row says in the
-// columns seq and time, which stand before Columns, which record it comes from
+// columns seq and time, which precede Columns, which record it comes from
 // and when that was measured (Unix nanoseconds, UTC; NULL: not known).
 type Table struct {
 	Name    string
@@ -121,7 +121,7 @@ const (
 	Bytes
 )
 
-// Value is what stands in one column of one row. Its text is not copied: it is
+// Value is the content of one column of one row. Its text is not copied: it is
 // valid only as long as what it was made from.
 type Value struct {
 	Kind Kind

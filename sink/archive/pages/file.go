@@ -106,7 +106,7 @@ func (f *File) page(number uint32) (page, error) {
 	return page(p), page(p).check()
 }
 
-// run is pages of a file that lie one behind the other.
+// run is pages of a file that follow one another.
 type run struct {
 	bytes  []byte
 	first  uint32
@@ -132,7 +132,7 @@ func (f *File) raw(number uint32, pages *run) (p []byte, err error) {
 	return p[:f.usable:f.usable], nil
 }
 
-// read reads a page from the file, together with those behind it if the page
+// read reads a page from the file, together with those after it if the page
 // before it was asked for last.
 func (f *File) read(number uint32, pages *run) ([]byte, error) {
 	if number < pages.first || int64(number-pages.first+1)*int64(f.size) > int64(len(pages.bytes)) {

@@ -57,7 +57,7 @@ func (p page) cell(i int) (page, error) {
 }
 
 // child returns page number and largest key of child i of an interior page. The
-// child behind the last key has none.
+// child after the last key has none.
 func (p page) child(i int) (number uint32, key int64, last bool, err error) {
 	if i == p.cells() {
 		return binary.BigEndian.Uint32(p[8:]), 0, true, nil
@@ -112,7 +112,7 @@ func (p page) row(i int) (r leafCell, err error) {
 }
 
 // full checks that the cells of a leaf, which take so many bytes together, are all
-// that is behind its free space: a number of cells that was damaged would hide
+// that follows its free space: a number of cells that was damaged would hide
 // rows. Where rows have been deleted the page may have holes, and nothing is said.
 func (p page) full(cells int) error {
 	const holes, content, fragments = 1, 5, 7 // in the header

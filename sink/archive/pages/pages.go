@@ -26,8 +26,8 @@ var background = context.Background()
 // treeDepth is more than a table of 2^64 rows has.
 const treeDepth = 24
 
-// runPages is how many pages are read at a time where they lie one behind the
-// other, as those of a table that only grows mostly do.
+// runPages is how many pages are read at a time where they follow one another, as
+// those of a table that only grows mostly do.
 const runPages = 8
 
 // A Pass goes over rows of the table in the order of their keys.
@@ -50,7 +50,7 @@ type pass struct {
 	full bool
 }
 
-// Pass returns the key at which the next one goes on. It is called within a
+// Pass returns the key at which the next one continues. It is called within a
 // transaction that has begun to read.
 func (f *File) Pass(p *Pass) (next int64, err error) {
 	f.tree, f.direct = run{space: p.Space}, f.unlogged()
@@ -65,7 +65,7 @@ func (f *File) Pass(p *Pass) (next int64, err error) {
 }
 
 // visit reads the rows below a page that are still to be read. Their keys must lie
-// behind low, and not behind high: a page that was damaged, or stands in for
+// after low, and not after high: a page that was damaged, or stands in for
 // another, must not hide the rows that are not where it says.
 func (s *pass) visit(number uint32, depth int, low, high int64) error {
 	if depth > treeDepth {
