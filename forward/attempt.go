@@ -33,8 +33,6 @@ const (
 	// short, so that a large message passes a slow line in the end.
 	ackWaitFirst = 5 * time.Second
 	ackWaitMax   = 2 * time.Minute
-	// maxAnswer bounds an acknowledgement or refusal, of which many may wait.
-	maxAnswer = 4096
 )
 
 var (
@@ -168,6 +166,7 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	if err := a.win.reserve(ctx, m.Size()); err != nil {
 		return err
 	}
+	contested := a.enc.Zeros > 0
 	alone, first := a.probing || a.f.alone(a), a.win.inFlight() == 0
 	messages, bytes := a.win.unmarked()
 	// The first one, too: somebody who has used its id before has had the time for it.
@@ -194,7 +193,7 @@ func (a *attempt) sendOne(ctx context.Context, rec *mqttetl.Record, urgent bool)
 	if !alone {
 		return nil
 	}
-	a.probing = false
+	a.probing = contested // then the next one may be contested, too
 	return a.win.drain(ctx)
 }
 
@@ -254,9 +253,6 @@ func (a *attempt) confirm(m *nats.Msg) error {
 
 // accept returns the stream's number that the acknowledgement speaks for.
 func (a *attempt) accept(m *nats.Msg) (uint64, error) {
-	if len(m.Data) > maxAnswer {
-		return 0, unavailable("publish to stream "+a.f.cfg.Stream, fmt.Errorf("an acknowledgement of %d bytes", len(m.Data)))
-	}
 	ans, err := answer{Stream: a.f.cfg.Stream}, error(nil)
 	if ans.Seq = plainAck(m.Data, a.f.cfg.Stream); ans.Seq == 0 {
 		ans, err = parseAnswer(m)

@@ -49,7 +49,7 @@ func (f *Forwarder) prepare(ctx context.Context, c *conn) (*attempt, error) {
 		claims:  pos.claims,
 		dispute: contested,
 		named:   !mayReplicate(info),
-		every:   mayReplicate(info) || f.shared || pos.held != nil,
+		every:   mayReplicate(info) || f.shared || pos.held != nil || thins(&info.Config),
 		passed:  passed,
 		probing: true,
 	}

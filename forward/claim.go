@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/mqttetl/mqttetl"
@@ -27,7 +28,6 @@ type dispute struct {
 	seq   mqttetl.Seq
 	of    uint64 // that message's number
 	tries int    // so many of the record's ids were in use
-	sent  bool   // an attempt before may have had the record stored at that place
 	found found  // that message, in an attempt
 }
 
@@ -41,29 +41,12 @@ func (f *Forwarder) contest(seq mqttetl.Seq, of uint64) error {
 	if f.dispute.seq != seq {
 		f.dispute = dispute{seq: seq}
 	}
-	f.dispute.of, f.dispute.sent = of, seq <= f.unsure.upTo && of > f.unsure.above
+	f.dispute.of = of
 	if f.dispute.tries++; f.dispute.tries > maxZeros {
 		f.dispute = dispute{}
 		return unavailable(fmt.Sprintf("publish record %d", seq), errTaken)
 	}
 	return errAgain
-}
-
-// unsure are the records that attempts have sent and nothing has confirmed: up to upTo,
-// stored, if they are, at places above that number.
-type unsure struct {
-	upTo  mqttetl.Seq
-	above uint64
-}
-
-// leave notes what an attempt has sent.
-func (f *Forwarder) leave(a *attempt) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.unsure.upTo <= f.cursor {
-		f.unsure = unsure{above: a.base}
-	}
-	f.unsure.upTo = max(f.unsure.upTo, a.sent)
 }
 
 // hear reads the message that a dispute is about.
@@ -78,6 +61,11 @@ func (f *Forwarder) hear(ctx context.Context, c *conn) (d dispute, err error) {
 // examine looks whether the record, of which m is made, is in the stream already
 // although nothing but its content proves it. If it is, done is true and the cursor is
 // past it. It is called before the attempt has sent anything, which keeps the order.
+//
+// A message that is gone again proves nothing: it was ours, and somebody has consumed
+// it, or another writer's, whom the stream has let delete it. A record that was confirmed before
+// is left at that, and one before others that are in the stream, unless an attempt has seen that
+// one of these was not acknowledged in its turn. Any other is published: twice is better than not at all.
 func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *natsmsg.Message) (done bool, err error) {
 	sums, d := a.claims[rec.Seq], &a.dispute
 	contested := d.seq == rec.Seq
@@ -89,14 +77,29 @@ func (a *attempt) examine(ctx context.Context, rec *mqttetl.Record, m *natsmsg.M
 		return true, a.skip(ctx, rec.Seq)
 	case len(sums) > 0, contested && d.found.there:
 		a.f.stateForged(rec.Seq)
-	case contested && (rec.Seq <= a.passed || d.sent): // the message was ours, and has been deleted or consumed since
+	case contested && rec.Seq < a.held.lateBehind(rec.Seq) && rec.Seq > a.f.displaced:
+		a.f.statePassed(1, rec.Seq, "they were in flight, and later ones are in the stream")
 		a.f.pass(rec.Seq)
 		return true, nil
+	case contested && rec.Seq <= a.passed:
+		a.f.statePassed(1, rec.Seq, "it was confirmed before")
+		a.f.pass(rec.Seq)
+		return true, nil
+	case contested:
+		a.f.trouble.say(slog.LevelWarn, "a message with the id of a record is gone from the stream again, and nothing shows that it was the record: the record is published under another id",
+			"stream", a.f.cfg.Stream, "record", rec.Seq)
 	}
 	if contested {
 		a.enc.Zeros = d.tries
 	}
 	return false, nil
+}
+
+// statePassed says that records, the last of them seq, are not published although the
+// stream does not hold them, and why.
+func (f *Forwarder) statePassed(n int, seq mqttetl.Seq, why string) {
+	f.metrics.passed.Add(float64(n))
+	f.trouble.say(slog.LevelInfo, "records that the stream has deleted again are taken for forwarded", "why", why, "records", n, "last", seq, "stream", f.cfg.Stream)
 }
 
 // stateForged says once that another writer uses ids of ours.

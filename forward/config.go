@@ -90,5 +90,21 @@ func (c *Config) checkRest() error {
 
 // unavailable marks err as something that may pass.
 func unavailable(what string, err error) error {
-	return fmt.Errorf("%s: %w: %w", what, mqttetl.ErrUnavailable, err)
+	return fmt.Errorf("%s: %w: %w", what, mqttetl.ErrUnavailable, brief{err})
+}
+
+// brief is an error whose text is not longer than a line may be: a server may put much into it.
+type brief struct{ error }
+
+func (b brief) Error() string { return cut(b.error.Error()) }
+func (b brief) Unwrap() error { return b.error }
+
+// mostWords is what is said of a text that a server has sent, in bytes.
+const mostWords = 1000
+
+func cut(text string) string {
+	if len(text) <= mostWords {
+		return text
+	}
+	return strings.ToValidUTF8(text[:mostWords], "") + "…"
 }

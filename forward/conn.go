@@ -75,6 +75,15 @@ func (c *conn) close() {
 	c.Close()
 }
 
+// ended is err or, if that says no more than that the connection is closed, why it is.
+func (c *conn) ended(err error) error {
+	why := c.LastError()
+	if !errors.Is(err, nats.ErrConnectionClosed) || why == nil || errors.Is(why, io.EOF) || errors.Is(why, nats.ErrConnectionClosed) {
+		return err
+	}
+	return unavailable("connection to NATS", why)
+}
+
 func (cfg *Config) options(down func(error)) []nats.Option {
 	lost := func(nc *nats.Conn, err error) {
 		if err == nil && !errors.Is(nc.LastError(), io.EOF) {

@@ -62,8 +62,10 @@
 //   - They can use the id of a record that is not published yet. The server then calls the
 //     record a duplicate. The forwarder reads the message that has the id. If it is
 //     not the record, the record gets another id with the same number: one with a zero before
-//     it. After eight such ids the record waits until the duplicate window is over. If the
-//     message has been deleted, and we may have sent the record to its place, it is taken for the record.
+//     it. After eight such ids the record waits until the duplicate window is over. A message that
+//     has been deleted since proves nothing: the record is published under another id, unless it
+//     was confirmed before. So who takes messages out of the stream before their acknowledgement
+//     has come, as workers of a work queue do, may get some twice after a lost connection.
 //     By name, a message with the record's id directly before the record would
 //     go unnoticed if the record asked for no acknowledgement. So every record asks for one
 //     once a message of another writer has been seen.
@@ -93,8 +95,15 @@
 // publishes what is missing, each with the header Mqtt-Late: the record after which
 // it stands although it is the earlier one. Nothing is lost or doubled. From then on
 // messages go one at a time for a while, which keeps their order too. What it cannot
-// find is a message of another writer that is gone again before it looks, which takes
-// a stream that keeps so many messages a subject and no more.
+// find is a message of another writer that is gone again before it looks.
+//
+// Some streams delete from their middle: those that keep so many messages a subject and no more,
+// work queues, those with an end for each message, or with roll-ups. There every message asks for an acknowledgement,
+// by name too. Where one did not come in its turn, what is gone after the cursor counts as another writer's,
+// and the records are published late. Where none came, because the connection was lost, records
+// before others that are in the stream are taken for stored. That is counted
+// (mqttetl_nats_passed_messages_total) and said: to publish them again would put older values
+// after newer ones each time.
 //
 // # Attempts
 //
@@ -127,7 +136,8 @@
 // its own, so that neither waits for the other, and its messages do not say what they
 // follow: they are de-duplicated by Nats-Msg-Id (DESIGN.md, section 9), which the
 // leader does before it proposes them. So replicas are equal there, too. What the
-// server calls a duplicate is read, and published under another id if it is something else.
+// server calls a duplicate is read, and published under another id if it is something else, or gone.
+// What is gone since a later object of its subject has come, and may have been sent before, is taken for published, and counted.
 //
 // # What an acknowledgement is worth
 //

@@ -48,10 +48,13 @@ type Forwarder struct {
 	began   bool          // that a stream was found and forwarding began
 	barren  barren        // nothing of ours is in the stream up to there
 	dispute dispute       // about a record whose id is in use
-	unsure  unsure
-	shared  bool        // there have been messages of others after ours
-	doubt   mqttetl.Seq // up to there another message may be in the place of a record
-	forged  bool        // it was said that others use our ids
+	shared  bool          // there have been messages of others after ours
+	doubt   mqttetl.Seq   // up to there another message may be in the place of a record
+	forged  bool          // it was said that others use our ids
+
+	// A record up to there was not acknowledged in its turn: what is gone from the
+	// stream since may be another writer's, in its place.
+	displaced mqttetl.Seq
 
 	trouble trouble // of connecting, of finding the stream and of what it takes
 
@@ -104,7 +107,6 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.mu.Lock()
 	f.cursor = f.records.Stored()
 	f.passed = f.cursor
-	f.unsure = unsure{upTo: f.cursor + windowMessages} // what was in flight at a kill
 	f.mu.Unlock()
 	for {
 		err := f.session(ctx)
@@ -140,6 +142,7 @@ func (f *Forwarder) session(ctx context.Context) error {
 			how = publishing
 			err = f.try(ctx, a)
 		}
+		err = c.ended(err)
 		var end fatal
 		switch {
 		case ctx.Err() != nil:
@@ -170,7 +173,9 @@ func (f *Forwarder) try(ctx context.Context, a *attempt) error {
 	})
 	err := a.run(ctx)
 	proven.Stop()
-	f.leave(a)
+	if errors.Is(err, errDuplicate) || errors.Is(err, errSkipped) {
+		f.displaced = max(f.displaced, a.sent)
+	}
 	if f.shared || errors.Is(err, errDuplicate) || errors.Is(err, errSkipped) || errors.As(err, new(*apiError)) {
 		f.doubt = max(f.doubt, a.sent)
 	}

@@ -13,6 +13,7 @@ type Metrics struct {
 	errors      prometheus.Counter
 	missing     prometheus.Counter
 	forged      prometheus.Counter
+	passed      prometheus.Counter
 	inFlight    prometheus.Gauge
 	ackSeconds  prometheus.Histogram
 }
@@ -44,6 +45,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:        "Messages of other writers in the stream that had the id of a record or object of this log.",
 			ConstLabels: prometheus.Labels{"consumer": "nats"},
 		}),
+		passed: newPassed("nats"),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mqttetl_forward_in_flight_messages",
 			Help: "Records sent to NATS and not yet confirmed.",
@@ -55,7 +57,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.forwarded, m.deadLetters, m.errors, m.missing, m.forged, m.inFlight, m.ackSeconds)
+		reg.MustRegister(m.forwarded, m.deadLetters, m.errors, m.missing, m.forged, m.passed, m.inFlight, m.ackSeconds)
 	}
 	return m
+}
+
+func newPassed(consumer string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name:        "mqttetl_nats_passed_messages_total",
+		Help:        "Records or objects taken for forwarded although the stream, which deletes from its middle, does not hold them any more.",
+		ConstLabels: prometheus.Labels{"consumer": consumer},
+	})
 }

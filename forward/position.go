@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
@@ -70,7 +71,8 @@ func (f *Forwarder) end(ctx context.Context, c *conn, info *jetstream.StreamInfo
 		return position{last: st.LastSeq, by: nobody}, nil
 	}
 	f.mu.Lock()
-	w := look{logID: f.cfg.LogID, tag: natsmsg.NewTagger(f.cfg.Key), named: !mayReplicate(info) && f.began && f.cursor >= f.doubt, cursor: f.cursor, thins: info.Config.MaxMsgsPerSubject > 0,
+	thinned := thins(&info.Config)
+	w := look{logID: f.cfg.LogID, tag: natsmsg.NewTagger(f.cfg.Key), named: !thinned && !mayReplicate(info) && f.began && f.cursor >= f.doubt, cursor: f.cursor, thins: thinned, doubted: f.displaced > f.cursor,
 		pos: position{last: st.LastSeq, claims: claims{}}, held: held{records: map[mqttetl.Seq]bool{}}}
 	f.mu.Unlock()
 	lowest := f.barren.above(st)
@@ -120,7 +122,31 @@ func (f *Forwarder) looked(w *look) position {
 	if !w.pos.mine && len(w.pos.claims) == 0 {
 		f.barren = barren(w.pos.last)
 	}
-	return w.position()
+	p := w.position()
+	if n := w.deleted(&p); n > 0 {
+		f.statePassed(n, p.ours, "they were in flight, and later ones are in the stream")
+	}
+	return p
+}
+
+// deleted is how many records after the cursor are taken for stored although the stream
+// holds them no more.
+func (w *look) deleted(p *position) (n int) {
+	if !w.thins || w.doubted || !p.mine {
+		return 0
+	}
+	for seq := max(w.cursor, p.ours-min(p.ours, windowMessages)) + 1; seq < p.ours; seq++ {
+		if !w.held.holds(seq) {
+			n++
+		}
+	}
+	return n
+}
+
+// thins says whether the stream deletes messages from its middle by itself, or has those
+// who publish to it do so: for newer ones of the subject, once they are consumed, at their own time.
+func thins(c *jetstream.StreamConfig) bool {
+	return c.MaxMsgsPerSubject > 0 || c.Retention != jetstream.LimitsPolicy || c.AllowMsgTTL || c.AllowRollup
 }
 
 // barren is the number of a message up to which none is ours.
@@ -147,6 +173,8 @@ type look struct {
 	named  bool        // each of our messages follows the record before it, and nothing speaks against it: the newest one tells all
 	cursor mqttetl.Seq // all up to it is settled
 	thins  bool        // the stream deletes messages from its middle by itself
+	// A record after cursor was not acknowledged in its turn: what is gone is not taken for ours.
+	doubted bool
 
 	pos    position
 	held   held
@@ -170,7 +198,7 @@ func (w *look) see(m *found, n uint64) bool {
 			w.pos.claims[seq] = append(w.pos.claims[seq], m.sum)
 		}
 		w.pos.shared = w.pos.shared || m.there
-		if m.there || !w.thins {
+		if m.there || !w.thins || w.doubted {
 			w.others++
 		}
 		return !w.pos.mine && w.seen >= lookBack || w.seen >= windowMessages+lookBack
@@ -199,6 +227,9 @@ func (w *look) see(m *found, n uint64) bool {
 // be in the place of a record directly before the first one of ours, when what
 // stood before them has been discarded.
 func (w *look) beginning() {
+	if w.doubted && w.pos.mine && w.lowest > w.cursor+1 { // or with what has been deleted
+		w.gaps, w.lowest = w.gaps+1, w.cursor
+	}
 	if n := mqttetl.Seq(w.others); n > 0 && w.pos.mine && w.lowest > w.cursor+1 {
 		w.gaps += w.others
 		w.lowest = max(w.cursor+n+1, w.lowest) - n - 1
@@ -253,6 +284,7 @@ func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, erro
 func (c *conn) message(ctx context.Context, stream string, n uint64) (found, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	defer c.net.Expect(dial.MaxStored(c.MaxPayload()))()
 	what := fmt.Sprintf("read message %d of stream %s", n, stream)
 	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, n))
 	if err != nil {

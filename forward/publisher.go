@@ -77,6 +77,8 @@ type Publisher struct {
 	trouble trouble
 	refused refusals
 	taken   map[string]int // ids that others have used: by which other id the object goes
+	sent    mqttetl.Seq    // the last record of which something was published
+	again   mqttetl.Seq    // what records up to it make may have been published before
 	blind   bool           // what the server calls a duplicate may not be read
 
 	mu        sync.Mutex
@@ -113,8 +115,10 @@ func (p *Publisher) Stats() Stats {
 // retried for ever; one of the log ends it.
 func (p *Publisher) Run(ctx context.Context) error {
 	p.set(func() { p.cursor = p.records.Stored() })
+	p.again = p.cursor + nextMax // what was under way at a kill
 	for {
 		err := p.session(ctx)
+		p.again = max(p.again, p.sent)
 		var end fatal
 		switch {
 		case ctx.Err() != nil:
@@ -141,7 +145,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 // first error ends it, and what no stream takes is a dead letter at once.
 func (p *Publisher) Drain(ctx context.Context) error {
 	p.set(func() { p.cursor = p.records.Stored() })
-	p.refused.patience = 0
+	p.refused.patience, p.again = 0, ^mqttetl.Seq(0)
 	err := errRecheck
 	for errors.Is(err, errRecheck) && ctx.Err() == nil {
 		err = p.session(ctx)
@@ -163,7 +167,7 @@ func (p *Publisher) set(f func()) {
 }
 
 // session is the life of one connection. It returns why it ended.
-func (p *Publisher) session(ctx context.Context) error {
+func (p *Publisher) session(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c, err := p.cfg.connect(ctx, cancel)
@@ -172,6 +176,7 @@ func (p *Publisher) session(ctx context.Context) error {
 	}
 	defer c.close()
 	defer context.AfterFunc(ctx, c.net.abort)()
+	defer func() { err = c.ended(err) }()
 	if err := p.streams(ctx, c); err != nil {
 		return err
 	}
@@ -275,6 +280,7 @@ func (p *Publisher) publish(ctx context.Context, b *burst, rec *mqttetl.Record) 
 			return unavailable("publish to "+o.Subject, err)
 		}
 		b.sent, b.bytes = append(b.sent, s), b.bytes+len(o.Body)
+		p.sent = rec.Seq
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 const (
@@ -146,6 +147,7 @@ func (p *Publisher) unclaimed(ctx context.Context, c *conn, s sent) error {
 func hasStream(ctx context.Context, c *conn, subject string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	defer c.net.Expect(dial.MaxAnswer)()
 	js, err := jetstream.New(c.Conn)
 	if err != nil {
 		return false, unavailable("use JetStream", err)

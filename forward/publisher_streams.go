@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // streams sees to it that there is a stream for every subject.
@@ -23,7 +24,9 @@ func (p *Publisher) streams(ctx context.Context, c *conn) error {
 	}
 	var missing []string
 	for _, subject := range distinct(p.cfg.Subjects) {
+		done := c.net.Expect(dial.MaxAnswer)
 		_, err := js.StreamNameBySubject(ctx, subject)
+		done()
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
 			missing = append(missing, subject)
@@ -35,11 +38,12 @@ func (p *Publisher) streams(ctx context.Context, c *conn) error {
 		p.lacksNothing()
 		return nil
 	}
+	defer c.net.Expect(2 * dial.MaxAnswer)()
 	name := PublishStream(p.cfg.Stream)
 	if s, err := js.Stream(ctx, name); err == nil {
 		have := s.CachedInfo().Config.Subjects
 		return p.lacks(mqttetl.WithHint(unavailable("stream "+name, fmt.Errorf("no stream takes %s", strings.Join(missing, ", "))),
-			fmt.Sprintf("nats stream edit %s --subjects '%s'", name, strings.Join(append(have, missing...), ","))))
+			cut(fmt.Sprintf("nats stream edit %s --subjects '%s'", name, strings.Join(append(have, missing...), ",")))))
 	}
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: missing, Storage: jetstream.FileStorage}); err != nil {
 		return unavailable("create stream "+name, err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // replicaCheck is how often the replicas of a stream are looked at.
@@ -37,7 +39,7 @@ func StuckReplicas(info *jetstream.StreamInfo) (names []string, healing string) 
 // stateReplicas says which replicas are stuck, when that is news.
 func (f *Forwarder) stateReplicas(info *jetstream.StreamInfo) {
 	names, healing := StuckReplicas(info)
-	text := strings.Join(names, ", ")
+	text, healing := cut(strings.Join(names, ", ")), cut(healing)
 	f.mu.Lock()
 	before := f.stuck
 	f.stuck = text
@@ -79,6 +81,7 @@ func (f *Forwarder) watchReplicas(ctx context.Context, c *conn) (stop func()) {
 func (f *Forwarder) lookAt(ctx context.Context, c *conn) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	defer c.net.Expect(dial.MaxAnswer)()
 	js, err := jetstream.New(c.Conn)
 	if err != nil {
 		return nil, err

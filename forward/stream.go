@@ -7,9 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqttetl/mqttetl"
-	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 // apiTimeout bounds one request to JetStream.
@@ -19,6 +21,7 @@ const apiTimeout = 5 * time.Second
 func (f *Forwarder) stream(ctx context.Context, c *conn) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	defer c.net.Expect(2 * dial.MaxAnswer)()
 	js, err := jetstream.New(c.Conn)
 	if err != nil {
 		return nil, unavailable("use JetStream", err)
@@ -85,7 +88,7 @@ func (f *Forwarder) checkStreamConfig(sc *jetstream.StreamConfig) error {
 	}
 	return mqttetl.WithHint(
 		misconfigured{unavailable("stream "+sc.Name, fmt.Errorf("its subjects %q do not cover %s.>", subjects, f.cfg.SubjectPrefix))},
-		fmt.Sprintf("nats stream edit %s --subjects '%s'", sc.Name, strings.Join(append(subjects, f.cfg.SubjectPrefix+".>"), ",")))
+		cut(fmt.Sprintf("nats stream edit %s --subjects '%s'", sc.Name, strings.Join(append(subjects, f.cfg.SubjectPrefix+".>"), ","))))
 }
 
 // covers says whether every subject below prefix matches the pattern.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
 // takenTimeout bounds the question which stream takes a subject.
@@ -28,6 +30,7 @@ func TakenBy(ctx context.Context, cfg Config) (stream string, err error) {
 	defer c.close()
 	asking, cancel := context.WithTimeout(asking, takenTimeout)
 	defer cancel()
+	defer c.net.Expect(dial.MaxAnswer)()
 	question, err := json.Marshal(map[string]string{"subject": cfg.SubjectPrefix + ".>"})
 	if err != nil {
 		return "", err

@@ -51,13 +51,14 @@ func (c metered) Write(p []byte) (int, error) {
 type natsDialer struct {
 	at   natsAt
 	m    *meter
+	most int         // bytes of a message from the server; 0: of an acknowledgement
 	pong func(n int) // told of PONGs; may be nil
 	conn atomic.Pointer[natsConn]
 }
 
 func (d *natsDialer) connect(options []nats.Option) (*nats.Conn, error) {
 	var raw net.Conn
-	to := dial.NATS{TLS: d.at.tls}
+	to := dial.NATS{TLS: d.at.tls, Messages: d.most}
 	to.Wrap = func(c net.Conn) net.Conn { raw = c; return metered{c, d.m} }
 	to.Outer = func(c net.Conn) net.Conn {
 		n := &natsConn{Conn: c, raw: raw, pong: d.pong}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -228,7 +229,7 @@ type natsSubscriber struct {
 
 // subscribeNATS subscribes to subject, or from stream if it is not "".
 func subscribeNATS(t *trial, at natsAt, stream, subject string, l *ledger, fail func(error)) (*natsSubscriber, error) {
-	s := &natsSubscriber{ledger: l, reader: make(chan struct{}), dialer: &natsDialer{at: at, m: &t.wire}}
+	s := &natsSubscriber{ledger: l, reader: make(chan struct{}), dialer: &natsDialer{at: at, m: &t.wire, most: math.MaxInt}}
 	var err error
 	s.nc, err = connectNATS(s.dialer, func(err error) {
 		if !s.leaving.Load() {

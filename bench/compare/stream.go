@@ -93,6 +93,9 @@ func startTicks(pid int) string {
 // askTime bounds a request to JetStream.
 const askTime = 10 * time.Second
 
+// mostListed is what an answer of JetStream may have: 256 streams are listed in one.
+const mostListed = 4 << 20
+
 // createStream makes the run's stream for a trial; it is gone after it.
 func (t *trial) createStream(at natsAt, storage jetstream.StorageType) error {
 	return t.ask(at, func(ctx context.Context, js jetstream.JetStream) error {
@@ -122,7 +125,7 @@ func (t *trial) deleteStream(at natsAt) error {
 func (w *world) ask(at natsAt, f func(context.Context, jetstream.JetStream) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), askTime)
 	defer cancel()
-	nc, err := connectNATS(&natsDialer{at: at, m: new(meter)}, func(error) {}) // which the request will tell
+	nc, err := connectNATS(&natsDialer{at: at, m: new(meter), most: mostListed}, func(error) {}) // which the request will tell
 	if err != nil {
 		return err
 	}

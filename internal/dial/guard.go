@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/mqttetl/mqttetl/internal/natsmsg"
@@ -20,6 +21,14 @@ const (
 	maxPayload = 64 << 20
 	// defaultPayload holds until INFO says more.
 	defaultPayload = 1 << 20
+	// MaxAck is the largest message that a server may send unasked, its control line included:
+	// an acknowledgement has some 100 bytes, and many of them may wait to be read.
+	MaxAck = 4 << 10
+	// MaxAnswer is what an answer of JetStream's API may have. The largest is a list of
+	// 1,024 names of streams, 260 KiB. What nats.go makes of an answer takes up to 35 times its size.
+	MaxAnswer = 1 << 20
+	// maxHeader is what a message's header may have: JetStream's limit. nats.go makes a map of it.
+	maxHeader = 64 << 10
 	// maxPings is how many PINGs a second are answered. A server sends one in minutes.
 	maxPings = 100
 )
@@ -37,13 +46,52 @@ type guard struct {
 	first []byte // read before, returned first
 	line  []byte // a control line that has begun
 	rest  int    // of a message that has begun, CR LF included
-	most  int    // bytes of a message
-	pings int    // since
+	most  int    // bytes of a message, by the server's max_payload
+	plain int    // bytes of a message that nobody has asked for
+	*awaited
+	pings int // since
 	since time.Time
 	err   error
 }
 
-func newGuard(c net.Conn) *guard { return &guard{Conn: c, most: mostOf(defaultPayload)} }
+func newGuard(c net.Conn, plain int, asked *awaited) *guard {
+	return &guard{Conn: c, most: mostOf(defaultPayload), plain: max(plain, MaxAck), awaited: asked}
+}
+
+// awaited are the bytes of answers that are being waited for.
+type awaited struct {
+	mu   sync.Mutex
+	sum  int // of all that wait
+	used int // by messages that have come since
+}
+
+// expect has up to n bytes more come in large messages until done is called.
+func (a *awaited) expect(n int) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sum += n
+	return sync.OnceFunc(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.sum -= n
+		a.used = max(0, a.used-n)
+	})
+}
+
+// take counts a large message, and says how many bytes it might have had.
+func (a *awaited) take(n int) (most int, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// The number that wait for a stored message goes by the server's own max_payload.
+	most = min(a.sum, mostOf(maxPayload)) - a.used
+	if n <= most {
+		a.used += n
+	}
+	return most, n <= most
+}
+
+// MaxStored is the largest answer that holds a stored message of a server with this max_payload.
+func MaxStored(payload int64) int { return mostOf(int(min(payload, maxPayload))) }
 
 // mostOf is the size of the largest message of a server with this max_payload. It is more
 // than that: an answer of JetStream holds a stored message, with its header, in base64.
@@ -135,12 +183,19 @@ func (g *guard) command(line []byte) error {
 
 // message takes the line before a message.
 func (g *guard) message(line []byte) error {
-	_, total, message, ok := natsmsg.Sizes(line)
+	header, total, message, ok := natsmsg.Sizes(line)
 	if !message || !ok {
 		return errForm
 	}
-	if total > g.most {
+	switch {
+	case total > g.most:
 		return fmt.Errorf("a message of %.20s bytes, at most %d fit its max_payload", line[bytes.LastIndexByte(line, ' ')+1:], g.most)
+	case header > maxHeader:
+		return fmt.Errorf("a header of %d bytes, at most %d fit", header, maxHeader)
+	case total+len(line) > g.plain:
+		if most, ok := g.take(total + len(line)); !ok {
+			return fmt.Errorf("a message of %d bytes, where at most %d are awaited", total, max(most, g.plain))
+		}
 	}
 	g.rest = total + 2
 	return nil

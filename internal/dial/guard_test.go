@@ -74,6 +74,11 @@ func TestServerThatLies(t *testing.T) {
 		"INFO allows all": {func(c net.Conn) {
 			fmt.Fprint(c, "INFO {\"max_payload\":4611686018427387904}\r\nMSG x 1 1073741824\r\n")
 		}, "a message of 1073741824 bytes"},
+		"message that nobody awaits":         {func(c net.Conn) { fmt.Fprint(c, "MSG x 1 90000000\r\n") }, "a message of 90000000 bytes"},
+		"acknowledgement of 5,000 bytes":     {func(c net.Conn) { fmt.Fprint(c, "MSG x 1 5000\r\n") }, "a message of 5000 bytes, where at most 4096 are awaited"},
+		"long subject":                       {func(c net.Conn) { fmt.Fprintf(c, "MSG %s 1 0\r\n", strings.Repeat("x", 5000)) }, "a message of 0 bytes"},
+		"header longer than its message":     {func(c net.Conn) { fmt.Fprint(c, "HMSG x 1 20 12\r\n") }, "something that is not NATS"},
+		"header without a length":            {func(c net.Conn) { fmt.Fprint(c, "HMSG x 1\t12 12\r\n") }, "something that is not NATS"},
 		"line of a message without end":      {func(c net.Conn) { fmt.Fprint(c, "MSG "); flood(c, "x") }, "control line of more"},
 		"INFO without end":                   {func(c net.Conn) { fmt.Fprint(c, "INFO {"); flood(c, "x") }, "control line of more"},
 		"error without end":                  {func(c net.Conn) { fmt.Fprint(c, "-ERR '"); flood(c, "x") }, "control line of more"},
@@ -184,7 +189,7 @@ func TestGuardLetsThrough(t *testing.T) {
 	for size := 1; size <= len(text); size++ {
 		near, far := net.Pipe()
 		go func() { io.WriteString(far, text); far.Close() }()
-		g := newGuard(near)
+		g := newGuard(near, 0, new(awaited))
 		got, buf := "", make([]byte, size)
 		for {
 			n, err := g.Read(buf)
@@ -202,11 +207,48 @@ func TestGuardLetsThrough(t *testing.T) {
 	}
 }
 
+// An answer that is awaited passes, and no second one; of stored messages as much as is
+// asked for, whatever the server says of its max_payload.
+func TestGuardAwaits(t *testing.T) {
+	const info = "INFO {\"max_payload\":67108864}\r\n"
+	msg := func(n int) string { return fmt.Sprintf("MSG a 1 %d\r\n%s\r\n", n, strings.Repeat("x", n)) }
+	var asked awaited
+	g := newGuard(nil, 0, &asked)
+	look := func(text, want string) {
+		t.Helper()
+		err := g.look([]byte(text))
+		if got := fmt.Sprint(err); (want == "") != (err == nil) || !strings.Contains(got, want) {
+			t.Errorf("%.30q: %v, want %q", text, err, want)
+		}
+		g.rest = 0
+	}
+	look(info+msg(MaxAck-20), "")
+	look(msg(MaxAnswer-100), "a message of 1048476 bytes")
+	first := asked.expect(MaxAnswer)
+	look(msg(MaxAnswer-100), "")
+	look(msg(MaxAnswer-100), "a message of 1048476 bytes")
+	second := asked.expect(MaxAnswer)
+	look(msg(MaxAnswer-100), "")
+	first()
+	look(msg(MaxAck), "a message of 4096 bytes")
+	second()
+	third := asked.expect(MaxAnswer)
+	look(msg(MaxAnswer-100), "")
+	third()
+	for range 32 {
+		defer asked.expect(MaxStored(64 << 20))()
+	}
+	look(fmt.Sprintf("HMSG a 1 %d %d\r\n", maxHeader+1, 80<<20), "a header of 65537 bytes")
+	asked.used = 0
+	look(fmt.Sprintf("MSG a 1 %d\r\n", 80<<20), "")
+	look(fmt.Sprintf("MSG a 1 %d\r\n", 80<<20), "a message of 83886080 bytes")
+}
+
 func FuzzGuard(f *testing.F) {
 	f.Add([]byte("MSG a 1 5\r\nhello\r\nPING\r\n"), 3)
 	f.Add([]byte("HMSG a 1 12 17\r\nNATS/1.0\r\n\r\nhello\r\n"), 5)
 	f.Fuzz(func(t *testing.T, text []byte, cut int) {
-		whole, parts := newGuard(nil), newGuard(nil)
+		whole, parts := newGuard(nil, 0, new(awaited)), newGuard(nil, 0, new(awaited))
 		cut = min(max(cut, 0), len(text))
 		a := whole.look(text)
 		b := parts.look(text[:cut])
@@ -228,7 +270,7 @@ func BenchmarkGuard(b *testing.B) {
 	for range 400 {
 		text = append(text, ack...)
 	}
-	g := newGuard(nil)
+	g := newGuard(nil, 0, new(awaited))
 	for b.Loop() {
 		if err := g.look(text); err != nil {
 			b.Fatal(err)

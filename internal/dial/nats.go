@@ -28,7 +28,11 @@ type NATS struct {
 	Wrap    func(net.Conn) net.Conn // made around TCP; nil: nothing
 	Outer   func(net.Conn) net.Conn // made around what nats.go gets; nil: nothing
 	Timeout time.Duration           // of a Dial; 0: as for brokers
+	// Messages is how many bytes a message may have that is not awaited (Expect), MaxAck at
+	// least: the server's max_payload is the limit of those of a subscription.
+	Messages int
 
+	asked   awaited
 	ctx     context.Context
 	servers map[string]*url.URL // by host and port
 	mu      sync.Mutex
@@ -101,6 +105,10 @@ func (d *NATS) URL() string {
 	return secret.URL(d.present.String())
 }
 
+// Expect has the server send up to n bytes in messages that are larger than Messages, until
+// done is called. A connection on which more comes ends before nats.go has allocated it.
+func (d *NATS) Expect(n int) (done func()) { return d.asked.expect(n) }
+
 // SkipTLSHandshake tells nats.go that Dial has made it.
 func (d *NATS) SkipTLSHandshake() bool { return true }
 
@@ -129,7 +137,7 @@ func (d *NATS) open(ctx context.Context, u *url.URL) (net.Conn, error) {
 		if err != nil {
 			return nil, natsHint(err, "does this port speak NATS through WebSocket, at this path? Without it the URL is nats://, with TLS wss://")
 		}
-		return newGuard(c), nil
+		return newGuard(c, d.Messages, &d.asked), nil
 	}
 	c, err := to.tcp(ctx, u.Host)
 	if err != nil {
@@ -179,7 +187,7 @@ func (d *NATS) greet(ctx context.Context, c net.Conn, u *url.URL) (*guard, error
 			return nil, err
 		}
 	}
-	g := newGuard(c)
+	g := newGuard(c, d.Messages, &d.asked)
 	g.first = line
 	return g, nil
 }

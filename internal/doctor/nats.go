@@ -24,7 +24,7 @@ func (d *doctor) nats(ctx context.Context, n *config.NATS) {
 	if n.CredsFile != "" {
 		options = append(options, nats.UserCredentials(n.CredsFile))
 	}
-	to := dial.NATS{TLS: n.TLS, Timeout: patience}
+	to := dial.NATS{TLS: n.TLS, Timeout: patience, Messages: dial.MaxAnswer}
 	nc, err := to.Connect(ctx, n.URL, options...)
 	if err != nil {
 		check, advice := "reachable", "start the server, check host, port and firewall"

@@ -64,7 +64,7 @@ func OpenNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 		options = append(options, nats.UserCredentials(cfg.Creds))
 	}
 	var err error
-	to := dial.NATS{TLS: cfg.TLS}
+	to := dial.NATS{TLS: cfg.TLS, Messages: dial.MaxAnswer}
 	if t.conn, err = to.Connect(ctx, cfg.URL, options...); err != nil {
 		if _, ours := errors.AsType[*fs.PathError](err); ours { // --creds, --ca, --cert, --key
 			return nil, err

@@ -105,7 +105,7 @@ func hostileCampaign() *Campaign {
 				"const mostOwed = 1 << 20", "const mostOwed = 1 << 40",
 			}}, Setting: only(releaseFlood.name), Trials: 2},
 			{Name: "sizes that a NATS server claims are believed", Replace: map[string][2]string{"internal/dial/guard.go": {
-				"if total > g.most {", "if total < 0 {",
+				"case total > g.most:", "case false:\n\tcase true:\n\t\tg.rest = total + 2\n\t\treturn nil\n\tcase total > g.most:",
 			}}, Setting: only(lyingNATS.name), Trials: 6},
 			{Name: "any tag in the stream proves a position", Replace: map[string][2]string{"forward/tag.go": {
 				"m.tag == string(t.append(nil, seq, at, m.late))", "len(t.append(nil, seq, at, m.late)) > 0",

@@ -81,13 +81,31 @@ func (h *hostile) noLogin(l net.Listener) {
 	}
 }
 
-// natsLie is one of three: what stands in place of the server's INFO; text that is
-// sent, then tail without end, among messages; or a change of acknowledgements.
+// natsLie is one of four: what stands in place of the server's INFO; text that is
+// sent, then tail without end, among messages; a change of acknowledgements; or a large answer of
+// JetStream's API, in place of the one with that word.
 type natsLie struct {
 	greet      string
 	text, tail string
 	ack        func(n uint64, rnd *rand.Rand) string
+	word       string
+	answer     [3]string // its beginning, what is repeated, its end
 }
+
+// largeAnswer is what a large answer has: more nats.go does not hand on.
+const largeAnswer = 60 << 20
+
+// large is the answer as a message for a subscriber, after an INFO that allows it.
+func (l *natsLie) large(subject, sid []byte) []byte {
+	text := l.answer[0] + strings.Repeat(l.answer[1], largeAnswer/len(l.answer[1])) + l.answer[2]
+	return fmt.Appendf(nil, "INFO {\"max_payload\":67108864}\r\nMSG %s %s %d\r\n%s\r\n", subject, sid, len(text), text)
+}
+
+// What the answers of JetStream's API have that are replaced.
+const (
+	streamInfo    = `api.v1.stream_info_response"`
+	storedMessage = `api.v1.stream_msg_get_response"`
+)
 
 func natsLies(other string) []natsLie {
 	return []natsLie{
@@ -113,6 +131,12 @@ func natsLies(other string) []natsLie {
 			return fmt.Sprintf(`{"stream":"E2E","seq":%d,"duplicate":true}`, n)
 		}},
 		{ack: func(uint64, *rand.Rand) string { return strings.Repeat("[", 4000) }},
+		{ack: func(uint64, *rand.Rand) string { return strings.Repeat(" ", 1<<20) }},
+		{word: streamInfo, answer: [3]string{`{"sources":[{}`, `,{}`, `]}`}},
+		{word: streamInfo, answer: [3]string{`{"cluster":{"name":"x","replicas":[{}`, `,{}`, `]}}`}},
+		{word: streamInfo, answer: [3]string{`{"config":{"subjects":[""`, `,""`, `]}}`}},
+		{word: storedMessage, answer: [3]string{`{"message":{"subject":"x","seq":1,"data":"`, `AAAA`, `"}}`}},
+		{word: storedMessage, answer: [3]string{`{"error":{"err_code":1,"description":"`, `x`, `"}}`}},
 	}
 }
 
@@ -222,6 +246,9 @@ func (l *natsLiar) pass(c net.Conn, s io.Reader, lie *natsLie) error {
 			unit = append(unit, make([]byte, size+2)...)
 			if _, err := io.ReadFull(in, unit[len(line):]); err != nil {
 				return err
+			}
+			if lie.word != "" && bytes.Contains(unit, []byte(lie.word)) {
+				unit, lie = lie.large(fields[1], fields[2]), &natsLie{}
 			}
 			ack := plainAck.FindSubmatch(unit[len(line) : len(unit)-2])
 			if ack != nil {
