@@ -5,15 +5,14 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"log/slog"
 	"slices"
+	"sync/atomic"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
 	"github.com/mqttetl/mqttetl/internal/config"
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/history"
-	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
 // bornTopics are those of the messages that change what Sparkplug names mean.
@@ -23,11 +22,9 @@ var bornTopics = []mqttetl.Filter{
 
 func publishesSparkplug(r transform.Route) bool { return r.Publish != "" && r.Decode == "sparkplug_b" }
 
-// publishMapper makes what maps records for the consumer that publishes, and tells
-// it the births of its position. It is called before the log and the archive are
-// opened for writing, which a process must not do with files that it reads in
-// another way. It is nil if no route publishes.
-func publishMapper(cfg *config.Config, logger *slog.Logger) (*Mapper, error) {
+// publishMapper makes what maps records for the consumer that publishes. It is nil if
+// no route publishes.
+func publishMapper(cfg *config.Config) (*Mapper, error) {
 	routes := publishing(cfg.Routes)
 	if cfg.NATS == nil || len(routes) == 0 {
 		return nil, nil
@@ -36,70 +33,115 @@ func publishMapper(cfg *config.Config, logger *slog.Logger) (*Mapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := NewMapper(set)
-	if err != nil {
-		return nil, err
-	}
-	if err := publishedBirths(cfg, m.Learn); err != nil {
-		logger.Warn("published Sparkplug data waits for the next births", "part", "publish", "error", err)
-	}
-	return m, nil
+	return NewMapper(set)
 }
 
-// publishedBirths tells the births and deaths that the consumer publish has read
-// before, in their order, as far as they can be found: the last message of a
+// bornBefore are the births and deaths that the consumer publish has read before it
+// begins, as far as they can be found: the last message of a
 // topic, as the archive keeps it, and all that the log holds beyond the
 // archive. A node whose last birth is after the consumer's position, because it
 // was reborn while NATS was away, is unknown until then: its data up to there are
 // dead letters, and transform rerun --publish publishes them.
-func publishedBirths(cfg *config.Config, tell func(*mqttetl.Record) error) error {
-	if !slices.ContainsFunc(cfg.Routes, publishesSparkplug) {
-		return nil
-	}
-	err := readBirths(cfg, tell)
-	if errors.Is(err, fs.ErrNotExist) { // the first start
-		return nil
-	}
-	return err
+type bornBefore struct {
+	archive  *config.Archive // nil: none
+	log      births          // the consumer
+	position mqttetl.Seq
+	read     atomic.Int64 // told so far
 }
 
-func readBirths(cfg *config.Config, tell func(*mqttetl.Record) error) error {
-	info, err := wal.Inspect(cfg.Log.Dir)
-	if err != nil {
-		return err
-	}
-	position := info.Cursors[Publish]
-	if position == 0 {
+// births is a consumer's part of the log. While the consumer has not said where it stands,
+// nothing is trimmed.
+type births interface {
+	Again(after mqttetl.Seq) ([]mqttetl.Record, error)
+}
+
+// each tells them in their order. Memory does not grow with their size, but by 8 bytes for
+// each that the archive has.
+func (b *bornBefore) each(ctx context.Context, tell func(*mqttetl.Record) error) error {
+	if b.position == 0 {
 		return nil
 	}
-	ctx := context.Background()
-	places := history.Places{LogDir: cfg.Log.Dir}
-	archived := mqttetl.Seq(0)
-	var last []mqttetl.Seq
-	if a := cfg.Archive; a != nil {
-		if _, archived, err = archive.ReadCursor(a.Path); err == nil && archived > 0 {
-			places.Archive = a.Path
-			last, err = lastBirths(ctx, a, position)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	count := func(r *mqttetl.Record) error {
+		b.read.Add(1)
+		return tell(r)
 	}
-	h, err := history.Open(places)
+	archived, err := b.eachArchived(ctx, count)
 	if err != nil {
 		return err
+	}
+	for after := archived; after < b.position; {
+		recs, err := b.log.Again(after)
+		if err != nil {
+			return err
+		}
+		for i := range recs {
+			r := &recs[i]
+			if r.Seq > b.position || ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if after = r.Seq; !isBorn(r.Topic) {
+				continue
+			}
+			if err := count(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isBorn(topic []byte) bool {
+	return slices.ContainsFunc(bornTopics, func(f mqttetl.Filter) bool { return f.Matches(topic) })
+}
+
+// eachArchived tells those that the archive has, and returns up to where that goes.
+func (b *bornBefore) eachArchived(ctx context.Context, tell func(*mqttetl.Record) error) (archived mqttetl.Seq, err error) {
+	if b.archive == nil {
+		return 0, nil
+	}
+	_, archived, err = archive.ReadCursor(b.archive.Path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, archive.ErrEmpty) || err == nil && archived == 0 {
+		return 0, nil
+	}
+	var last []mqttetl.Seq
+	if err == nil {
+		last, err = lastBirths(ctx, b.archive, b.position)
+	}
+	if err != nil || len(last) == 0 {
+		return archived, err
+	}
+	h, err := history.Open(history.Places{Archive: b.archive.Path})
+	if err != nil {
+		return archived, err
 	}
 	defer h.Close()
 	slices.Sort(last)
-	for _, seq := range last {
-		if err := eachSelected(ctx, h, mqttetl.Selection{From: seq, To: seq}, tell); err != nil {
-			return err
+	for len(last) > 0 {
+		n := near(last)
+		wanted := last[:n]
+		sel := mqttetl.Selection{From: wanted[0], To: wanted[n-1], Topics: bornTopics}
+		if err := eachSelected(ctx, h, sel, func(r *mqttetl.Record) error {
+			if _, ok := slices.BinarySearch(wanted, r.Seq); !ok {
+				return nil
+			}
+			return tell(r)
+		}); err != nil {
+			return archived, err
 		}
+		last = last[n:]
 	}
-	if archived < position {
-		return eachSelected(ctx, h, mqttetl.Selection{From: archived + 1, To: position, Topics: bornTopics}, tell)
+	return archived, nil
+}
+
+// near is how many of the first numbers are so near to each other that what lies between
+// is read, too.
+func near(list []mqttetl.Seq) int {
+	const gap = 64
+	n := 1
+	for n < len(list) && list[n]-list[n-1] <= gap {
+		n++
 	}
-	return nil
+	return n
 }
 
 // lastBirths are the archived ones, of topics that have none after position.

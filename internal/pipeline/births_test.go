@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/mqttetl/mqttetl"
 	"github.com/mqttetl/mqttetl/batch/transform"
@@ -14,6 +16,7 @@ import (
 	"github.com/mqttetl/mqttetl/sink/archive"
 	"github.com/mqttetl/mqttetl/sink/store"
 	"github.com/mqttetl/mqttetl/sink/wal"
+	"github.com/mqttetl/mqttetl/test/servers"
 )
 
 // A birth with the alias 2, and data by that alias.
@@ -87,28 +90,107 @@ func TestBirthsAsOfThePosition(t *testing.T) {
 		}
 		records := []mqttetl.Record{pressRecord(t, 1, "NBIRTH", pressBirth), pressRecord(t, 2, "NDATA", pressData), pressRecord(t, 3, "NBIRTH", pressBirth)}
 		id := logged(t, cfg.Log.Dir, records, c.position)
-		if c.archived > 0 {
-			a, err := archive.OpenWith(cfg.Archive.Path, id, store.Options{Latest: true})
-			if err == nil {
-				err = a.Append(records[:c.archived])
-			}
-			if err == nil {
-				err = a.Commit()
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := a.Close(); err != nil {
-				t.Fatal(err)
-			}
+		archived(t, cfg.Archive.Path, id, records[:c.archived])
+		l, err := wal.Open(cfg.Log.Dir, wal.Options{Consumers: []string{Archive, Publish}})
+		if err != nil {
+			t.Fatal(err)
 		}
+		b := bornBefore{archive: cfg.Archive, log: l.Consumer(Publish), position: l.Consumer(Publish).Stored()}
 		var got []mqttetl.Seq
-		if err := readBirths(cfg, func(r *mqttetl.Record) error { got = append(got, r.Seq); return nil }); err != nil {
+		err = b.each(t.Context(), func(r *mqttetl.Record) error { got = append(got, r.Seq); return nil })
+		l.Close()
+		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("archived up to %d, position %d: births %v, want %v", c.archived, c.position, got, c.want)
 		}
+	}
+}
+
+// archived writes records into the archive, if there are any.
+func archived(t *testing.T, path, id string, records []mqttetl.Record) {
+	t.Helper()
+	if len(records) == 0 {
+		return
+	}
+	a, err := archive.OpenWith(path, id, store.Options{Latest: true})
+	if err == nil {
+		err = a.Append(records)
+	}
+	if err == nil {
+		err = a.Commit()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The service starts, and commits what comes, while the births of 80,000 nodes are read
+// for the consumer that publishes. It maps nothing before it knows them.
+func TestStartDoesNotWaitForBirths(t *testing.T) {
+	const nodes = 80_000
+	dir := t.TempDir()
+	nobody, err := servers.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	route := transform.Route{Name: "metrics", Topic: "spBv1.0/#", Decode: "sparkplug_b", Publish: "sp", Columns: []transform.Column{{Name: "metric", Type: store.Text}}}
+	cfg := &config.Config{
+		Log: config.Log{Dir: filepath.Join(dir, "log"), MaxSize: 1 << 30}, Routes: []transform.Route{route},
+		Archive: &config.Archive{Path: filepath.Join(dir, "telemetry.db"), Latest: true, Batch: config.Batch{Count: 10_000, Period: time.Second}},
+		NATS:    &config.NATS{URL: "nats://" + nobody, Stream: "S", SubjectPrefix: "mqtt"},
+	}
+	records := make([]mqttetl.Record, nodes)
+	for i := range records {
+		records[i] = pressRecord(t, mqttetl.Seq(i+1), "NBIRTH", pressBirth)
+		records[i].Topic = fmt.Appendf(nil, "spBv1.0/plant/NBIRTH/press%d", i+1)
+	}
+	archived(t, cfg.Archive.Path, logged(t, cfg.Log.Dir, records, nodes), records)
+
+	begun := time.Now()
+	p, err := Open(cfg, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := time.Since(begun)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+	done := make(chan error, 1)
+	b := &mqttetl.Batch{Source: "plant", Done: func(_ mqttetl.Seq, err error) { done <- err }}
+	b.Append(1, records[0].Message)
+	p.Log().Append(b)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	committed := time.Since(begun)
+	var publish *publishPart
+	for _, a := range p.of(Consumers) {
+		if part, ok := a.Part.(*publishPart); ok {
+			publish = part
+		}
+	}
+	if publish.learning() == "" {
+		t.Errorf("the births are known when the first message is committed, after %v", committed)
+	}
+	if why := publish.Ready(); why != "" {
+		t.Errorf("not ready while it learns: %s", why)
+	}
+	for publish.learning() != "" {
+		<-time.After(10 * time.Millisecond)
+	}
+	learned := time.Since(begun)
+	t.Logf("opened after %v, the first commit after %v, %d births after %v", opened, committed, publish.before.read.Load(), learned)
+	if n := publish.before.read.Load(); n != nodes {
+		t.Errorf("%d births are read, want %d", n, nodes)
+	}
+	if committed > learned/2 {
+		t.Errorf("the first commit after %v, the births after %v", committed, learned)
 	}
 }
 

@@ -20,7 +20,8 @@ type Mapper struct {
 	set     *transform.Set
 	applier *transform.Applier
 	births  *archive.Births // nil: no route reads Sparkplug
-	unsaved []store.Birth   // settled, but not in births, because of an error
+	unsaved []store.Birth   // settled, but not in births yet
+	learned int             // bytes of the payloads that they are of
 	objects []forward.Object
 	letters []mqttetl.DeadLetter
 	unborn  func([]transform.Unborn) // nil: nobody is told
@@ -96,11 +97,23 @@ func NewMapper(set *transform.Set) (*Mapper, error) {
 	return m, nil
 }
 
+// saveAtOnce is how many births are learned in one transaction, and saveBytes how
+// large they may be together: until then they are in memory twice.
+const (
+	saveAtOnce = 256
+	saveBytes  = 1 << 20
+)
+
 // Learn takes in a birth of before the first record.
 func (m *Mapper) Learn(rec *mqttetl.Record) error {
 	m.applier.Reset()
 	m.applier.Apply(rec)
-	m.Settled()
+	m.unsaved = append(m.unsaved, m.applier.Births()...)
+	m.learned += len(rec.Payload)
+	if len(m.unsaved) < saveAtOnce && m.learned < saveBytes {
+		return m.applier.Err()
+	}
+	m.learned = 0
 	return errors.Join(m.applier.Err(), m.save())
 }
 

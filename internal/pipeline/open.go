@@ -60,7 +60,7 @@ func Open(cfg *config.Config, o Options) (*Pipeline, error) {
 			"archive.path names a file, which is created if absent")
 	}
 	p := New(o)
-	mapper, err := publishMapper(cfg, p.o.Logger)
+	mapper, err := publishMapper(cfg)
 	if err != nil {
 		return nil, config.Error{Err: err}
 	}

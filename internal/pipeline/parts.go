@@ -2,6 +2,9 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +119,10 @@ func (f forwardPart) report(s *Status) { s.NATS = natsStatus(f.Stats()) }
 // publishPart publishes what the routes map.
 type publishPart struct {
 	*forward.Publisher
-	mapper *Mapper
+	mapper  *Mapper
+	before  *bornBefore // nil: no route needs births
+	logger  *slog.Logger
+	learned atomic.Bool // or there is nothing to learn
 }
 
 func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, m *Mapper, asker *rebirths) (Part, error) {
@@ -132,16 +138,64 @@ func (p *Pipeline) newPublish(cfg *config.Config, routes []transform.Route, m *M
 	if err != nil {
 		return nil, err
 	}
-	return publishPart{published, m}, nil
+	part := &publishPart{Publisher: published, mapper: m, logger: c.Logger}
+	if slices.ContainsFunc(cfg.Routes, publishesSparkplug) {
+		log := p.log.Consumer(Publish)
+		part.before = &bornBefore{archive: cfg.Archive, log: log, position: log.Stored()}
+	}
+	return part, nil
 }
 
-func (m publishPart) Run(ctx context.Context) error {
+// Run learns the births of its position before it maps the first record. Nothing else waits for it.
+func (m *publishPart) Run(ctx context.Context) error {
 	defer m.mapper.Close()
+	if m.before != nil {
+		m.learn(ctx)
+	}
+	m.learned.Store(true)
 	return m.Publisher.Run(ctx)
 }
 
-func (m publishPart) Ready() string    { return connected(m.Stats()) }
-func (m publishPart) report(s *Status) { s.Publish = natsStatus(m.Stats()) }
+// learnTries is how often the births are read. The archive may be upgraded meanwhile.
+const learnTries = 10
+
+func (m *publishPart) learn(ctx context.Context) {
+	pause := backoff.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
+	for range learnTries {
+		m.before.read.Store(0)
+		err := m.before.each(ctx, m.mapper.Learn)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		m.logger.Warn("the Sparkplug births before its position cannot be read: without them published data waits for the next births", "error", err)
+		if !pause.Wait(ctx) {
+			return
+		}
+	}
+}
+
+// learning says what keeps it from publishing at the start, "" for nothing.
+func (m *publishPart) learning() string {
+	if m.before == nil || m.learned.Load() {
+		return ""
+	}
+	return fmt.Sprintf("reading the Sparkplug births before its position, %d so far", m.before.read.Load())
+}
+
+// Ready is not for what is being learned: that takes its time, and is no fault.
+func (m *publishPart) Ready() string {
+	if m.learning() != "" {
+		return ""
+	}
+	return connected(m.Stats())
+}
+
+func (m *publishPart) report(s *Status) {
+	s.Publish = natsStatus(m.Stats())
+	if text := m.learning(); text != "" {
+		s.Publish.Cursor, s.Publish.Error = m.before.position, text
+	}
+}
 
 // sourcePart receives from a broker.
 type sourcePart struct {

@@ -75,6 +75,16 @@ func (c *Consumer) Seek(after mqttetl.Seq) (next mqttetl.Seq, err error) {
 	return next, nil
 }
 
+// Again returns records that the consumer has had before, as Reader.Behind does, and
+// moves nothing. It belongs to the goroutine of Seek and Next, before the first Seek.
+func (c *Consumer) Again(after mqttetl.Seq) ([]mqttetl.Record, error) {
+	recs, err := c.extract.behind(c.log.view, c.log.dbs.segments, after)
+	if err != nil {
+		return nil, fmt.Errorf("read log behind record %d: %w", after, err)
+	}
+	return recs, nil
+}
+
 // Commit says that the consumer holds every record up to and including upTo
 // durably. The position is stored with one of the next transactions; a
 // position that is lower than an earlier one is ignored.
