@@ -42,6 +42,7 @@ type Mapper interface {
 	Settled()
 	// Rewind says that the record behind after comes next, as at the start. What is
 	// remembered of records mapped since Settled was called last is to be forgotten.
+	// After an error it is called again.
 	Rewind(after mqttetl.Seq) error
 }
 
@@ -213,7 +214,7 @@ func (p *Publisher) seek() error {
 		return fatal{fmt.Errorf("seek in the log: %w", err)}
 	}
 	if err := p.mapper.Rewind(after); err != nil {
-		return fatal{fmt.Errorf("map records: %w", err)}
+		return fmt.Errorf("map records: %w", err) // a file of a decoder may be missing for now
 	}
 	if next > after+1 && after > 0 {
 		p.cfg.Metrics.missing.Add(float64(next - after - 1))

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -222,6 +223,30 @@ func refusedSubjects(t *testing.T, p *Publisher) float64 {
 		t.Fatal(err)
 	}
 	return m.GetGauge().GetValue()
+}
+
+// stumbling is a mapper that cannot begin at first.
+type stumbling struct {
+	apart
+	fails *int
+}
+
+func (s stumbling) Rewind(mqttetl.Seq) error {
+	if *s.fails--; *s.fails >= 0 {
+		return errors.New("descriptor.pb: no such file or directory")
+	}
+	return nil
+}
+
+// What the mapper lacks for a while holds up its objects, and ends nothing.
+func TestMapperThatCannotBegin(t *testing.T) {
+	n := startNATS(t)
+	l := newMemLog()
+	l.grow(20)
+	fails := 3
+	_, said, _ := mapped(t, n.URL(), l, stumbling{fails: &fails}, "out.*")
+	l.await(t, 20)
+	said.await(t, "map records: descriptor.pb: no such file")
 }
 
 // split makes an object for each of two subjects of every record.

@@ -84,14 +84,15 @@ type working struct {
 	found     []decode.Value
 	rows      *store.Rows // where its rows go
 	stats     Stats
-	memory    *memory       // nil: no Sparkplug
-	index     int           // of Set.routes
-	remote    bool          // the worker applies it
-	strikes   int           // records in a row that took too long, or ended the worker
-	slow      time.Duration // of slow records, less what time has forgiven
-	slowAt    time.Time     // when that was
-	until     time.Time     // suspended
-	why       string        // what was slow about the last of these records
+	memory    *memory   // nil: no Sparkplug
+	index     int       // of Set.routes
+	remote    bool      // the worker applies it
+	strikes   int       // records in a row that took too long, or ended the worker
+	slow      spent     // by slow records
+	lazy      spent     // by those that are not so slow
+	watch     int       // so many records are timed one by one
+	until     time.Time // suspended
+	why       string    // what was slow about the last of these records
 	noted     [kinds]bool
 }
 
@@ -298,7 +299,7 @@ const sample = 64
 func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 	w := m.w
 	factor := time.Duration(1)
-	if w.plain {
+	if w.plain && w.watch == 0 {
 		if factor = sample; uint64(rec.Seq)%sample != 0 {
 			a.begun = time.Time{}
 			a.route(m, rec)
@@ -313,8 +314,8 @@ func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 		took = time.Since(begun)
 	}
 	w.stats.Time += factor * took
-	if !w.plain && !a.o.NoSuspend && (took >= slowRecord || a.births.reading > 0) {
-		w.spend(min(took, TimeLimit), begun.Add(took), a.culprit(took))
+	if !a.o.NoSuspend {
+		a.weigh(w, took, len(rec.Payload), begun.Add(took))
 	}
 }
 
@@ -362,7 +363,8 @@ func (a *Applier) route(m *match, rec *mqttetl.Record) {
 	if j.noted && err == nil {
 		j.takeNotes()
 	}
-	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop, no strike to forget
+	if w.plain && err == nil && j.bad == nil { // no jq: no time to stop
+		w.strikes = 0
 		w.stats.Rows += uint64(w.rows.Len() - rows)
 		j.finish(objects)
 		return

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqttetl/mqttetl/batch/decode"
 )
 
 // The paths of readings are bounded: one, those of a message, and those of
@@ -95,7 +97,7 @@ func TestSlowRecordsSuspend(t *testing.T) {
 	r.Map = `if . == 1 then last(repeat(1)) else . end`
 	a := applier(t, Options{TimeLimit: limit}, r)
 	w := &a.routes[0]
-	w.slow, w.slowAt = slowLimit-3*limit, time.Now() // as if there had been many
+	w.slow = spent{slowLimit - 3*limit, time.Now()} // as if there had been many
 	for n := range 30 {
 		a.Apply(record("t", []string{"1", "2"}[n%2]))
 	}
@@ -108,7 +110,7 @@ func TestSlowRecordsSuspend(t *testing.T) {
 		w := working{}
 		for ; w.until.IsZero() && n < 1000; n++ {
 			now = now.Add(every)
-			w.spend(took, now, slowJQ)
+			a.weigh(&w, took, 100, now)
 		}
 		return n
 	}
@@ -118,6 +120,61 @@ func TestSlowRecordsSuspend(t *testing.T) {
 	if n := after(10*time.Second, 1500*time.Millisecond); n != 1000 {
 		t.Errorf("suspended after %d records of 1.5 s, one in 10 s", n)
 	}
+	if n := after(99*time.Millisecond, 99*time.Millisecond); n < 400 || n > 800 {
+		t.Errorf("suspended after %d records of 99 ms, want about a minute of them", n)
+	}
+	if n := after(300*time.Millisecond, 99*time.Millisecond); n != 1000 {
+		t.Errorf("suspended after %d records of 99 ms in a third of the time", n)
+	}
+}
+
+// What counts as slow depends on the size of the payload, and fast records make up for some of it.
+func TestLazyRecords(t *testing.T) {
+	a := applier(t, Options{}, values("REAL ."))
+	for _, c := range []struct {
+		took      time.Duration
+		bytes     int
+		fast      int // records after each
+		suspended bool
+	}{
+		{99 * time.Millisecond, 100, 0, true},
+		{99 * time.Millisecond, 100, 10, true},
+		{15 * time.Millisecond, 100, 0, true},
+		{9 * time.Millisecond, 100, 0, false},
+		{15 * time.Millisecond, 100 << 10, 0, false},
+		{99 * time.Millisecond, 1 << 20, 0, false},
+		{12 * time.Millisecond, 100, 500, false}, // a busy machine
+	} {
+		w, now, busy := working{}, time.Now(), time.Duration(0)
+		for ; w.until.IsZero() && busy < 5*time.Minute; busy += c.took {
+			now = now.Add(c.took)
+			a.weigh(&w, c.took, c.bytes, now)
+			for range c.fast {
+				a.weigh(&w, 20*time.Microsecond, c.bytes, now)
+			}
+		}
+		if got := !w.until.IsZero(); got != c.suspended {
+			t.Errorf("%+v: suspended %v after %v", c, got, busy)
+		}
+	}
+}
+
+// Strikes in a row are those without a good record between them, of a route without jq too.
+func TestStrikesInARow(t *testing.T) {
+	a := applier(t, Options{}, values("REAL ."))
+	w := &a.routes[0]
+	if !w.plain {
+		t.Fatal("the route has jq")
+	}
+	for range 5 {
+		w.strike(decode.ErrSlow)
+		a.Apply(record("t", "1"))
+		w.strike(decode.ErrSlow)
+		a.Apply(record("t", "1"))
+	}
+	if !w.until.IsZero() {
+		t.Error("suspended, although no two slow records came one after the other")
+	}
 }
 
 // With NoSuspend every record is tried.
@@ -125,7 +182,7 @@ func TestNoSuspend(t *testing.T) {
 	r := values("REAL .")
 	r.Map = `if . == 1 then last(repeat(1)) else . end`
 	a := applier(t, Options{TimeLimit: limit, NoSuspend: true}, r)
-	a.routes[0].slow, a.routes[0].slowAt = slowLimit, time.Now()
+	a.routes[0].slow = spent{slowLimit, time.Now()}
 	for range maxStrikes + 1 {
 		a.Apply(record("t", "1"))
 	}
@@ -221,7 +278,7 @@ func TestLargeBirthsReadAgainSuspend(t *testing.T) {
 	store.append(a.Births())
 	a = applier(t, Options{Births: store}, route)
 	a.births.limit = 0
-	a.routes[0].slow, a.routes[0].slowAt = slowLimit, time.Now().Add(time.Hour) // nothing is forgiven
+	a.routes[0].slow = spent{slowLimit, time.Now().Add(time.Hour)} // nothing is forgiven
 	for range 2 {
 		a.Apply(record("spBv1.0/g/NDATA/n", payloadB(metricB{"", 1, 1})))
 	}

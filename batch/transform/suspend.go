@@ -12,12 +12,55 @@ import (
 // of the last minute, is suspended for a while: its records become
 // failures at once, so that the other routes and the cursor go on. Only slow
 // records count for the minute: many fast ones are load, and no mistake.
+//
+// Records that are not so slow, and too slow for their size, count as well: they may take
+// half of the time. One that is fast makes up for a millisecond of them, so that a busy
+// machine, which holds up any record now and then, does not count.
 const (
 	maxStrikes = 3
 	slowRecord = 100 * time.Millisecond
 	slowLimit  = 10 * time.Second // that slow records may take in a suspension's time
 	suspension = time.Minute
+
+	lazyRecord = 10 * time.Millisecond // without payload
+	lazyByte   = 100 * time.Nanosecond // more for each byte of it
+	lazyLimit  = suspension / 2        // as slowLimit
+	makesUp    = time.Millisecond
+	// watched is how many records of a route without jq are timed one by one after a slow one.
+	watched = 1000
 )
+
+// spent is time that was spent, less what has been forgiven since at the rate at which
+// limit may be spent in a suspension's time.
+type spent struct {
+	sum time.Duration
+	at  time.Time
+}
+
+// more adds to it and says whether that is beyond the limit.
+func (s *spent) more(took time.Duration, then time.Time, limit time.Duration) bool {
+	forgiven := time.Duration(float64(then.Sub(s.at)) * float64(limit) / float64(suspension))
+	if s.at.IsZero() {
+		forgiven = 0
+	}
+	s.sum, s.at = max(0, s.sum-forgiven)+took, then
+	return s.sum > limit
+}
+
+// weigh notes how long a record with a payload of so many bytes has taken, until then.
+func (a *Applier) weigh(w *working, took time.Duration, bytes int, then time.Time) {
+	switch slow := took >= slowRecord || a.births.reading > 0; {
+	case slow && w.slow.more(min(took, TimeLimit), then, slowLimit), !slow && took >= lazyRecord+time.Duration(bytes)*lazyByte && w.lazy.more(took, then, lazyLimit):
+		w.until, w.why = then.Add(suspension), a.culprit(took)
+	case !slow && took < lazyRecord && w.lazy.sum > 0:
+		w.lazy.sum = max(0, w.lazy.sum-makesUp)
+	}
+	if took >= lazyRecord {
+		w.watch = watched
+	} else if w.watch > 0 {
+		w.watch--
+	}
+}
 
 func (w *working) strike(err error) {
 	d, died := errors.AsType[*death](err)
@@ -56,16 +99,6 @@ func (a *Applier) culprit(took time.Duration) string {
 		return slowJQ
 	}
 	return slowDecoder
-}
-
-// spend notes a slow record that ended then, and what was slow about it. What was spent before is forgiven
-// at the rate at which it may be spent.
-func (w *working) spend(took time.Duration, then time.Time, why string) {
-	forgiven := then.Sub(w.slowAt) / time.Duration(suspension/slowLimit)
-	w.slow, w.slowAt = max(0, w.slow-forgiven)+took, then
-	if w.slow > slowLimit {
-		w.until, w.why = then.Add(suspension), why
-	}
 }
 
 // suspended is the failure of a record that was not looked at: what its route is

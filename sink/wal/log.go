@@ -97,6 +97,7 @@ type Log struct {
 	heldBy  string
 	paused  string
 	full    news.Trouble  // what is said of pauses
+	old     news.Trouble  // and of old snapshots
 	changed chan struct{} // closed at the next commit; nil while nobody waits
 	dead    deadLetters
 

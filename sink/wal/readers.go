@@ -102,7 +102,7 @@ func (l *Log) watchReaders() {
 	l.name(old)
 }
 
-// name says who holds old snapshots, once.
+// name says who holds old snapshots, when that changes, and not more often than news does.
 func (l *Log) name(pids []int) {
 	held := heldBy(pids)
 	l.state.Lock()
@@ -110,12 +110,17 @@ func (l *Log) name(pids []int) {
 	l.heldBy = held
 	l.state.Unlock()
 	l.metrics.OldReaders.Set(float64(len(pids)))
-	switch {
-	case held == was:
-	case held == "":
-		l.log.Info("no old snapshot of the log is held any more")
-	default:
-		l.log.Warn("a reader keeps the log from using free pages again", "processes", processes.Names(pids))
+	if held == "" {
+		if line := l.old.Over(); line.Say {
+			l.log.Info("no old snapshot of the log is held any more", "after", line.For.Round(time.Millisecond))
+		}
+		return
+	}
+	if held == was {
+		return
+	}
+	if line := l.old.Failed(held); line.Say {
+		l.log.Warn("a reader keeps the log from using free pages again", "processes", processes.Names(pids), "since", line.Since.UTC().Format(time.RFC3339), "times", line.Times)
 	}
 }
 

@@ -2,8 +2,10 @@ package wal
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -126,5 +128,21 @@ func TestInspectProcess(t *testing.T) {
 	if dir := os.Getenv("MQTTETL_TEST_INSPECT"); dir != "" {
 		info, err := Inspect(dir)
 		t.Logf("%+v, %v", info, err)
+	}
+}
+
+// TestOldSnapshotsThatComeAndGo: they are not said each time.
+func TestOldSnapshotsThatComeAndGo(t *testing.T) {
+	var said strings.Builder
+	r := open(t, t.TempDir(), Options{Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	for range 100 {
+		r.name([]int{os.Getpid()})
+		if !strings.Contains(r.Stats().HeldBy, strconv.Itoa(os.Getpid())) {
+			t.Fatalf("held by %q", r.Stats().HeldBy)
+		}
+		r.name(nil)
+	}
+	if n := strings.Count(said.String(), "snapshot of the log is held") + strings.Count(said.String(), "a reader keeps"); n != 2 {
+		t.Errorf("%d lines, want one when it begins and one when it is over:\n%s", n, said.String())
 	}
 }
