@@ -210,12 +210,13 @@ func (l *Log) attempt(t *transaction) error {
 	if err := l.checkSize(t.bytes); err != nil {
 		return err
 	}
-	if err := l.checkDrain(t.bytes); err != nil {
+	grow, err := l.checkDrain(t)
+	if err != nil {
 		return err
 	}
-	noRoom := error(unix.ENOSPC)
+	noRoom, reserved := error(unix.ENOSPC), l.room.reserved
 	if !t.lastResort {
-		noRoom = l.room.reserve(t.bytes)
+		noRoom = l.room.reserve(t.bytes, grow)
 	}
 	if noRoom != nil && !isNoSpace(noRoom) {
 		return noRoom
@@ -223,7 +224,10 @@ func (l *Log) attempt(t *transaction) error {
 	if err := l.growth(t, noRoom); err != nil {
 		return err
 	}
-	err := l.commit(t)
+	err = l.commit(t)
+	if err == nil {
+		l.drain.appended(t, l.room.reserved-reserved)
+	}
 	if errors.Is(err, ErrGone) {
 		return err
 	}

@@ -23,7 +23,8 @@
 // Once all is consumed, the log takes whatever a new log with the same cursors,
 // packet ids and dead letters would take on that disk, as long as no other process
 // holds an old snapshot. (Where a consumer stores on the same disk, that one
-// needs room first; see Options.Drain.)
+// needs room first, see Options.Drain: the log then takes about as much as a new one, and
+// gives its other free pages back to the disk.)
 //
 // A new log takes a value of n bytes if n, n/64 and 1 MiB have room after the pages
 // of its trees. In an old one these pages may lie anywhere. The rest is either

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,20 +33,37 @@ const (
 // free pages back to the file system when room is short.
 type drain struct {
 	*Consumer
-	credit int64     // bytes that may be appended before the file system is asked again
-	asked  time.Time // when it was asked last
-	gave   int64     // the transaction up to which free pages have been given back
+	credit  int64     // bytes that may be appended before the file system is asked again
+	grow    int64     // bytes by which the log's file may grow before that
+	asked   time.Time // when it was asked last
+	gave    int64     // the transaction up to which free pages have been given back
+	largest int64     // of the values that were appended since it had stored all
 }
 
 // creditTime is how long an answer of the file system holds: others write too.
 const creditTime = time.Second
 
-// drainRoom is the room that a consumer needs to store n bytes of the log: the
-// rows, half as much again for what a row has around it, and the same once more
-// for the write-ahead log of a transaction, which has an end.
-func drainRoom(n int64) int64 {
-	const transaction, always = 32 << 20, 3 << 20
-	return n + n/2 + 3*min(n, transaction)/2 + always
+// drainRoom is the room that a consumer needs to store n bytes of the log, the largest
+// value of which has so many: the rows, half as much again for what a row has around it (around
+// a large one it is little), and the same once more for the write-ahead log of a transaction,
+// which has an end, but for the one value that it begins with.
+func drainRoom(n, largest int64) int64 {
+	const transaction, always, large = 32 << 20, 3 << 20, 1 << 20
+	if largest < large {
+		largest = 0
+	}
+	n -= largest
+	return n + n/2 + 3*min(n, transaction)/2 + 2*(largest+largest/16) + always
+}
+
+// room is what the consumer needs for what it has not stored yet and n bytes more, with
+// a value of so many bytes.
+func (d *drain) room(pending, n, value int64) int64 {
+	if pending == 0 {
+		d.largest = 0
+	}
+	largest := max(d.largest, value)
+	return drainRoom(max(pending+n, largest), largest)
 }
 
 // pending estimates how many bytes of the log c has not yet stored.
@@ -57,50 +75,80 @@ func (l *Log) pending(c *Consumer) int64 {
 	return int64(float64(l.pages) * float64(left) / float64(l.last-l.first+1))
 }
 
-// checkDrain refuses n more bytes when what is in the log for the drain could
-// not be stored with them.
-func (l *Log) checkDrain(n int64) error {
-	d := l.drain
+// checkDrain refuses what t appends when what is in the log for the drain could
+// not be stored with it. It returns by how many bytes the log's file may grow for t.
+func (l *Log) checkDrain(t *transaction) (grow int64, err error) {
+	d, n := l.drain, t.bytes
 	if d == nil || n == 0 {
-		return nil
+		return math.MaxInt64, nil
 	}
-	if n <= d.credit && time.Since(d.asked) < creditTime {
+	needs, err := l.room.growth(n)
+	if err != nil {
+		return 0, err
+	}
+	if n <= d.credit && needs <= d.grow && time.Since(d.asked) < creditTime {
 		d.credit -= n
-		return nil
+		return d.grow, nil
 	}
 	free, err := freeSpace(l.room.fd)
 	if err != nil {
-		return fmt.Errorf("log %s: free space: %w", l.dir, err)
+		return 0, fmt.Errorf("log %s: free space: %w", l.dir, err)
 	}
-	spare := free - drainRoom(l.pending(d.Consumer)+n)
+	spare := free - d.room(l.pending(d.Consumer), n, t.largest())
 	if spare < 0 {
 		d.credit = 0
-		return &fullError{fmt.Errorf("disk of %s: %s free, which %s needs for what is in the log", l.dir, mqttetl.FormatSize(free), d.name), false}
+		return 0, &fullError{fmt.Errorf("disk of %s: %s free, which %s needs for what is in the log", l.dir, mqttetl.FormatSize(free), d.name), false}
 	}
-	// While the credit lasts, the log's file may grow by it, and the room that it needs by three times as much.
-	d.credit, d.asked = spare/8, time.Now()
-	return nil
+	// While the credit lasts, the room that the log needs may grow by three times as much, and its file by half of what is spare.
+	d.credit, d.grow, d.asked = spare/8, spare/2, time.Now()
+	return spare, nil
+}
+
+// largest are the bytes of the largest value of one record.
+func (t *transaction) largest() (n int64) {
+	for i := range t.runs {
+		if t.runs[i].records == 1 {
+			n = max(n, int64(t.runs[i].size))
+		}
+	}
+	return n
+}
+
+// appended notes what has been appended, with a file that has grown by so many bytes.
+func (d *drain) appended(t *transaction, grown int64) {
+	if d != nil {
+		d.grow -= grown
+		d.largest = max(d.largest, t.largest())
+	}
 }
 
 // giveBack gives free pages back to the file system while it has too little
 // room for the drain. It is called between transactions.
-func (l *Log) giveBack() error {
+func (l *Log) giveBack() error { return l.giveBackFor(&transaction{}) }
+
+// giveBackFor is giveBack for what t is to append to a log of which the drain has
+// stored all: the pages that it needs stay.
+func (l *Log) giveBackFor(t *transaction) error {
 	d := l.drain
 	if d == nil {
+		return nil
+	}
+	pending := l.pending(d.Consumer)
+	if t.bytes > 0 && pending > 0 {
 		return nil
 	}
 	free, err := freeSpace(l.room.fd)
 	if err != nil {
 		return err
 	}
-	short := drainRoom(l.pending(d.Consumer)) - free
+	short := d.room(pending, t.bytes, t.largest()) - free
 	info, err := l.env.Info()
-	if err != nil || short <= 0 || info.LastTxnID == d.gave {
+	if err != nil || short <= 0 || info.LastTxnID == d.gave && t.bytes == 0 {
 		return err
 	}
 	if err := l.age(); err != nil {
 		return nil // no room for that either: the next time
 	}
 	d.gave = info.LastTxnID + 1
-	return l.punch(short, keptFree)
+	return l.punch(short, max(keptFree, t.need()+roomSlack))
 }

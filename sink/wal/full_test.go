@@ -38,13 +38,20 @@ func TestFullTrials(t *testing.T) {
 // inSmallDisks calls trial so many times, in a process that may mount small disks, or
 // limit the size of files, by the seed.
 func inSmallDisks(t *testing.T, trials int, trial func(t *testing.T, seed uint64, dir string)) {
-	const inside = "MQTTETL_TEST_FULL"
-	if os.Getenv(inside) != "" {
-		signal.Ignore(unix.SIGXFSZ) // as main does
+	inNamespace(t, func() {
 		for i := range trials {
 			seed := *fullSeed + uint64(i)
 			onSmallDisk(t, seed, func(dir string) { trial(t, seed, dir) })
 		}
+	})
+}
+
+// inNamespace calls f in a process that may mount.
+func inNamespace(t *testing.T, f func()) {
+	const inside = "MQTTETL_TEST_FULL"
+	if os.Getenv(inside) != "" {
+		signal.Ignore(unix.SIGXFSZ) // as main does
+		f()
 		return
 	}
 	attr := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}

@@ -42,7 +42,7 @@ func roomFor(t *testing.T, dir string) int64 {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	n, err := l.room.reserveSome(1 << 30)
+	n, err := l.room.reserveSome(1<<30, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func roomFor(t *testing.T, dir string) int64 {
 // scatter fills the log's file, which may grow by so many bytes, with values and
 // deletes them, again and again, and stores so many packet ids meanwhile.
 func scatter(t *testing.T, l *Log, rnd *rand.Rand, ids int, room int64) {
-	if _, err := l.room.reserveSome(max(2<<20, room)); err != nil {
+	if _, err := l.room.reserveSome(max(2<<20, room), 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	size := func() int { return 1 + rnd.IntN(1<<(8+rnd.IntN(17))) } // up to 16 MiB, most far smaller

@@ -19,11 +19,19 @@ const (
 
 // putInOrder makes one run of the free pages and of what is left of the disk, for a
 // value that the empty log has refused although it needs no more bytes than there are.
-func (l *Log) putInOrder(need int64, round int) error {
+func (l *Log) putInOrder(t *transaction, round int) error {
 	if l.passes >= passesAtOnce && round%passesLater != 0 {
 		return nil
 	}
-	more, err := l.room.reserveSome(need + roomSlack)
+	grow, err := l.checkDrain(t)
+	if asFull(err) != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	need := t.need()
+	more, err := l.room.reserveSome(need+roomSlack, grow)
 	if err != nil {
 		return err
 	}

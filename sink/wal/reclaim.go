@@ -141,10 +141,16 @@ func (l *Log) makeRoom(b *mqttetl.Batch, full *fullError, round int) error {
 			return err
 		}
 	}
+	t := l.transaction([]*mqttetl.Batch{b})
+	if !full.pages {
+		if err := l.giveBackFor(t); err != nil {
+			return err
+		}
+	}
 	if err := l.letAge(); err != nil || round == 0 || !full.pages || !l.isEmpty() {
 		return err
 	}
-	return l.putInOrder(l.transaction([]*mqttetl.Batch{b}).need(), round)
+	return l.putInOrder(t, round)
 }
 
 // trimMore trims while there is something to trim and room for it, but not for long.

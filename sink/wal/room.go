@@ -68,8 +68,9 @@ func (r *room) end() (int64, error) {
 
 // reserve makes sure that a transaction of n bytes of values can be written
 // after the last page of the file. An error that isNoSpace recognises means
-// that the transaction fits only if LMDB finds enough free pages.
-func (r *room) reserve(n int64) error {
+// that the transaction fits only if LMDB finds enough free pages. At most so many bytes are
+// taken of the file system for it.
+func (r *room) reserve(n, most int64) error {
 	used, err := r.end()
 	if err != nil {
 		return err
@@ -78,7 +79,11 @@ func (r *room) reserve(n int64) error {
 	if end <= r.reserved {
 		return nil
 	}
+	err = fmt.Errorf("the rest is needed for what is in the log: %w", unix.ENOSPC)
 	for _, upTo := range []int64{end + r.step(), end} {
+		if upTo-max(r.reserved, used) > most {
+			continue
+		}
 		if err = r.allocate(used, upTo, n+roomSlack); err == nil {
 			r.reserved = upTo
 			return nil
@@ -87,13 +92,23 @@ func (r *room) reserve(n int64) error {
 	return fmt.Errorf("reserve %d bytes: %w", n, err)
 }
 
+// growth is how many bytes reserve takes of the file system at least for a transaction of n bytes.
+func (r *room) growth(n int64) (int64, error) {
+	used, err := r.end()
+	return max(0, used+n+n/64+roomSlack-max(r.reserved, used)), err
+}
+
 // reserveSome reserves as much of n bytes as there is room for, and says how much that is.
-func (r *room) reserveSome(n int64) (int64, error) {
+// At most so many bytes are taken of the file system for it.
+func (r *room) reserveSome(n, most int64) (int64, error) {
 	end, err := r.end()
 	if err != nil {
 		return 0, err
 	}
 	r.reserved = max(r.reserved, end)
+	if had := r.reserved - end; n-had > most {
+		n = had + max(0, most)
+	}
 	const page = 1 << 12
 	for most := n &^ (page - 1); r.reserved < end+most; {
 		upTo := r.reserved + max(page, (end+most-r.reserved)/2&^(page-1))

@@ -68,7 +68,7 @@ func shared(t *testing.T, dir, rows string) {
 	}
 	waiting := toFull()
 	free, err := freeSpace(r.room.fd)
-	if pending := int64(n) * int64(len(payload)); err != nil || n == 0 || free < drainRoom(pending) {
+	if pending := int64(n) * int64(len(payload)); err != nil || n == 0 || free < drainRoom(pending, 0) {
 		t.Fatalf("%d bytes are free for %d of %d records, %v", free, pending, n, err)
 	}
 	fill(t, rows) // the consumer has stored them, and the disk is full
