@@ -46,7 +46,7 @@ func clusterCampaign() *Campaign {
 				"forward/stream.go": {`return info.Cluster != nil && info.Cluster.Name != ""`, "return false"},
 			}, Setting: only("away"), Trials: 10},
 			{Name: "no message says what it must follow", Replace: map[string][2]string{
-				"forward/header.go": {"c.header = strconv.AppendUint(c.name(headerLastSeq), before.stream, 10)", "_ = headerLastSeq"},
+				"internal/natsmsg/header.go": {"c.header = strconv.AppendUint(c.name(HeaderLastSeq), before.Stream, 10)", "_ = HeaderLastSeq"},
 			}, Setting: only("late"), Trials: 10},
 			{Name: "nobody looks for what another writer has displaced", Replace: map[string][2]string{
 				"forward/position.go": {"if w.named || w.gaps == 0 || !p.mine {", "if true {"},

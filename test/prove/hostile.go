@@ -86,7 +86,7 @@ func hostileCampaign() *Campaign {
 		Short: 2, Long: 60,
 		Run: func(ctx context.Context, e Env) (Tally, error) { return eachTrial(ctx, e, hostileTrial) },
 		Controls: []Control{
-			{Name: "control bytes are in NATS subjects as they are", Replace: map[string][2]string{"forward/subject.go": {
+			{Name: "control bytes are in NATS subjects as they are", Replace: map[string][2]string{"internal/natsmsg/subject.go": {
 				`dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])`, "dst = append(dst, c)",
 			}}, Setting: only(controlBytes.name), Trials: 2},
 			{Name: "600 MiB of memory", Replace: map[string][2]string{"batch.go": {
@@ -107,8 +107,8 @@ func hostileCampaign() *Campaign {
 			{Name: "sizes that a NATS server claims are believed", Replace: map[string][2]string{"internal/dial/guard.go": {
 				"case total > g.most:", "case false:\n\tcase true:\n\t\tg.rest = total + 2\n\t\treturn nil\n\tcase total > g.most:",
 			}}, Setting: only(lyingNATS.name), Trials: 6},
-			{Name: "any tag in the stream proves a position", Replace: map[string][2]string{"forward/tag.go": {
-				"m.tag == string(t.append(nil, seq, at, m.late))", "len(t.append(nil, seq, at, m.late)) > 0",
+			{Name: "any tag in the stream proves a position", Replace: map[string][2]string{"internal/natsmsg/tag.go": {
+				"p.Tag == string(t.Append(nil, seq, at, p.Late))", "len(t.Append(nil, seq, at, p.Late)) > 0",
 			}}, Setting: only(forgedIDs.name), Trials: 4},
 		},
 	}
