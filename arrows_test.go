@@ -1,10 +1,15 @@
 package mqttetl_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +112,35 @@ func TestArrows(t *testing.T) {
 				t.Errorf("the table lets %s import %s, which it does not", room, to)
 			}
 		}
+	}
+}
+
+// Some texts are written in one place only: SQL and the names of stages.
+func TestTextsInOnePlace(t *testing.T) {
+	once := []struct {
+		text  *regexp.Regexp
+		where string // a file, or a folder
+	}{
+		{regexp.MustCompile("[`\"](SELECT|INSERT|UPDATE|DELETE FROM|CREATE TABLE|PRAGMA) "), "sink/archive/"},
+		{regexp.MustCompile(`"(transform|publish):"`), "record.go"},
+	}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && slices.Contains([]string{"test", "bench", "deploy"}, path) {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		for _, o := range once {
+			if at := o.text.FindIndex(source); at != nil && !strings.HasPrefix(path, o.where) {
+				t.Errorf("%s has %.40q, which belongs to %s", path, source[at[0]:], o.where)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -244,3 +244,24 @@ func TestTemporaryBirths(t *testing.T) {
 		t.Errorf("half a list: %q, %v", value, err)
 	}
 }
+
+// No typed table can take the name of something that the archive has for itself.
+func TestInnerNamesAreReserved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	a := openWith(t, path, store.Options{Readings: true, Latest: true, Births: true, Tables: []store.Table{{Name: "mine", Columns: []store.Column{{Name: "x", Type: store.Any}}}}})
+	defer a.Close()
+	rows, err := a.conn.QueryContext(t.Context(), `SELECT name FROM main.sqlite_schema`)
+	must(t, err)
+	n := 0
+	must(t, eachRow(rows, func() error {
+		var name string
+		err := rows.Scan(&name)
+		if n++; !strings.HasPrefix(name, "mine") && !store.Reserved(name) {
+			t.Errorf("%s is not reserved", name)
+		}
+		return err
+	}))
+	if n < 10 || store.Reserved("mine") {
+		t.Errorf("%d names, mine is reserved: %v", n, store.Reserved("mine"))
+	}
+}
