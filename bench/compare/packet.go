@@ -18,7 +18,8 @@ import (
 // dialTime bounds the making of a connection, to the end of the login.
 const dialTime = 10 * time.Second
 
-// session is a connection that is logged in.
+// session is a connection that is logged in. Its packets are those of every client
+// of ours, its loops are its own: they are what is measured with.
 type session struct {
 	conn    net.Conn
 	in      *wire.Input
