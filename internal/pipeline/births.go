@@ -62,6 +62,9 @@ func (b *bornBefore) each(ctx context.Context, tell func(*mqttetl.Record) error)
 		return nil
 	}
 	count := func(r *mqttetl.Record) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		b.read.Add(1)
 		return tell(r)
 	}
