@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,11 +26,7 @@ const barePending = 8192
 // bare is the role of a program that has the messages in memory and publishes
 // them with the client library's asynchronous publisher and a Nats-Msg-Id each:
 // what the forwarder is measured against.
-func bare(l *link, parameters []byte) error {
-	var p publishingBare
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func bare(l *link, p publishingBare) error {
 	nc, err := nats.Connect(p.URL)
 	if err != nil {
 		return err
@@ -44,10 +39,7 @@ func bare(l *link, parameters []byte) error {
 	if err := makeStream(js, p.Stream, p.Prefix); err != nil {
 		return err
 	}
-	if err := l.say(subscribed{}); err != nil {
-		return err
-	}
-	if err := l.awaitGo(); err != nil {
+	if err := errors.Join(l.say(subscribed{}), l.awaitGo()); err != nil {
 		return err
 	}
 	times, err := publishAll(js, p)

@@ -60,26 +60,16 @@ func (b *bench) withBroker(n int, measure func(*servers.Mosquitto, string, int) 
 
 // startPublisher starts a publisher that waits for the word.
 func (b *bench) startPublisher(broker *servers.Mosquitto, n int) (*child, error) {
-	p, err := startRole(b.ctx, "publish", publishing{broker.Addr, n, brokerShape.Payload, publisherWindow, 0})
-	if err != nil {
-		return nil, err
-	}
-	if err := p.Hear(&subscribed{}); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return startReady(b.ctx, "publish", publishing{broker.Addr, n, brokerShape.Payload, publisherWindow, 0})
 }
 
 // nullAt measures the null subscriber behind the broker.
 func (b *bench) nullAt(broker *servers.Mosquitto, _ string, n int) (m measurement, err error) {
-	client, err := startRole(b.ctx, "null", subscribing{broker.Addr, 5, brokerShape.Window, n})
+	client, err := startReady(b.ctx, "null", subscribing{broker.Addr, 5, brokerShape.Window, n})
 	if err != nil {
 		return m, err
 	}
 	defer client.Kill()
-	if err := client.Hear(&subscribed{}); err != nil {
-		return m, err
-	}
 	publisher, err := b.startPublisher(broker, n)
 	if err != nil {
 		return m, err

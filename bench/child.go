@@ -29,6 +29,18 @@ func startRole(ctx context.Context, name string, parameters any) (*child, error)
 	return &child{c}, err
 }
 
+// startReady starts a role and waits until it has subscribed, or is ready to begin.
+func startReady(ctx context.Context, name string, parameters any) (*child, error) {
+	c, err := startRole(ctx, name, parameters)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Hear(&subscribed{}); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // deliver tells a role that delivers to begin and waits until it is done.
 func (c *child) deliver() (d delivered, err error) {
 	if err := c.Tell("go"); err != nil {

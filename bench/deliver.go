@@ -7,8 +7,9 @@ import (
 	"net"
 	"time"
 
-	"github.com/mqttetl/mqttetl/internal/wire"
 	"golang.org/x/sys/unix"
+
+	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
 // writeBytes is how much goes into one write.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -30,11 +29,7 @@ const (
 
 // fill is the role that makes a log with a backlog. Its pages are not left in
 // the page cache: after a restart of the machine they would not be there either.
-func fill(l *link, parameters []byte) error {
-	var p filling
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func fill(l *link, p filling) error {
 	log, err := wal.Open(p.Dir, wal.Options{MaxSize: 64 << 30, Consumers: []string{p.Consumer}})
 	if err != nil {
 		return err

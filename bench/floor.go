@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -23,11 +22,7 @@ type flooring struct {
 // what is on disk: it appends what it reads to a file as it came, syncs the file
 // and acknowledges, while it reads on. What it writes could not be read again
 // by sequence, trimmed or checked; it is the limit of this machine, not a store.
-func floor(l *link, parameters []byte) error {
-	var p flooring
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func floor(l *link, p flooring) error {
 	file, err := os.Create(p.Path)
 	if err != nil {
 		return err
@@ -48,11 +43,7 @@ func floor(l *link, parameters []byte) error {
 	if err := s.run(in, p.Messages); err != nil {
 		return err
 	}
-	if err := l.say(received{time.Now().UnixNano()}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.end(received{time.Now().UnixNano()})
 }
 
 // A piece is what one sync makes durable, and what may be said after it.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net"
 	"time"
@@ -24,11 +23,7 @@ type received struct{ End int64 } // Unix nanoseconds
 // null is the role of the null subscriber: the least that a subscriber of QoS 1
 // can do. It reads through a large buffer, acknowledges with one write for all
 // that one read has brought, and stores nothing.
-func null(l *link, parameters []byte) error {
-	var p subscribing
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func null(l *link, p subscribing) error {
 	conn, in, err := subscribe(p)
 	if err != nil {
 		return err
@@ -40,11 +35,7 @@ func null(l *link, parameters []byte) error {
 	if err := drop(conn, in, p.Messages); err != nil {
 		return err
 	}
-	if err := l.say(received{time.Now().UnixNano()}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.end(received{time.Now().UnixNano()})
 }
 
 // subscribe connects and subscribes to every message of the benchmark.

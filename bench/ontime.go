@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,11 +33,7 @@ type hearing struct {
 type heard struct{ Off instrument.Quantiles }
 
 // listen is the role of a subscriber that notes when each message arrives.
-func listen(l *link, parameters []byte) error {
-	var p hearing
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func listen(l *link, p hearing) error {
 	conn, in, err := dialNATS(p.URL, "SUB "+p.Prefix+".> 1\r\n")
 	if err != nil {
 		return err
@@ -56,11 +51,7 @@ func listen(l *link, parameters []byte) error {
 			return err
 		}
 	}
-	if err := l.say(heard{deviations(arrived, time.Second/time.Duration(p.Rate))}); err != nil {
-		return err
-	}
-	l.awaitEnd()
-	return nil
+	return l.end(heard{deviations(arrived, time.Second/time.Duration(p.Rate))})
 }
 
 // hear takes what has been read, at the time now.
@@ -144,11 +135,7 @@ type publishingOnTime struct {
 }
 
 // beat is its role.
-func beat(l *link, parameters []byte) error {
-	var p publishingOnTime
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func beat(l *link, p publishingOnTime) error {
 	conn, in, err := dialNATS(p.URL, "")
 	if err != nil {
 		return err
@@ -192,14 +179,11 @@ func pacePoint(s subject) point { return point{s, shape{Payload: targetShape.Pay
 func (t *toolbox) pace() error {
 	n := min(t.n, t.scaled(int(toolPace*toolPaceTime.Seconds())))
 	err := t.onTime(barePace, n, func() (measurement, error) {
-		c, err := startRole(t.ctx, "beat", publishingOnTime{publishingCore{t.server.URL(), corePrefix, n, targetShape.Payload}, toolPace})
+		c, err := startReady(t.ctx, "beat", publishingOnTime{publishingCore{t.server.URL(), corePrefix, n, targetShape.Payload}, toolPace})
 		if err != nil {
 			return measurement{}, err
 		}
 		defer c.Kill()
-		if err := c.Hear(&subscribed{}); err != nil {
-			return measurement{}, err
-		}
 		m, err := c.observe(n, func() error {
 			_, err := c.deliver()
 			return err
@@ -218,14 +202,11 @@ func (t *toolbox) pace() error {
 
 // onTime has a listener time what play sends.
 func (t *toolbox) onTime(s subject, n int, play func() (measurement, error)) error {
-	c, err := startRole(t.ctx, "listen", hearing{t.server.URL(), corePrefix, n, toolPace})
+	c, err := startReady(t.ctx, "listen", hearing{t.server.URL(), corePrefix, n, toolPace})
 	if err != nil {
 		return err
 	}
 	defer c.Kill()
-	if err := c.Hear(&subscribed{}); err != nil {
-		return err
-	}
 	m, err := play()
 	var h heard
 	if err == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -20,11 +19,7 @@ type publishingCore struct {
 
 // core is the role of a program that publishes payloads that it has in memory to
 // core NATS, without a header: what a replay is measured against.
-func core(l *link, parameters []byte) error {
-	var p publishingCore
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func core(l *link, p publishingCore) error {
 	nc, err := nats.Connect(p.URL)
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"net"
 )
 
@@ -17,11 +17,7 @@ type publishing struct {
 // publish is the role of a publisher that is faster than any broker: packets
 // that stand ready, in large writes. It speaks 3.1.1, in which no broker bounds
 // what is in flight towards it.
-func publish(l *link, parameters []byte) error {
-	var p publishing
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func publish(l *link, p publishing) error {
 	conn, err := net.Dial("tcp", p.Addr)
 	if err != nil {
 		return err
@@ -33,10 +29,7 @@ func publish(l *link, parameters []byte) error {
 	}
 	d := newDelivery(conn, in, newFrames(p.Payload, 4), p.Messages, p.Window)
 	d.bundle = max(p.Window/4, 1)
-	if err := l.say(subscribed{4, p.Window}); err != nil {
-		return err
-	}
-	if err := l.awaitGo(); err != nil {
+	if err := errors.Join(l.say(subscribed{4, p.Window}), l.awaitGo()); err != nil {
 		return err
 	}
 	done, err := run(d, p.Rate)

@@ -75,14 +75,11 @@ func (b *bench) startServer(p serving) (*child, string, error) {
 func (b *bench) measureBare(s shape, n int) (m measurement, err error) {
 	stream, done := b.newStream()
 	defer done()
-	c, err := startRole(b.ctx, "bare", publishingBare{b.server.URL(), stream, streamPrefix, n, s.Payload})
+	c, err := startReady(b.ctx, "bare", publishingBare{b.server.URL(), stream, streamPrefix, n, s.Payload})
 	if err != nil {
 		return m, err
 	}
 	defer c.Kill()
-	if err := c.Hear(&subscribed{}); err != nil {
-		return m, err
-	}
 	if err := b.syncDisk(); err != nil {
 		return m, err
 	}

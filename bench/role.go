@@ -11,16 +11,27 @@ import (
 // The parts of the benchmark that are processes of their own, so that their
 // processor time is not mixed with anybody else's. Each is this program again,
 // as "role NAME PARAMETERS", and speaks JSON lines with the one that started it.
-var roles = map[string]func(link *link, parameters []byte) error{
-	"serve":   serve,
-	"null":    null,
-	"floor":   floor,
-	"publish": publish,
-	"bare":    bare,
-	"fill":    fill,
-	"core":    core,
-	"listen":  listen,
-	"beat":    beat,
+var roles = map[string]func(*link, []byte) error{
+	"serve":   role(serve),
+	"null":    role(null),
+	"floor":   role(floor),
+	"publish": role(publish),
+	"bare":    role(bare),
+	"fill":    role(fill),
+	"core":    role(core),
+	"listen":  role(listen),
+	"beat":    role(beat),
+}
+
+// role reads the parameters of a role.
+func role[P any](run func(*link, P) error) func(*link, []byte) error {
+	return func(l *link, parameters []byte) error {
+		var p P
+		if err := json.Unmarshal(parameters, &p); err != nil {
+			return err
+		}
+		return run(l, p)
+	}
 }
 
 // A link is a role's end of its conversation. It ends when the other side ends.
@@ -44,14 +55,15 @@ func runRole(args []string, stdin io.Reader, stdout io.Writer) error {
 // say sends v.
 func (l *link) say(v any) error { return l.out.Encode(v) }
 
-// done says when a delivery was, and waits until the role is to end.
-func (l *link) done(t deliveryTimes) error {
-	if err := l.say(delivered{deliveryTimes: t}); err != nil {
-		return err
-	}
+// end sends the last thing that there is to say, and waits until the role is to end.
+func (l *link) end(v any) error {
+	err := l.say(v)
 	l.awaitEnd()
-	return nil
+	return err
 }
+
+// done says when a delivery was.
+func (l *link) done(t deliveryTimes) error { return l.end(delivered{deliveryTimes: t}) }
 
 // awaitGo waits for the word to begin.
 func (l *link) awaitGo() error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -39,11 +38,7 @@ type (
 )
 
 // serve is the role of the server. It delivers when it is told to.
-func serve(l *link, parameters []byte) error {
-	var p serving
-	if err := json.Unmarshal(parameters, &p); err != nil {
-		return err
-	}
+func serve(l *link, p serving) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -195,14 +195,11 @@ func (t *toolbox) export() error {
 
 // replay compares with a program that has the payloads in memory.
 func (t *toolbox) replay() error {
-	c, err := startRole(t.ctx, "core", publishingCore{t.server.URL(), corePrefix, t.n, targetShape.Payload})
+	c, err := startReady(t.ctx, "core", publishingCore{t.server.URL(), corePrefix, t.n, targetShape.Payload})
 	if err != nil {
 		return err
 	}
 	defer c.Kill()
-	if err := c.Hear(&subscribed{}); err != nil {
-		return err
-	}
 	var times delivered
 	m, err := c.observe(t.n, func() error {
 		times, err = c.deliver()

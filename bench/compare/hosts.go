@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqttetl/mqttetl/bench/instrument"
 	"github.com/mqttetl/mqttetl/internal/dial"
+	"github.com/mqttetl/mqttetl/internal/processes"
 	"github.com/mqttetl/mqttetl/test/servers"
 )
 
@@ -105,9 +106,9 @@ func (w *world) startHost(ctx context.Context, id string) (*host, error) {
 
 // given takes a server that runs; of one on this machine the CPU is measured.
 func (h *host) given(url string) {
-	h.How, h.url, h.PID = "given", url, listenerOf(url)
+	h.How, h.url, h.PID = "given", url, processes.Listening(url)
 	if h.PID != 0 {
-		h.How += ", on its port listens " + programOf(h.PID)
+		h.How += ", on its port listens " + processes.Program(h.PID)
 	}
 }
 
@@ -150,7 +151,7 @@ func (w *world) startMQTT(ctx context.Context, h *host, dir string) error {
 		return err
 	}
 	h.Config = string(conf)
-	path := programOf(h.PID)
+	path := processes.Program(h.PID)
 	h.How = "started, found as " + path
 	if out, _ := exec.CommandContext(ctx, path, "-h").CombinedOutput(); len(out) > 0 { // which exits 3
 		line, _, _ := strings.Cut(string(out), "\n")
@@ -175,15 +176,6 @@ func (w *world) mosquittoSettings() string {
 		window = min(max(window, n), 65535)
 	}
 	return fmt.Sprintf(mosquittoSettings, window)
-}
-
-// programOf is the file that a process runs.
-func programOf(pid int) string {
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil {
-		return "a program that is not known"
-	}
-	return path
 }
 
 // lookAtBroker begins to watch $SYS.
@@ -270,7 +262,7 @@ func (w *world) startNATSProcess(h *host, dir string, always bool) error {
 	}
 	h.Kind, h.url, h.PID, h.stop = kindNATS, n.URL(), n.Pid(), n.Kill
 	h.monitor = monitor("http://" + at)
-	h.How = "started, found as " + programOf(h.PID)
+	h.How = "started, found as " + processes.Program(h.PID)
 	conf, err := os.ReadFile(filepath.Join(dir, "nats.conf"))
 	h.Config = string(conf)
 	return err

@@ -3,8 +3,9 @@ package compare
 import (
 	"fmt"
 
-	"github.com/mqttetl/mqttetl/internal/natsmsg"
 	"github.com/nats-io/nats.go"
+
+	"github.com/mqttetl/mqttetl/internal/natsmsg"
 )
 
 const (
