@@ -153,7 +153,7 @@ func (l *lenientText) Decode(topic string, payload []byte, emit func(any) error)
 		l.o.mended(fmt.Sprintf("invalid UTF-8 at byte %d reads as U+FFFD", invalidUTF8(payload)))
 		text := unsafe.String(unsafe.SliceData(payload), len(payload))
 		if n := validLen(text); n > len(payload)+MemoryBase/4 {
-			return fmt.Errorf("payload has %d bytes once U+FFFD stands for what is not UTF-8, more than %d beyond the %d that it has", n, MemoryBase/4, len(payload))
+			return fmt.Errorf("payload has %d bytes with U+FFFD in place of what is not UTF-8, more than %d beyond the %d that it has", n, MemoryBase/4, len(payload))
 		}
 		text = validText(text)
 		payload = unsafe.Slice(unsafe.StringData(text), len(text))

@@ -33,7 +33,7 @@ func mend(p []byte, maxDepth int, left budget, refused error) (docs []any, what 
 		m.note("the payload is UTF-16")
 	}
 	if m.i = len(m.b) - len(trimStart(m.b)); m.i > 0 && len(bytes.TrimSpace(m.b[:m.i])) > 0 {
-		m.note("a byte order mark or NUL stands before the JSON")
+		m.note("a byte order mark or NUL is before the JSON")
 	}
 	m.b = m.trimEnd()
 	doc, err := m.document()
@@ -83,7 +83,7 @@ func trimStart(b []byte) []byte { return bytes.TrimLeftFunc(b, isBlank) }
 func (m *mender) trimEnd() []byte {
 	b := bytes.TrimRightFunc(m.b, isBlank)
 	if len(bytes.TrimSpace(m.b[len(b):])) > 0 {
-		m.note("NUL stands after the JSON at byte %d", len(b))
+		m.note("NUL follows the JSON at byte %d", len(b))
 	}
 	return b
 }

@@ -51,7 +51,7 @@ func decodeNumber(p []byte, o *Options) (any, error) {
 	}
 	if v, ok := numberOrWord(t); ok {
 		if len(t) < len(bytes.TrimSpace(p)) {
-			o.mended("NUL or a byte order mark stands around " + shorten(t))
+			o.mended("NUL or a byte order mark is around " + shorten(t))
 		}
 		return v, nil
 	}

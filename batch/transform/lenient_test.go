@@ -261,7 +261,7 @@ func TestReadingsTakeTheRest(t *testing.T) {
 		{`{"t":nan,"h":40.1}`, ".h 40.1", 1, 0, "nan at byte 5 reads as null"},
 		{`{"a":[1,-Infinity,{"b":NaN,"c":2}]}`, ".a[0] 1,.a[2].c 2", 1, 0, "-Infinity at byte 8 reads as null"},
 		{"{\"t\":21.5,\"c\":\"\xe4H\"}", ".t 21.5", 1, 0, "invalid UTF-8 at byte 15 reads as U+FFFD"},
-		{"\ufeff{\"t\":21.5}\x00", ".t 21.5", 1, 0, "a byte order mark or NUL stands before the JSON"},
+		{"\ufeff{\"t\":21.5}\x00", ".t 21.5", 1, 0, "a byte order mark or NUL is before the JSON"},
 		{`{"t":21.5,"h":4`, ".t 21.5", 1, 0, "the JSON ends too early, at byte 15"},
 		{`{"t":"19.6","code":204}`, ".code 204", 0, 1, `the text "19.6" at .t is a number: archive.readings_text takes these`},
 		{`{"t":"burning","on":"off","d":"2026-01-05","v":"1.2.3","code":204}`, ".code 204", 0, 0, ""},

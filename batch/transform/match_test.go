@@ -142,7 +142,7 @@ func TestExclude(t *testing.T) {
 		t.Errorf("taken: %v, want %v", taken, want)
 	}
 	r.Exclude = []string{"a/#/set"}
-	if _, err := Compile([]Route{r}); err == nil || !strings.Contains(fmt.Sprint(err), `exclude: "a/#/set": # stands only at the end`) {
+	if _, err := Compile([]Route{r}); err == nil || !strings.Contains(fmt.Sprint(err), `exclude: "a/#/set": # is allowed only at the end`) {
 		t.Errorf("%v", err)
 	}
 }

@@ -49,7 +49,7 @@ func parsePattern(s string) (p pattern, err error) {
 			return p, fmt.Errorf("%q: %w", s, err)
 		}
 		if l.kind == rest && i < len(parts)-1 {
-			return p, fmt.Errorf("%q: # stands only at the end; ... is one or more levels anywhere", s)
+			return p, fmt.Errorf("%q: # is allowed only at the end; ... is one or more levels anywhere", s)
 		}
 		if l.kind == several || l.kind == rest {
 			if p.wide >= 0 {
@@ -60,7 +60,7 @@ func parsePattern(s string) (p pattern, err error) {
 		p.levels = append(p.levels, l)
 		for _, have := range p.names {
 			if name != "" && strings.EqualFold(have, name) {
-				return p, fmt.Errorf("%q: {%s} stands twice", s, name)
+				return p, fmt.Errorf("%q: {%s} is there twice", s, name)
 			}
 		}
 		if name != "" {

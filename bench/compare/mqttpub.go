@@ -228,7 +228,7 @@ func (p *mqttPublisher) takeAnswers(at int64) error {
 			continue
 		}
 		if kind != wire.Puback && kind != wire.Pubrec && kind != wire.Pubcomp {
-			return p.told(first, body)
+			return p.unexpected(first, body)
 		}
 		a, err := wire.ReadAck(kind, body, p.v5())
 		if err != nil {

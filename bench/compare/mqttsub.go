@@ -82,7 +82,7 @@ func (s *mqttSubscriber) takeAll(acks []byte, at int64) ([]byte, int, error) {
 			acks = wire.AppendAck(acks, wire.Pubcomp, a.ID)
 		case wire.Pingresp:
 		default:
-			return acks, n, s.told(first, body)
+			return acks, n, s.unexpected(first, body)
 		}
 	}
 }

@@ -127,8 +127,8 @@ func (s *session) bye() {
 	s.conn.Close()
 }
 
-// told is the error that a packet means which nobody has asked for.
-func (s *session) told(first byte, body []byte) error {
+// unexpected is the error that a packet means which nobody has asked for.
+func (s *session) unexpected(first byte, body []byte) error {
 	if first>>4 != wire.Disconnect {
 		return fmt.Errorf("%s from the broker", wire.Name(first>>4))
 	}

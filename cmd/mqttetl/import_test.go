@@ -236,7 +236,7 @@ func TestImportResumesBehindDamage(t *testing.T) {
 		writeFile(t, path, c[0])
 		for range 2 {
 			r := call(t, "import", "-c", s.config, "--resume", path)
-			if r.code != exitDamaged || !strings.Contains(r.err, c[1]) || !strings.Contains(r.err, "behind line ") || !strings.Contains(r.err, c[2]) {
+			if r.code != exitDamaged || !strings.Contains(r.err, c[1]) || !strings.Contains(r.err, "after line ") || !strings.Contains(r.err, c[2]) {
 				t.Errorf("%+v", r)
 			}
 		}

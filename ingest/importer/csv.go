@@ -188,7 +188,7 @@ func withSeparator(err error, header []byte, sep byte) error {
 	}
 	for _, other := range []string{";", "\t", "|", ","} {
 		if bytes.Contains(header, []byte(other)) {
-			return mqttetl.WithHint(err, fmt.Sprintf("--separator '%s' if that stands between the columns", strings.Trim(strconv.Quote(other), `"`)))
+			return mqttetl.WithHint(err, fmt.Sprintf("--separator '%s' if that is between the columns", strings.Trim(strconv.Quote(other), `"`)))
 		}
 	}
 	return err

@@ -188,7 +188,7 @@ func (m *Importer) Run(ctx context.Context) (err error) {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("import %s, behind line %d: %w", m.cfg.Name, m.at.Lines, err)
+		return fmt.Errorf("import %s, after line %d: %w", m.cfg.Name, m.at.Lines, err)
 	}
 	return nil
 }

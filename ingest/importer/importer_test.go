@@ -164,7 +164,7 @@ func TestRefusesWhatItCannotKnow(t *testing.T) {
 			t.Errorf("columns %q: %v", c, err)
 		}
 		_, _, err = dry(Config{Format: "csv", Columns: c}, []byte("ts\tt\n"))
-		if c != "topic" && c != "when=ts,topic=t" && mqttetl.Hint(err) != `--separator '\t' if that stands between the columns` {
+		if c != "topic" && c != "when=ts,topic=t" && mqttetl.Hint(err) != `--separator '\t' if that is between the columns` {
 			t.Errorf("columns %q: hint %q", c, mqttetl.Hint(err))
 		}
 	}
@@ -209,7 +209,7 @@ func TestCompressedAndCutShort(t *testing.T) {
 			bad := bytes.Clone(whole)
 			bad[len(bad)/2] ^= 1 << bit
 			recs, _, err = dry(Config{}, bad)
-			if !errors.Is(err, mqttetl.ErrDamaged) || len(recs) < 1000 || !strings.Contains(err.Error(), ": the compressed file is ") || !strings.Contains(err.Error(), "behind line ") {
+			if !errors.Is(err, mqttetl.ErrDamaged) || len(recs) < 1000 || !strings.Contains(err.Error(), ": the compressed file is ") || !strings.Contains(err.Error(), "after line ") {
 				t.Errorf("%s with bit %d turned: %d records, %v", how, bit, len(recs), err)
 			}
 		}

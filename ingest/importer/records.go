@@ -7,7 +7,7 @@ import (
 )
 
 // errTorn: JSON that goes on in lines which the format does not tell from messages.
-var errTorn = errors.New("a payload of JSON that goes on in the lines after it: only a format that begins with a time, or has %l before %p, can tell them from messages")
+var errTorn = errors.New("a payload of JSON that continues in the lines after it: only a format that begins with a time, or has %l before %p, can tell them from messages")
 
 // line returns what the next message stands in: a line, or several.
 func (m *Importer) line() ([]byte, error) {

@@ -65,7 +65,7 @@ func (c *Consumer) Seek(after mqttetl.Seq) (next mqttetl.Seq, err error) {
 	l.txn.Lock() // no trimming between looking at first and holding it
 	defer l.txn.Unlock()
 	if after > c.most {
-		return 0, fmt.Errorf("consumer %s stands at record %d, this log, %s, has given it %d: %w", c.name, after, l.id, c.most, mqttetl.ErrForeign)
+		return 0, fmt.Errorf("consumer %s is at record %d, this log, %s, has given it %d: %w", c.name, after, l.id, c.most, mqttetl.ErrForeign)
 	}
 	next = max(after+1, l.Stats().First)
 	c.read, c.rest = next-1, nil
@@ -159,7 +159,7 @@ func (c *Consumer) oldest(pos mqttetl.Seq) (int64, error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read log behind record %d: %w", pos, err)
+		return 0, fmt.Errorf("read log after record %d: %w", pos, err)
 	}
 	c.lag.known, c.lag.pos, c.lag.time = t != 0, pos, t
 	return t, nil
@@ -236,7 +236,7 @@ func (c *Consumer) Next(ctx context.Context, n int) ([]mqttetl.Record, error) {
 		}
 		recs, err := c.extract.behind(c.log.view, c.log.dbs.segments, c.read)
 		if err != nil {
-			return nil, fmt.Errorf("read log behind record %d: %w", c.read, err)
+			return nil, fmt.Errorf("read log after record %d: %w", c.read, err)
 		}
 		c.rest, c.read = recs, recs[len(recs)-1].Seq
 	}

@@ -228,7 +228,7 @@ func TestVerifyForeignPosition(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if rep, err := Verify(dir, nil); err != nil || len(rep.Problems) != 1 || !strings.Contains(rep.Problems[0].Text, `"c" stands at record 51`) {
+	if rep, err := Verify(dir, nil); err != nil || len(rep.Problems) != 1 || !strings.Contains(rep.Problems[0].Text, `"c" is at record 51`) {
 		t.Errorf("%+v, %v", rep, err)
 	}
 }

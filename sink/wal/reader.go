@@ -58,7 +58,7 @@ func (r *Reader) Behind(after mqttetl.Seq) (recs []mqttetl.Record, err error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read log %s behind record %d: %w", r.dir, after, err)
+		return nil, fmt.Errorf("read log %s after record %d: %w", r.dir, after, err)
 	}
 	return recs, nil
 }

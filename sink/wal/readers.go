@@ -129,7 +129,7 @@ func heldBy(pids []int) string {
 	if len(pids) == 0 {
 		return ""
 	}
-	return "an old snapshot is held by " + processes.Names(pids) + "; freed pages cannot be used again until it goes on or ends"
+	return "an old snapshot is held by " + processes.Names(pids) + "; freed pages cannot be used again until it continues or ends"
 }
 
 // takeSlots takes the slots of this process.

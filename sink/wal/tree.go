@@ -242,7 +242,7 @@ func (t *tree) compare(a, b []byte) int {
 // higher than all keys so far, and not higher than any to come.
 func (t *tree) divides(key []byte) error {
 	if t.compare(t.key, key) >= 0 {
-		return fmt.Errorf("divided by key %x behind %x", key, t.key)
+		return fmt.Errorf("divided by key %x after %x", key, t.key)
 	}
 	t.low = append(t.low[:0], key...)
 	return nil
@@ -251,7 +251,7 @@ func (t *tree) divides(key []byte) error {
 // follows checks that a key is higher than the one before.
 func (t *tree) follows(key []byte) error {
 	if t.free && len(key) != 8 || t.compare(t.key, key) >= 0 || t.compare(t.low, key) > 0 {
-		return fmt.Errorf("key %x behind %x, divided by %x", key, t.key, t.low)
+		return fmt.Errorf("key %x after %x, divided by %x", key, t.key, t.low)
 	}
 	t.key = append(t.key[:0], key...)
 	t.seen++
@@ -328,7 +328,7 @@ func (c *treeCheck) freeList(number uint64, list []byte) error {
 	for i := range binary.NativeEndian.Uint64(list) {
 		p := binary.NativeEndian.Uint64(list[8+8*i:])
 		if p >= before {
-			return damagedPage(number, "page %d behind page %d among the free ones", p, before)
+			return damagedPage(number, "page %d after page %d among the free ones", p, before)
 		}
 		if err := c.take(p, 1); err != nil {
 			return err

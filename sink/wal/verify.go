@@ -350,7 +350,7 @@ func (v *verifier) problem(at mqttetl.Seq, err error) {
 func (v *verifier) checkPositions() {
 	for name, pos := range v.report.Cursors {
 		if pos > v.report.Last {
-			v.problem(v.report.Last, fmt.Errorf("consumer %q stands at record %d, behind the last record %d", name, pos, v.report.Last))
+			v.problem(v.report.Last, fmt.Errorf("consumer %q is at record %d, ahead of the last record %d", name, pos, v.report.Last))
 		}
 	}
 }
