@@ -33,7 +33,7 @@ func TestNewNamesWhatIsImpossible(t *testing.T) {
 		"client id":                      func(c *Config) { c.ClientID = "" },
 		"QoS 3":                          func(c *Config) { c.QoS = 3 },
 		"nothing":                        func(c *Config) { c.Subscribe = nil },
-		"# is allowed only":                  func(c *Config) { c.Subscribe = []string{"a/#/b"} },
+		"# is allowed only":              func(c *Config) { c.Subscribe = []string{"a/#/b"} },
 		"+ and # stand for whole levels": func(c *Config) { c.Subscribe = []string{"a+/b"} },
 		"without a share":                func(c *Config) { c.Connections = 2 },
 		"share":                          func(c *Config) { c.Share = "a/b" },
