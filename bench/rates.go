@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/mqttetl/mqttetl/bench/instrument"
@@ -93,8 +94,11 @@ func (c *contender) measure(p *child, m *measurement) error {
 		if err != nil {
 			return err
 		}
-	default: // the broker does not take them so fast
-		p.Kill()
+	default: // the broker does not take them so fast; deliver waits for its end
+		if err := syscall.Kill(p.PID(), syscall.SIGKILL); err != nil {
+			return err
+		}
+		<-published
 	}
 	if c.ask != nil {
 		if err := c.ask(m); err != nil {

@@ -19,14 +19,38 @@ func emulated(program string, args ...string) *exec.Cmd {
 	return exec.Command("qemu-aarch64", append([]string{"-L", "/usr/aarch64-linux-gnu", program}, args...)...)
 }
 
-// TestArm64 builds for another machine as docs/operate.md says, and runs the pipeline there.
-// What it wrote is read here, and the reverse.
-func TestArm64(t *testing.T) {
-	dir := t.TempDir()
+// forArm64 has the go command build for arm64 until the test ends.
+func forArm64(t *testing.T) {
 	t.Setenv("GOFLAGS", "") // of the tests
 	for key, value := range map[string]string{"GOOS": "linux", "GOARCH": "arm64", "CGO_ENABLED": "1", "CC": "aarch64-linux-gnu-gcc"} {
 		t.Setenv(key, value)
 	}
+}
+
+// The tests of the log that start no other process and mount nothing.
+const logTests = "^Test(Damage|DamagedDatabases|DamagedEnd|DamagedFile|VerifyForeignPosition|VerifyNothing|InterruptedCreation|ReadAfterPanicIsIOError|FailedCommitIsIOError|FilesWithoutNumbers|" +
+	"Interval|IntervalEnds|IntervalAtRandom|LockLeavesTheFilesOfOthers|Model|ReaderReadsWhatIsThere|NotesChangeWithTheirBatch|StopIsNoError)$"
+
+// TestLogOnArm64 runs tests of the log there.
+func TestLogOnArm64(t *testing.T) {
+	forArm64(t)
+	bin, err := service.BuildTest(t.Context(), t.TempDir(), "./sink/wal", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := emulated(bin, "-test.run", logTests, "-test.v")
+	cmd.Dir = "../../sink/wal"
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "\n--- PASS: ") <= strings.Count(logTests, "|") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestArm64 builds for another machine as docs/operate.md says, and runs the pipeline there.
+// What it wrote is read here, and the reverse.
+func TestArm64(t *testing.T) {
+	dir := t.TempDir()
+	forArm64(t)
 	bin, err := service.Build(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
