@@ -16,7 +16,9 @@ func bytesASecond(m *measurement) float64 { return m.Written * m.Rate }
 
 // rateTargets are what the program is held to at the rates that people have.
 var rateTargets = []target{
-	bytesTarget(10, 300e3), bytesTarget(100, 700e3), bytesTarget(1000, 1.5e6), bytesTarget(10000, 6e6),
+	bytesTarget(10, 300e3), bytesTarget(100, 700e3), bytesTarget(1000, 1.5e6), withLimit(bytesTarget(10000, 6e6), func(results, machine) string {
+		return "a message takes about 190 bytes in the log, and 170 each in SQLite's write-ahead log and in the archive, which are 5.3 MB a second before any page that is not full, index or commit."
+	}),
 	{what: "bytes at 1,000 messages/s: the Python script / mqttetl", bound: 5, format: "%.1f",
 		value: func(r results) spread {
 			return r.ratio(ratePoint(rateScript, 1000), ratePoint(rateOurs, 1000), func(m *measurement) float64 { return m.Written })
@@ -38,6 +40,11 @@ func bytesTarget(rate int, bound float64) target {
 		value: func(r results) spread {
 			return r.of(ratePoint(rateOurs, rate), func(m *measurement) float64 { return bytesASecond(m) / 1e3 })
 		}}
+}
+
+func withLimit(t target, limit func(results, machine) string) target {
+	t.limit = limit
+	return t
 }
 
 func cpuTarget(rate int, bound float64) target {
