@@ -22,12 +22,14 @@ var arrows = map[string]string{
 	"": "", // the words that all share
 
 	// Movers never import each other, nor a store.
-	"ingest/session":  "", // knows no link
-	"ingest/":         "ingest/session",
-	"batch/decode":    "",
-	"batch/transform": "batch/decode",
-	"batch":           "batch/transform",
-	"forward/":        "",
+	"ingest/session":     "", // knows no link
+	"ingest/":            "ingest/session",
+	"ingest/door":        "ingest ingest/session ingest/door/access",
+	"ingest/door/access": "",
+	"batch/decode":       "",
+	"batch/transform":    "batch/decode",
+	"batch":              "batch/transform",
+	"forward/":           "",
 
 	// Stores know no mover.
 	"sink/wal":           "",
@@ -36,11 +38,11 @@ var arrows = map[string]string{
 	"sink/history":       "sink/wal sink/archive",
 
 	// Here they meet.
-	"internal/pipeline": "ingest forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
+	"internal/pipeline": "ingest ingest/door forward batch batch/decode batch/transform sink/archive sink/history sink/wal internal/config",
 	"cmd/mqttetl": "internal/pipeline internal/config internal/doctor internal/mosquitto internal/routetest internal/rerun ingest/importer forward forward/export forward/replay batch/transform " +
 		"sink/archive sink/history sink/wal internal/reporters internal/simulate bench/compare bench/report deploy internal/embedded",
 
-	"internal/config":    "batch/transform",
+	"internal/config":    "batch/transform ingest/door/access",
 	"internal/rerun":     "internal/pipeline internal/config batch/transform forward sink/archive",
 	"internal/mosquitto": "",
 	"internal/doctor":    "ingest/session internal/config internal/pipeline forward sink/wal",
@@ -60,7 +62,7 @@ var arrows = map[string]string{
 }
 
 // tools import the root and each other, and anybody may import them.
-const tools = "internal/backoff internal/client internal/dial internal/disk internal/histogram internal/journal internal/jsonstring internal/mosquitto/format internal/natsmsg internal/news internal/processes " +
+const tools = "internal/backoff internal/client internal/dial internal/disk internal/histogram internal/journal internal/mosquitto/format internal/natsmsg internal/news internal/processes " +
 	"internal/secret internal/self internal/spool internal/visible internal/wire sink/store"
 
 // TestArrows: packages import what they may, and the table names nothing that is not so.

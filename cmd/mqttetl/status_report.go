@@ -33,7 +33,15 @@ func (s *shown) report() report {
 			continue
 		}
 		add("source", v.Name, choose(v.Connected, "connected", "not connected"),
-			"received %d%s, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, ofQoS0(v), v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
+			"received %d%s, acknowledged %d, redelivered %d, reconnects %d%s", v.Received, ofQoS0(v.QoS0), v.Acknowledged, v.Redelivered, v.Reconnects, because(v.Error))
+	}
+	for _, v := range s.Listeners {
+		if unknown {
+			add("listener", v.Name, "unknown", "")
+			continue
+		}
+		add("listener", v.Name, "listening", "on %s, %d clients, %d sessions, received %d%s, acknowledged %d, redelivered %d",
+			v.Address, v.Clients, v.Sessions, v.Received, ofQoS0(v.QoS0), v.Acknowledged, v.Redelivered)
 	}
 	add("log", "", choose(s.Log.Paused, "paused", "open"), "records %d to %d, %s in a file of %s%s", s.Log.First, s.Log.Last,
 		mqttetl.FormatSize(s.Log.Bytes), mqttetl.FormatSize(s.Log.FileBytes), because(choose(s.Log.Paused, s.Log.PauseReason, s.Log.HeldBy)))
@@ -53,11 +61,11 @@ func (s *shown) report() report {
 }
 
 // ofQoS0 says how many of the received messages will never be acknowledged.
-func ofQoS0(s pipeline.SourceStatus) string {
-	if s.QoS0 == 0 {
+func ofQoS0(n uint64) string {
+	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%d with QoS 0, which has no acknowledgement)", s.QoS0)
+	return fmt.Sprintf(" (%d with QoS 0, which has no acknowledgement)", n)
 }
 
 // because appends a reason, if there is one.

@@ -64,7 +64,7 @@ func (q *ackQueue) writtenSince(release func(acks []byte)) {
 // countAcks counts the PUBACKs and PUBRECs in a run of acknowledgements.
 func countAcks(acks []byte) (n int) {
 	for len(acks) > 0 {
-		if t := acks[0] >> 4; t == wire.Puback || t == wire.Pubrec {
+		if t := acks[0] >> 4; (t == wire.Puback || t == wire.Pubrec) && acks[1] == 2 { // a refusal is longer
 			n++
 		}
 		acks = acks[2+acks[1]:]

@@ -50,15 +50,6 @@ type Control interface {
 	IDsReused()
 }
 
-// A Guard is a Control that has a say in what a sender may publish, as one for
-// devices does.
-type Guard interface {
-	// Allow returns 0 for a message that may be published, else the code (MQTT 5
-	// §3.4.2.1) with which its sender is refused. The message is not stored; with MQTT
-	// 3.1.1, which cannot say so, it is acknowledged.
-	Allow(topic []byte, qos int) (code byte)
-}
-
 // A Conn is one connection of a session. Whoever owns it calls Step until that
 // returns an error; every other method may be called from any goroutine, but
 // Begin and Note, which belong to those of Control.
@@ -84,6 +75,7 @@ type Conn struct {
 	reason error // why it ended; set before closed is
 
 	quiet quiet
+	since atomic.Int64 // when the reader began to wait for bytes, Unix nanoseconds
 }
 
 // Conn takes over nc, whose Close must not block, as the next connection of the
@@ -98,7 +90,8 @@ func (s *Session) Conn(nc net.Conn, v5 bool, control Control) *Conn {
 	}
 	c.writer = newWriter(nc, c.closed, c.acksWritten)
 	c.reader = reader{Session: s, v5: v5, control: control, handOver: c.handOver, acks: &c.writer.due}
-	c.reader.guard, _ = control.(Guard)
+	c.reader.judge, _ = control.(Judge)
+	c.reader.in.least = s.Input
 	c.hurry.most = (s.ReceiveMaximum + 1) / 2
 	if !v5 {
 		c.hurry.most = math.MaxUint16 / 2
@@ -135,6 +128,25 @@ func (c *Conn) forgetIDs(again bool) (lost bool, err error) {
 	d := c.reader.batch()
 	d.IDs = append(d.IDs, mqttetl.IDChange{Op: mqttetl.IDsCleared})
 	return true, nil
+}
+
+// Feed has Step take bytes that were read before. It is called before the first Step.
+func (c *Conn) Feed(p []byte) {
+	c.reader.in.buf, c.reader.in.w, c.reader.in.now = p, len(p), time.Now().UnixNano()
+}
+
+// Waiting says since when the reader waits for bytes, in Unix nanoseconds; 0: it does not.
+func (c *Conn) Waiting() int64 {
+	if !c.quiet.reading.Load() {
+		return 0
+	}
+	return c.since.Load()
+}
+
+// Dismiss says goodbye with a packet, which may be empty, and ends the connection.
+func (c *Conn) Dismiss(packet []byte, reason error) {
+	c.writer.sayGoodbye(packet)
+	c.Fail(reason)
 }
 
 // Note leaves a note with the next batch.
@@ -232,7 +244,32 @@ func (c *Conn) awaitRoom() (interrupted bool, err error) {
 			return interrupted, err
 		}
 	}
-	return c.await(c.window.hasRoom, nil)
+	if !c.window.hasRoom() {
+		return c.held(c.window.hasRoom)
+	}
+	if !c.Budget.hasRoom() {
+		return c.held(c.Budget.hasRoom)
+	}
+	return false, nil
+}
+
+// heldTime is how often a sender that is not read for lack of room is shown that we live.
+const heldTime = 5 * time.Second
+
+// held waits for room. A device would take a long wait for a dead connection.
+func (c *Conn) held(ready func() bool) (interrupted bool, err error) {
+	for !ready() {
+		timeout := time.NewTimer(heldTime)
+		interrupted, err = c.await(ready, timeout.C)
+		timeout.Stop()
+		if interrupted || err != nil {
+			return interrupted, err
+		}
+		if c.reader.judge != nil && !ready() {
+			c.reader.judge.Held()
+		}
+	}
+	return false, nil
 }
 
 // awaitReader waits until the sender has read acknowledgements, and ends the
@@ -254,6 +291,7 @@ func (c *Conn) awaitReader() (interrupted bool, err error) {
 }
 
 func (c *Conn) fill() error {
+	c.since.Store(time.Now().UnixNano())
 	c.quiet.reading.Store(true)
 	if c.quiet.wanted.Load() {
 		return nil
@@ -279,12 +317,13 @@ func (c *Conn) await(ready func() bool, until <-chan time.Time) (interrupted boo
 		return false, nil
 	}
 	for {
-		changed := c.window.next()
+		changed, freed := c.window.next(), c.Budget.next()
 		if ready() {
 			return false, nil
 		}
 		select {
 		case <-changed:
+		case <-freed:
 		case <-c.interrupts:
 			return true, nil
 		case <-until:
@@ -342,6 +381,7 @@ func (c *Conn) loadIDs() error {
 		return err
 	}
 	c.reader.ids.load(ids)
+	c.qos2.Store(true)
 	return nil
 }
 
@@ -352,6 +392,7 @@ func (c *Conn) handOver(d *delivery) {
 	d.cost = d.Cap() + cap(d.acks) + cap(d.IDs)*idSize
 	c.Counters.HandedOver(&d.tally)
 	c.window.take(d.cost)
+	c.Budget.Take(d.cost)
 	c.Log.Append(&d.Batch)
 }
 

@@ -62,6 +62,7 @@ func (d *delivery) done(_ mqttetl.Seq, err error) {
 	}
 	d.recycle()
 	c.window.give(cost)
+	c.Budget.Give(cost)
 }
 
 // LogError is an error of the log that ended a connection.

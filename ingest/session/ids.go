@@ -3,23 +3,36 @@ package session
 import "github.com/mqttetl/mqttetl/internal/wire"
 
 // An idSet is a set of packet identifiers.
+// Its pages come when they are needed:
+// most senders have a few ids, and there may be thousands of senders.
 type idSet struct {
-	bits [1 << 16 / 64]uint64
-	n    int
+	pages [1 << 16 / pageIDs]*[pageIDs / 64]uint64
+	n     int
 }
 
-func (s *idSet) has(id uint16) bool { return s.bits[id>>6]&(1<<(id&63)) != 0 }
+// pageIDs is how many ids a page of an idSet has.
+const pageIDs = 4096
+
+func (s *idSet) has(id uint16) bool {
+	page := s.pages[id/pageIDs]
+	return page != nil && page[id%pageIDs>>6]&(1<<(id&63)) != 0
+}
 
 func (s *idSet) add(id uint16) {
-	if !s.has(id) {
-		s.bits[id>>6] |= 1 << (id & 63)
+	page := s.pages[id/pageIDs]
+	if page == nil {
+		page = new([pageIDs / 64]uint64)
+		s.pages[id/pageIDs] = page
+	}
+	if word := &page[id%pageIDs>>6]; *word&(1<<(id&63)) == 0 {
+		*word |= 1 << (id & 63)
 		s.n++
 	}
 }
 
 func (s *idSet) remove(id uint16) {
 	if s.has(id) {
-		s.bits[id>>6] &^= 1 << (id & 63)
+		s.pages[id/pageIDs][id%pageIDs>>6] &^= 1 << (id & 63)
 		s.n--
 	}
 }

@@ -5,9 +5,13 @@ import (
 	"time"
 )
 
-// inputSize is the usual size of a connection's read buffer, in bytes: what one
-// read system call can bring.
+// inputSize is the usual size of the read buffer of a connection that brings much,
+// in bytes: what one read system call can bring.
 const inputSize = 256 << 10
+
+// idleReads is how many reads in a row must leave most of a buffer empty until it
+// is given back for a smaller one.
+const idleReads = 16
 
 // input is the read buffer of one connection.
 type input struct {
@@ -15,6 +19,9 @@ type input struct {
 	r, w int   // buf[r:w] is received and not yet parsed
 	now  int64 // when the last bytes came, Unix nanoseconds
 	got  int   // how many they were
+
+	least int // size of the buffer of a sender that brings little; 0: inputSize
+	idle  int // reads in a row that left most of the buffer empty
 }
 
 func (in *input) bytes() []byte { return in.buf[in.r:in.w] }
@@ -42,9 +49,28 @@ func (in *input) makeRoom() {
 		in.r = 0
 	}
 	switch {
-	case in.w == 0 && len(in.buf) != inputSize:
-		in.buf = make([]byte, inputSize)
+	case in.w == 0 && len(in.buf) != in.usual():
+		in.buf = make([]byte, in.usual())
 	case in.w == len(in.buf):
 		in.buf = append(in.buf, make([]byte, len(in.buf))...)
 	}
+}
+
+// usual is the size that the buffer should have when it is empty.
+func (in *input) usual() int {
+	if in.least == 0 {
+		return inputSize
+	}
+	size := max(in.least, min(len(in.buf), inputSize))
+	switch {
+	case in.got >= size:
+		in.idle, size = 0, min(2*size, inputSize)
+	case in.got >= size/8:
+		in.idle = 0
+	default:
+		if in.idle++; in.idle > idleReads && size > in.least {
+			in.idle, size = 0, in.least
+		}
+	}
+	return size
 }

@@ -23,10 +23,7 @@ func (r *reader) takePlain() {
 	for {
 		p := r.in.bytes()
 		topic, payload, id, size := plainPublish(p, r.v5)
-		if size == 0 || r.ids.qos1.has(id) || r.v5 && r.ids.inFlight() >= r.ReceiveMaximum {
-			return
-		}
-		if r.guard != nil && r.guard.Allow(topic, 1) != 0 {
+		if size == 0 || r.judge != nil && !r.judge.Plain(topic) || r.ids.qos1.has(id) || r.v5 && r.ids.inFlight() >= r.ReceiveMaximum {
 			return
 		}
 		if d == nil {
@@ -37,6 +34,9 @@ func (r *reader) takePlain() {
 		d.tally.Received[1]++
 		d.tally.Bytes += uint64(size)
 		d.Append(r.in.now, mqttetl.Message{Topic: topic, Payload: payload, Flags: 1})
+		if r.again.most > 0 {
+			r.again.note(id, sumOf(topic, nil, payload))
+		}
 		r.in.skip(size)
 	}
 }

@@ -68,5 +68,8 @@ func (c *Conn) Quiesce(settle, most time.Duration, goodbye []byte) (committed, h
 	}
 	c.writer.flush()
 	c.writer.sayGoodbye(goodbye)
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && c.reader.judge != nil {
+		_ = half.CloseWrite() // not every client closes at our word, and before MQTT 5 there is none
+	}
 	return committed, wait(c.quiet.drained, all)
 }

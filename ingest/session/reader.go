@@ -27,7 +27,7 @@ type reader struct {
 	*Session
 	v5       bool
 	control  Control
-	guard    Guard // nil: all may be published
+	judge    Judge // nil: everything is taken
 	handOver func(*delivery)
 	acks     *ackQueue // whose packet ids are free again
 
@@ -128,8 +128,7 @@ func (r *reader) unfinished(first byte, size, remaining int) (more bool, err err
 		return false, err
 	}
 	r.close() // nobody's acknowledgement waits for a long message
-	r.mendTopic(&h)
-	store, err := r.receive(first, end, &h, nil)
+	store, err := r.look(first, end, &h, nil)
 	if err != nil {
 		return false, err
 	}
@@ -143,6 +142,7 @@ func (r *reader) unfinished(first byte, size, remaining int) (more bool, err err
 	default:
 		r.long.fate = stored
 		r.batch().Open(r.in.now, publishFlags(first), h.Topic, h.Props, r.long.rest)
+		r.again.begin(first, &h)
 	}
 	r.in.skip(size + h.Size)
 	return true, nil
@@ -157,19 +157,27 @@ func (r *reader) continueLong() bool {
 	switch l.fate {
 	case stored:
 		_, _ = r.open.Write(p) // never fails
+		r.again.write(p)
 	case digested:
 		l.excess.write(p)
 	}
 	r.in.skip(len(p))
 	l.rest -= len(p)
-	if l.rest == 0 && l.fate == digested {
+	switch {
+	case l.rest > 0:
+	case l.fate == digested:
 		r.refuseLarge()
+	case l.fate == stored && r.again.end():
+		r.open.Abandon()
+		r.open.tally.Received[1]--
 	}
 	return l.rest == 0
 }
 
 // limits are what the sender was told.
-func (r *reader) limits() wire.Limits { return wire.Limits{V5: r.v5, Properties: MaxProperties} }
+func (r *reader) limits() wire.Limits {
+	return wire.Limits{V5: r.v5, Aliases: r.Aliases, Properties: MaxProperties}
+}
 
 // batch is the open batch.
 func (r *reader) batch() *delivery {
@@ -197,6 +205,9 @@ func (r *reader) discard() {
 		r.open.Abandon()
 	}
 	if r.open != nil {
+		if r.open.Len() > 0 {
+			r.again.forget() // what was not stored must not be known again
+		}
 		r.open.recycle()
 	}
 	r.open, r.long.rest = nil, 0
@@ -216,9 +227,8 @@ func (r *reader) publish(first byte, whole, body []byte) error {
 	if err != nil {
 		return err
 	}
-	r.mendTopic(&h)
 	payload := body[h.Size:]
-	if store, err := r.receive(first, len(whole), &h, payload); !store || err != nil {
+	if store, err := r.look(first, len(whole), &h, payload); !store || err != nil {
 		return err
 	}
 	if r.tooLarge(len(whole), &h) {
@@ -243,18 +253,14 @@ func (r *reader) publish(first byte, whole, body []byte) error {
 func (r *reader) receive(first byte, size int, h *wire.Head, payload []byte) (store bool, err error) {
 	flags := publishFlags(first)
 	wanted := h.Topic[0] != '$' || r.control.Reserved(h.Topic, payload, flags.QoS())
-	if r.guard != nil {
-		if code := r.guard.Allow(h.Topic, flags.QoS()); code != 0 {
-			if wanted = false; r.v5 {
-				r.refuse(h.ID, flags.QoS(), code)
-				return false, nil
-			}
-		}
-	}
 	switch flags.QoS() {
 	case 0:
 		store = true
 	case 1:
+		if payload != nil && r.again.takes(h, payload, flags.Dup() && !r.ids.qos1.has(h.ID)) {
+			r.batch().acks = wire.AppendAck(r.batch().acks, wire.Puback, h.ID)
+			break
+		}
 		store, err = r.receiveQoS1(h.ID, flags.Dup())
 	case 2:
 		store = r.receiveQoS2(h.ID, flags.Dup())
@@ -272,20 +278,6 @@ func (r *reader) receive(first byte, size int, h *wire.Head, payload []byte) (st
 		d.tally.Bytes += uint64(size)
 	}
 	return store, nil
-}
-
-// refuse answers a message that may not be published. A PUBREC with such a code
-// ends the exchange (MQTT 5 §4.3.3).
-func (r *reader) refuse(id uint16, qos int, code byte) {
-	if qos == 0 {
-		return
-	}
-	kind := byte(wire.Puback)
-	if qos == 2 {
-		kind = wire.Pubrec
-	}
-	d := r.batch()
-	d.acks = append(d.acks, kind<<4, 3, byte(id>>8), byte(id), code)
 }
 
 func (r *reader) receiveQoS1(id uint16, dup bool) (store bool, err error) {

@@ -52,6 +52,10 @@ type Config struct {
 	Sender string // who sends, in the words of the log: "the broker"
 
 	ReceiveMaximum int           // unacknowledged messages that the sender was allowed (MQTT 5 §3.1.2.11.3)
+	Aliases        uint16        // topic aliases that the sender was allowed (MQTT 5 §3.1.2.11.5); 0 without a Judge
+	Recognised     int           // messages of QoS 1 that are known again when they are redelivered (again.go); 0: none
+	Input          int           // bytes of the read buffer while little comes; 0: always as many as a read can bring
+	Budget         *Budget       // shared with other sessions; nil: the session's own bounds are enough
 	MaxPacket      int           // bytes of a PUBLISH, MinPacket at least; a record without payload takes the place of a larger one (large.go)
 	Unread         time.Duration // what the sender may take to read the acknowledgements that it is owed
 
@@ -74,6 +78,8 @@ type Session struct {
 	window window
 
 	toldQuota atomic.Bool // that the sender exceeds the receive maximum
+	again     again       // of the connection that is read
+	qos2      atomic.Bool // the sender has used QoS 2
 	reused    news.Seldom // packet ids used again before their PUBACK
 	badTopics news.Seldom
 	large     news.Seldom // messages that are too large
@@ -81,7 +87,10 @@ type Session struct {
 }
 
 // New returns a session without a connection.
-func New(cfg Config) *Session { return &Session{Config: cfg} }
+func New(cfg Config) *Session { return &Session{Config: cfg, again: again{most: cfg.Recognised}} }
+
+// UsedQoS2 says that the log may have packet ids of the session.
+func (s *Session) UsedQoS2() bool { return s.qos2.Load() }
 
 // Stored says that everything that was handed to the log is there.
 func (s *Session) Stored() bool { return s.window.empty() }

@@ -75,20 +75,24 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// door is a Control that lets nobody publish on one topic.
+// door is a Judge that lets nobody publish on one topic.
 type door struct {
 	everything
 	closed string
 }
 
-func (d door) Allow(topic []byte, _ int) (code byte) {
-	if string(topic) == d.closed {
-		return wire.CodeNotAuthorized
+func (d door) Plain(topic []byte) bool { return string(topic) != d.closed }
+
+func (d door) Judge(_ byte, _ int, h *wire.Head) (code byte, err error) {
+	if string(h.Topic) == d.closed {
+		return wire.CodeNotAuthorized, nil
 	}
-	return 0
+	return 0, nil
 }
 
-// TestGuard: what may not be published is not stored, and its sender is told in its
+func (d door) Held() {}
+
+// TestJudge: what may not be published is not stored, and its sender is told in its
 // turn where its version can say so.
 func TestGuard(t *testing.T) {
 	for _, v5 := range []bool{true, false} {

@@ -91,3 +91,80 @@ func (w *window) empty() bool {
 	defer w.mu.Unlock()
 	return w.batches == 0
 }
+
+// A Budget bounds what all sessions of a listener together have handed to the log
+// and not got back, in bytes. A nil Budget is unbounded.
+type Budget struct {
+	most int
+
+	mu    sync.Mutex
+	bytes int
+	freed chan struct{} // closed when there is room again; nil while nobody waits
+}
+
+// NewBudget returns a budget of so many bytes. One batch of each session may exceed it.
+func NewBudget(most int) *Budget { return &Budget{most: most} }
+
+// Take takes bytes, whether there is room or not.
+func (b *Budget) Take(bytes int) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bytes += bytes
+}
+
+// Give gives them back.
+func (b *Budget) Give(bytes int) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bytes -= bytes
+	if b.freed != nil && b.bytes < b.most {
+		close(b.freed)
+		b.freed = nil
+	}
+}
+
+func (b *Budget) hasRoom() bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes < b.most
+}
+
+// next returns a channel that is closed when there is room again; nil: there is.
+func (b *Budget) next() <-chan struct{} {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bytes < b.most {
+		return nil
+	}
+	if b.freed == nil {
+		b.freed = make(chan struct{})
+	}
+	return b.freed
+}
+
+// Wait waits for room. It is false if done comes first.
+func (b *Budget) Wait(done <-chan struct{}) bool {
+	for {
+		freed := b.next()
+		if freed == nil {
+			return true
+		}
+		select {
+		case <-freed:
+		case <-done:
+			return false
+		}
+	}
+}

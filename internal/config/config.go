@@ -30,6 +30,7 @@ import (
 // is absent: that part is off.
 type Config struct {
 	Sources []Source
+	Listen  []Listener
 	Log     Log
 	Archive *Archive
 	NATS    *NATS

@@ -130,6 +130,15 @@ http: {listen: ":0"}
 	}
 }
 
+// listener is a configuration with one listener that has further keys.
+func listener(more ...string) string {
+	s := "listen:\n  - url: mqtt://127.0.0.1:1883\n    max_connections: 5\n"
+	for _, line := range more {
+		s += "    " + line + "\n"
+	}
+	return s
+}
+
 func TestProblems(t *testing.T) {
 	for name, c := range map[string]struct{ src, want string }{
 		"empty":               {"", "1:1: the file is empty"},
@@ -142,7 +151,7 @@ func TestProblems(t *testing.T) {
 		"syntax":              {"sources: [\nlog: {}\n", "1:10: sequence end"},
 		"two documents":       {source() + "---\nlog: {}\n", "5:1: a second YAML document"},
 		"unknown key":         {source("suscribe: [a]"), `4:5: unknown key "suscribe" in the source, did you mean "subscribe"?`},
-		"unknown far key":     {source() + "zzzzzz: 1\n", `4:1: unknown key "zzzzzz" in the configuration, which knows sources, log, archive, nats, http`},
+		"unknown far key":     {source() + "zzzzzz: 1\n", `4:1: unknown key "zzzzzz" in the configuration, which knows sources, listen, log, archive, nats, http`},
 		"twice":               {source("qos: 1", "qos: 2"), "5:5: qos is there twice"},
 		"missing url":         {"sources:\n  - subscribe: [a]\n", "2:5: url is missing in the source"},
 		"missing subscribe":   {"sources:\n  - url: mqtt://b\n", "2:5: subscribe is missing in the source"},
@@ -222,6 +231,17 @@ func TestProblems(t *testing.T) {
 		"variable number":         {source("qos: ${BAD}"), `4:10: qos must be a whole number from 0 to 2, not "no: {x: 1}"`},
 		"NATS URL without a host": {source() + "nats: {url: 'nats://u:secret@'}", `names no host`},
 		"listen without a host":   {source() + "http: {listen: 9641}", `:4:16: listen: "9641" must be host:port such as 127.0.0.1:9641`},
+		"listen: nobody":          {listener(), `2:5: nobody can connect to listener "door"`},
+		"listen: anonymous":       {"listen:\n  - url: mqtt://0.0.0.0:1883\n    anonymous: true\n", `:3:16: anonymous: everybody who can reach mqtt://0.0.0.0:1883 could publish`},
+		"listen: no url":          {"listen:\n  - anonymous: true\n", "2:5: url is missing in the listener"},
+		"listen: scheme":          {"listen:\n  - {url: 'wss://127.0.0.1', anonymous: true}\n", `2:11: url: "wss://127.0.0.1" must begin with mqtt://`},
+		"listen: no address":      {"listen:\n  - {url: 'mqtt://:1883', password_file: x}\n", "2:11: url: "},
+		"listen: path":            {"listen:\n  - {url: 'mqtt://127.0.0.1/a', anonymous: true}\n", "must end after the port"},
+		"listen: not built yet":   {listener("anonymous: true", "deliver: true"), `5:5: unknown key "deliver" in the listener`},
+		"listen: max_packet":      {listener("anonymous: true", "max_packet: 1GiB"), "5:17: max_packet must be at most 256MiB"},
+		"listen: keepalive_max":   {listener("anonymous: true", "keepalive_max: 0s"), "5:20: keepalive_max"},
+		"listen: one name twice":  {source("name: door") + listener("anonymous: true"), `:6:5: a second source or listener named "door"`},
+		"listen: one port twice":  {listener("anonymous: true") + "  - {name: b, url: 'mqtt://127.0.0.1', anonymous: true}\n", `listener "door" has the address 127.0.0.1:1883 already`},
 		"one path twice":          {source() + "log: {dir: ./x}\narchive: {path: x}", `:5:10: archive.path and log.dir are both x`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,7 @@ func TestConfigDocumentHasEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := regexp.MustCompile("(?m)^\\| `((?:sources|log|archive|nats|http|routes|tests)[a-z0-9_.\\[\\]]*)` \\| ([^|]+) \\| ([^|]+) \\| ").FindAllStringSubmatch(string(text), -1)
+	rows := regexp.MustCompile("(?m)^\\| `((?:sources|listen|log|archive|nats|http|routes|tests)[a-z0-9_.\\[\\]]*)` \\| ([^|]+) \\| ([^|]+) \\| ").FindAllStringSubmatch(string(text), -1)
 	for _, row := range rows {
 		if !keys[row[1]] && row[1] != "routes[].decode" { // which may be the format alone
 			t.Errorf("docs/config.md has %s, which is no key or has no row of its own", row[1])

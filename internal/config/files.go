@@ -5,13 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
+	"github.com/mqttetl/mqttetl/ingest/door/access"
 	"github.com/mqttetl/mqttetl/internal/dial"
 )
 
-// CheckFiles reports what is wrong with the files that c names for TLS, as far
-// as they can be read now. One that is missing or another user's is no error:
+// CheckFiles reports what is wrong with the files that c names for TLS and for
+// listeners, as far as they can be read now. One that is missing or another user's is no error:
 // it may be there, or readable, for the service.
 func (c *Config) CheckFiles() error {
 	var errs []error
@@ -20,12 +22,36 @@ func (c *Config) CheckFiles() error {
 			errs = append(errs, fmt.Errorf("source %s: %w", s.Name, err))
 		}
 	}
+	for i := range c.Listen {
+		if err := c.Listen[i].checkFiles(); err != nil {
+			errs = append(errs, fmt.Errorf("listener %s: %w", c.Listen[i].Name, err))
+		}
+	}
 	if c.NATS != nil {
 		if err := checkFiles(&c.NATS.TLS); err != nil {
 			errs = append(errs, fmt.Errorf("nats: %w", err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (l *Listener) checkFiles() (err error) {
+	if l.PasswordFile != "" {
+		_, err = access.OpenPasswords(l.PasswordFile, nil)
+	}
+	if l.ACLFile != "" && !broken(err) {
+		_, err = access.OpenACL(l.ACLFile, nil)
+	}
+	if broken(err) {
+		return err
+	}
+	return nil
+}
+
+// broken says that a file was read, and something is wrong with what it says.
+func broken(err error) bool {
+	path := (*fs.PathError)(nil)
+	return err != nil && !errors.As(err, &path)
 }
 
 func checkFiles(t *dial.TLS) error {

@@ -39,7 +39,7 @@ func parseFor(name string, src []byte, env func(string) (string, bool), stores b
 }
 
 func (d *decoder) root(n ast.Node, c *Config) {
-	var sources []ast.Node
+	var sources, listeners []ast.Node
 	var archive ast.Node
 	var routes []routeNode
 	seen := d.mapping(n, "the configuration", []field{
@@ -49,6 +49,12 @@ func (d *decoder) root(n ast.Node, c *Config) {
 				sources = append(sources, n)
 			})
 		}},
+		{"listen", func(n ast.Node) {
+			d.list(n, "listen", func(n ast.Node) {
+				c.Listen = append(c.Listen, d.listener(n))
+				listeners = append(listeners, n)
+			})
+		}},
 		{"log", func(n ast.Node) { d.log(n, &c.Log) }},
 		{"archive", func(n ast.Node) { c.Archive, archive = d.archive(n), n }},
 		{"nats", func(n ast.Node) { c.NATS = d.nats(n) }},
@@ -56,8 +62,11 @@ func (d *decoder) root(n ast.Node, c *Config) {
 		{"routes", func(n ast.Node) { routes = d.routes(n) }},
 		{"tests", func(n ast.Node) { c.Tests = d.tests(n) }},
 	})
-	d.require(n, seen, "the configuration", "sources")
+	if seen["listen"] == nil {
+		d.require(n, seen, "the configuration", "sources")
+	}
 	d.unique(c.Sources, sources)
+	d.uniqueListeners(c, listeners)
 	d.routesAsWhole(routes, c)
 	if c.Archive != nil && filepath.Clean(c.Archive.Path) == filepath.Clean(c.Log.Dir) {
 		d.report(archive, "archive.path and log.dir are both %s: the archive is a file, the log a directory", c.Archive.Path)

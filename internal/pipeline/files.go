@@ -23,6 +23,9 @@ func StatusFromFiles(cfg *config.Config, version string) (*Status, error) {
 	for _, source := range cfg.Sources {
 		s.Sources = append(s.Sources, SourceStatus{Name: source.Name})
 	}
+	for _, l := range cfg.Listen {
+		s.Listeners = append(s.Listeners, ListenerStatus{Name: l.Name})
+	}
 	if a := cfg.Archive; a != nil {
 		if err := disk.MayRead("archive", a.Path); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"github.com/mqttetl/mqttetl/batch"
 	"github.com/mqttetl/mqttetl/forward"
 	"github.com/mqttetl/mqttetl/ingest"
+	"github.com/mqttetl/mqttetl/ingest/door"
 	"github.com/mqttetl/mqttetl/sink/wal"
 )
 
@@ -17,6 +18,7 @@ type metrics struct {
 	publish *forward.PublisherMetrics
 	mapper  *mapperMetrics
 	sources *ingest.Metrics
+	doors   *door.Metrics
 	asked   *prometheus.CounterVec // edge nodes of Sparkplug, by source
 
 	// Where each kind of part registers its own while there is one.
@@ -32,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.archive = batch.NewMetrics(m.archives)
 	m.forward = forward.NewMetrics(m.forwarders)
 	m.publish, m.mapper = forward.NewPublisherMetrics(m.publishers), newMapperMetrics(m.publishers)
-	m.sources = ingest.NewMetrics(m.ingests)
+	m.sources, m.doors = ingest.NewMetrics(m.ingests), door.NewMetrics(m.ingests)
 	m.asked = newAsked(m.rebirths)
 	return m
 }

@@ -112,6 +112,9 @@ func (p *Pipeline) plan(cfg *config.Config, mapper *Mapper) (list []planned) {
 	for _, s := range cfg.Sources {
 		add(Sources, "source "+s.Name, m.ingests, func() (Part, error) { return p.newSource(s) })
 	}
+	for _, l := range cfg.Listen {
+		add(Sources, "listener "+l.Name, m.ingests, func() (Part, error) { return p.newListener(l) })
+	}
 	return list
 }
 

@@ -10,14 +10,15 @@ import (
 
 // Status is the document of GET /status and of `mqttetl status`.
 type Status struct {
-	Ready         bool           `json:"ready"`          // what /readyz says
-	Version       string         `json:"version"`        // of the program that wrote the document
-	UptimeSeconds int64          `json:"uptime_seconds"` // whole seconds since the start; 0 when down
-	Sources       []SourceStatus `json:"sources"`        // in the order of the configuration
-	Log           LogStatus      `json:"log"`
-	Archive       *ArchiveStatus `json:"archive,omitempty"` // absent: off
-	NATS          *NATSStatus    `json:"nats,omitempty"`    // absent: off
-	Publish       *NATSStatus    `json:"publish,omitempty"` // what routes publish; absent: none does
+	Ready         bool             `json:"ready"`               // what /readyz says
+	Version       string           `json:"version"`             // of the program that wrote the document
+	UptimeSeconds int64            `json:"uptime_seconds"`      // whole seconds since the start; 0 when down
+	Sources       []SourceStatus   `json:"sources"`             // in the order of the configuration
+	Listeners     []ListenerStatus `json:"listeners,omitempty"` // in the order of the configuration
+	Log           LogStatus        `json:"log"`
+	Archive       *ArchiveStatus   `json:"archive,omitempty"` // absent: off
+	NATS          *NATSStatus      `json:"nats,omitempty"`    // absent: off
+	Publish       *NATSStatus      `json:"publish,omitempty"` // what routes publish; absent: none does
 }
 
 // SourceStatus counts since the start of the process.
@@ -30,6 +31,18 @@ type SourceStatus struct {
 	Reconnects   uint64 `json:"reconnects"`      // connections after the first
 	QoS0         uint64 `json:"qos0,omitempty"`  // of received: of QoS 0, which has no acknowledgement
 	Error        string `json:"error,omitempty"` // why it is not connected or not subscribed
+}
+
+// ListenerStatus is a listener, which counts as a source does.
+type ListenerStatus struct {
+	Name         string `json:"name"`
+	Address      string `json:"address"`
+	Clients      int64  `json:"clients"`        // that are connected
+	Sessions     int    `json:"sessions"`       // those of clients that are away among them
+	Received     uint64 `json:"received"`       // messages
+	Acknowledged uint64 `json:"acknowledged"`   // messages whose PUBACK or PUBREC was sent
+	Redelivered  uint64 `json:"redelivered"`    // messages that came with DUP set
+	QoS0         uint64 `json:"qos0,omitempty"` // of received: of QoS 0, which has no acknowledgement
 }
 
 // LogStatus is what the log holds.

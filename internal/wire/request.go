@@ -13,9 +13,10 @@ func ReadConnect(body []byte) (l Login, err error) {
 		return l, Malformed("a CONNECT of %d bytes", len(body))
 	}
 	flags := b[1]
-	l.Version, l.KeepAlive, b = b[0], binary.BigEndian.Uint16(b[2:]), b[4:]
+	l.Version, l.KeepAlive, b = b[0]&^bridge, binary.BigEndian.Uint16(b[2:]), b[4:]
 	known := string(name) == "MQTT" && (l.Version == Version5 || l.Version == Version311) || string(name) == "MQIsdp" && l.Version == Version31
 	if !known {
+		l.Version = 0
 		return l, &Error{CodeVersion, "a CONNECT of a protocol that is none of MQTT 3.1, 3.1.1 and 5"}
 	}
 	if flags&1 != 0 {
@@ -30,8 +31,14 @@ func ReadConnect(body []byte) (l Login, err error) {
 	if b, err = l.readPayload(b, flags); err == nil && len(b) > 0 {
 		err = Malformed("a CONNECT with %d bytes after its end", len(b))
 	}
+	if err == nil {
+		err = l.check()
+	}
 	return l, err
 }
+
+// bridge is what Mosquitto adds to the version when it connects as a bridge.
+const bridge = 0x80
 
 // readPayload decodes client id, will, user name and password, and returns what
 // follows them (MQTT 5 §3.1.3).

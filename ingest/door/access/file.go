@@ -1,0 +1,106 @@
+package access
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lookAgain is how often a file is looked at, at most, while somebody asks for it.
+const lookAgain = time.Second
+
+// mostLine bounds a line of a file, in bytes.
+const mostLine = 256 << 10
+
+// A File is what a file says. It is read again when it has changed: whoever asks for
+// it looks at the file, once in a while, so that nothing wakes up for it while nobody asks.
+type File[T any] struct {
+	path    string
+	parse   func(path string, lines *bufio.Scanner) (*T, error)
+	changed func(error) // told of each change: nil, or why the file is refused
+
+	value atomic.Pointer[T]
+	after atomic.Int64 // Unix nanoseconds from when on the file is looked at again
+	every time.Duration
+
+	mu   sync.Mutex
+	seen stamp
+}
+
+// stamp is by what a changed file is known.
+type stamp struct {
+	when  time.Time
+	size  int64
+	inode any
+}
+
+func open[T any](path string, parse func(string, *bufio.Scanner) (*T, error), changed func(error)) (*File[T], error) {
+	f := &File[T]{path: path, parse: parse, changed: changed, every: lookAgain}
+	var err error
+	if f.seen, err = stampOf(path); err != nil {
+		return nil, err
+	}
+	v, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	f.value.Store(v)
+	f.after.Store(time.Now().Add(f.every).UnixNano())
+	return f, nil
+}
+
+// Get is what the file says. now is the time in Unix nanoseconds.
+func (f *File[T]) Get(now int64) *T {
+	if now >= f.after.Load() {
+		f.look(now)
+	}
+	return f.value.Load()
+}
+
+// Is says whether v is what Get has returned last, to anyone.
+func (f *File[T]) Is(v *T) bool { return f.value.Load() == v }
+
+func (f *File[T]) look(now int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now < f.after.Load() {
+		return
+	}
+	f.after.Store(now + int64(f.every))
+	s, err := stampOf(f.path)
+	if err != nil || s == f.seen { // one that is being replaced may be absent for a moment
+		return
+	}
+	f.seen = s
+	v, err := f.read()
+	if err == nil {
+		f.value.Store(v)
+	}
+	f.changed(err)
+}
+
+func (f *File[T]) read() (*T, error) {
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff")))) // some editors write it
+	lines.Buffer(nil, mostLine)
+	v, err := f.parse(f.path, lines)
+	if err == nil && lines.Err() != nil {
+		err = fmt.Errorf("%s: a line is longer than %d bytes", f.path, mostLine)
+	}
+	return v, err
+}
+
+func stampOf(path string) (stamp, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}, err
+	}
+	return stamp{info.ModTime(), info.Size(), inode(info)}, nil
+}

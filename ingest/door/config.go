@@ -1,0 +1,81 @@
+package door
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/mqttetl/mqttetl/ingest"
+	"github.com/mqttetl/mqttetl/ingest/session"
+)
+
+// Config describes one listener.
+type Config struct {
+	Name string // recorded as the source of every message
+	URL  string // mqtt://host:port
+
+	Anonymous    bool   // clients without a user name may come in
+	PasswordFile string // "": nobody has a password
+	ACLFile      string // "": who comes in may publish everything
+
+	MaxConnections int
+	MaxPacket      int           // bytes
+	ReceiveMaximum uint16        // told to clients of MQTT 5
+	KeepAliveMax   time.Duration // of clients of MQTT 5, which are told of a shorter one
+
+	Logger  *slog.Logger    // nil: discard
+	Sources *ingest.Metrics // the counters that sources have too; nil: unregistered
+	Metrics *Metrics        // nil: unregistered
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxConnections = 10_000
+	DefaultMaxPacket      = 16 << 20
+	DefaultReceiveMaximum = 100
+	DefaultKeepAliveMax   = 10 * time.Minute
+)
+
+// Log is what a door needs of the log.
+type Log = session.Log
+
+// Bounds on what strangers and clients can take.
+const (
+	connectTime   = 10 * time.Second // until CONNECT has come
+	mostConnect   = 512 << 10        // bytes of a CONNECT
+	unreadTime    = time.Minute      // what a client may take to read what it is owed
+	mostAliases   = 16               // topic aliases of a client
+	aliasBytes    = 16 << 10         // of all topics that have one
+	mostTopics    = 64               // topics of a client that need no look at the ACL
+	longTopic     = 256              // bytes from which one is not among these
+	recognised    = 1024             // messages of QoS 1 of a client that are known when they come again
+	inputSize     = 2 << 10          // bytes of the read buffer of a client that sends little
+	budget        = 64 << 20         // bytes that all clients together have handed to the log and not got back
+	awayPerClient = 4                // sessions of clients that are away, for each connection that may be
+)
+
+// address is what to listen on.
+func (c *Config) address() (network, address string, err error) {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return "", "", err
+	}
+	if u.Scheme != "mqtt" && u.Scheme != "tcp" {
+		return "", "", fmt.Errorf("listen on %q: want mqtt://host:port", c.URL)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "1883"
+	}
+	return "tcp", net.JoinHostPort(u.Hostname(), port), nil
+}
+
+func (c *Config) check() error {
+	if !c.Anonymous && c.PasswordFile == "" {
+		return errors.New("nobody can connect: there is no password_file, and anonymous is false")
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package door
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/ingest/door/access"
+	"github.com/mqttetl/mqttetl/ingest/session"
+	"github.com/mqttetl/mqttetl/internal/wire"
+)
+
+// refusal is why a CONNECT is refused.
+type refusal struct {
+	code   byte
+	reason string // by which it is counted
+	error
+}
+
+// serve has one connection, from its CONNECT to its end.
+func (d *Door) serve(nc net.Conn) {
+	_ = nc.SetDeadline(time.Now().Add(connectTime))
+	body, rest, err := readConnect(nc)
+	if err != nil {
+		d.unheard(nc.RemoteAddr(), err)
+		return
+	}
+	said, err := wire.ReadConnect(body)
+	if err != nil {
+		d.refuse(nc, &said, refusalOf(err))
+		return
+	}
+	c, refused := d.admit(nc, &said)
+	if refused != nil {
+		d.refuse(nc, &said, refused)
+		return
+	}
+	_ = nc.SetDeadline(time.Time{})
+	c.run(&said, rest)
+}
+
+// errNoMQTT: the first byte is none of a CONNECT.
+var errNoMQTT = errors.New("the first packet is no CONNECT; is it a client of MQTT, and without TLS?")
+
+// readConnect reads a CONNECT, and what has come after it. The buffer grows as
+// bytes come, not by what the length says.
+func readConnect(nc net.Conn) (body, rest []byte, err error) {
+	buf := make([]byte, 0, 512)
+	for {
+		n, err := nc.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if len(buf) > 0 && buf[0] != wire.Connect<<4 {
+			return nil, nil, errNoMQTT
+		}
+		_, size, remaining, bad := wire.FixedHeader(buf)
+		switch {
+		case bad != nil:
+			return nil, nil, bad
+		case remaining > mostConnect:
+			return nil, nil, wire.Malformed("a CONNECT of %d bytes", remaining)
+		case size > 0 && len(buf) >= size+remaining:
+			return buf[size : size+remaining], slices.Clone(buf[size+remaining:]), nil
+		case err != nil:
+			return nil, nil, err
+		}
+		if len(buf) == cap(buf) {
+			buf = slices.Grow(buf, len(buf))
+		}
+	}
+}
+
+// unheard notes a connection that ended before its CONNECT.
+func (d *Door) unheard(who net.Addr, err error) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		d.refused(who, forSilence, fmt.Errorf("no CONNECT within %v", connectTime))
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		d.refused(who, forSilence, errors.New("the connection ended before its CONNECT"))
+	default:
+		d.refused(who, forProtocol, err)
+	}
+}
+
+// refusalOf is that of a CONNECT that cannot be read.
+func refusalOf(err error) *refusal {
+	r := &refusal{wire.CodeMalformed, forProtocol, err}
+	if fault := (*wire.Error)(nil); errors.As(err, &fault) {
+		r.code = fault.Code
+	}
+	if r.code == wire.CodeVersion {
+		r.reason = forVersion
+	}
+	return r
+}
+
+// refuse answers a CONNECT that is refused.
+func (d *Door) refuse(nc net.Conn, said *wire.Login, r *refusal) {
+	if r.reason == forLogin {
+		wait, ok, done := d.penalties.failed(nc.RemoteAddr(), time.Now())
+		defer done()
+		if !ok {
+			d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID)
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-d.ending.Done():
+		}
+	}
+	d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID)
+	_ = nc.SetDeadline(time.Now().Add(time.Second))
+	_, _ = nc.Write(wire.AppendRefusal(nil, said.Version, r.code)) // it is closed either way
+}
+
+// admit says who a client is, and whether it may come in.
+func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
+	c := &client{door: d, nc: nc, v5: said.Version == wire.Version5, user: said.Username, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
+	switch {
+	case said.AsksAuthentication():
+		return nil, &refusal{wire.CodeBadAuthentication, forProtocol, errors.New("an authentication method is asked for, and there is none")}
+	case c.user == "" && !d.cfg.Anonymous:
+		return nil, &refusal{wire.CodeNotAuthorized, forLogin, errors.New("a client without a user name")}
+	case c.user != "" && d.passwords != nil && !d.passwords.Get(time.Now().UnixNano()).Check(c.user, said.Password):
+		return nil, &refusal{wire.CodeNotAuthorized, forLogin, errors.New("the password is wrong, or the user is unknown")}
+	case c.id == "" && !c.v5 && (!said.CleanStart || said.Version == wire.Version31):
+		return nil, &refusal{wire.CodeClientID, forClientID, errors.New("an empty client id, with which no session can be found again")}
+	}
+	if d.passwords == nil {
+		c.user = "" // it proves nothing
+	}
+	if c.id == "" {
+		c.id, c.assigned = "auto-"+rand.Text(), true
+	}
+	c.key = d.keyOf(c.user, c.id)
+	c.acl, c.rights = d.rights(c.user, c.id)
+	if w := said.Will; w != nil {
+		if w.Topic[0] == '$' { // a bridge of Mosquitto has one, of its state
+			return c, nil
+		}
+		if c.rights != nil && !c.rights.May(access.Write, []byte(w.Topic)) {
+			return nil, &refusal{wire.CodeNotAuthorized, forWill, fmt.Errorf("a will to %q, where the client may not publish", w.Topic)}
+		}
+		c.will = willOf(c, w)
+	}
+	return c, nil
+}
+
+func willOf(c *client, w *wire.WillMessage) *will {
+	flags := mqttetl.Flags(w.QoS)
+	if w.Retain {
+		flags |= mqttetl.FlagRetain
+	}
+	return &will{
+		Message: mqttetl.Message{Topic: []byte(w.Topic), Payload: slices.Clone(w.Payload), Properties: w.Message(), Flags: flags},
+		user:    c.user, clientID: c.id, delay: w.Delay(),
+	}
+}
+
+// newSession is the session of a client that has none.
+func (d *Door) newSession(c *client) *session.Session {
+	return session.New(session.Config{
+		Source: d.cfg.Name, Key: c.key, Sender: "a client",
+		ReceiveMaximum: int(d.cfg.ReceiveMaximum), MaxPacket: d.cfg.MaxPacket, Unread: unreadTime,
+		Aliases: mostAliases, Recognised: recognised, Input: inputSize, Budget: d.budget,
+		Log: d.log, Logger: d.logger.With("client_id", c.id), Counters: d.numbers, Failed: d.failed,
+	})
+}
+
+// connack is the answer to a CONNECT that is accepted.
+func (d *Door) connack(c *client, said *wire.Login, present bool) []byte {
+	var p wire.Properties
+	if c.v5 {
+		p = p.AppendNumber(wire.ReceiveMaximum, uint32(d.cfg.ReceiveMaximum))
+		p = p.AppendNumber(wire.MaximumPacketSize, uint32(d.cfg.MaxPacket))
+		p = p.AppendNumber(wire.TopicAliasMaximum, mostAliases)
+		p = p.AppendNumber(wire.WildcardAvailable, 0).AppendNumber(wire.IdentifiersAvailable, 0).AppendNumber(wire.SharedAvailable, 0)
+		if c.assigned {
+			p = p.AppendText(wire.AssignedClientID, c.id)
+		}
+		if keepAlive := d.keepAlive(c, said); keepAlive != said.KeepAlive {
+			p = p.AppendNumber(wire.ServerKeepAlive, uint32(keepAlive))
+		}
+	}
+	return wire.AppendConnack(nil, c.v5, wire.Answer{Present: present, Props: p})
+}
+
+// keepAlive is the client's, in seconds, unless it can be told of a shorter one.
+func (d *Door) keepAlive(c *client, said *wire.Login) uint16 {
+	most := uint16(d.cfg.KeepAliveMax / time.Second)
+	if c.v5 && (said.KeepAlive == 0 || said.KeepAlive > most) {
+		return most
+	}
+	return said.KeepAlive
+}
