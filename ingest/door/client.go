@@ -22,9 +22,10 @@ var (
 // A client is one connection whose CONNECT was accepted. To its session it is the
 // control plane, and the judge of what the client publishes.
 type client struct {
-	door *Door
-	nc   net.Conn
-	conn *session.Conn
+	door  *Door
+	nc    net.Conn
+	place net.Conn // by which the door knows the connection: below nc, if that is TLS
+	conn  *session.Conn
 
 	user, id, key string
 	v5            bool
@@ -47,7 +48,7 @@ func (c *client) run(said *wire.Login, rest []byte) {
 	if len(rest) > 0 {
 		c.conn.Feed(rest)
 	}
-	d.accepted(c.nc, c)
+	d.accepted(c.place, c)
 	d.numbers.Client(+1)
 	d.cfg.Metrics.connects.WithLabelValues(d.cfg.Name).Inc()
 	err := c.serve(said, kept)

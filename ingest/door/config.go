@@ -2,10 +2,7 @@ package door
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"time"
 
 	"github.com/mqttetl/mqttetl/ingest"
@@ -15,7 +12,10 @@ import (
 // Config describes one listener.
 type Config struct {
 	Name string // recorded as the source of every message
-	URL  string // mqtt://host:port
+	URL  string // mqtt://host:port, mqtts://host:port, unix:///path
+
+	Cert, Key, ClientCA string // PEM files, with mqtts; a ClientCA asks clients for a certificate
+	CommonName          bool   // the certificate says who a client is, not the user name
 
 	Anonymous    bool   // clients without a user name may come in
 	PasswordFile string // "": nobody has a password
@@ -30,14 +30,6 @@ type Config struct {
 	Sources *ingest.Metrics // the counters that sources have too; nil: unregistered
 	Metrics *Metrics        // nil: unregistered
 }
-
-// Defaults of Config.
-const (
-	DefaultMaxConnections = 10_000
-	DefaultMaxPacket      = 16 << 20
-	DefaultReceiveMaximum = 100
-	DefaultKeepAliveMax   = 10 * time.Minute
-)
 
 // Log is what a door needs of the log.
 type Log = session.Log
@@ -57,24 +49,8 @@ const (
 	awayPerClient = 4                // sessions of clients that are away, for each connection that may be
 )
 
-// address is what to listen on.
-func (c *Config) address() (network, address string, err error) {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return "", "", err
-	}
-	if u.Scheme != "mqtt" && u.Scheme != "tcp" {
-		return "", "", fmt.Errorf("listen on %q: want mqtt://host:port", c.URL)
-	}
-	port := u.Port()
-	if port == "" {
-		port = "1883"
-	}
-	return "tcp", net.JoinHostPort(u.Hostname(), port), nil
-}
-
 func (c *Config) check() error {
-	if !c.Anonymous && c.PasswordFile == "" {
+	if !c.Anonymous && c.PasswordFile == "" && !c.CommonName {
 		return errors.New("nobody can connect: there is no password_file, and anonymous is false")
 	}
 	return nil

@@ -25,8 +25,13 @@ type refusal struct {
 }
 
 // serve has one connection, from its CONNECT to its end.
-func (d *Door) serve(nc net.Conn) {
-	_ = nc.SetDeadline(time.Now().Add(connectTime))
+func (d *Door) serve(place net.Conn) {
+	_ = place.SetDeadline(time.Now().Add(connectTime))
+	nc, err := d.secure(place)
+	if err != nil {
+		d.unheard(place.RemoteAddr(), err)
+		return
+	}
 	body, rest, err := readConnect(nc)
 	if err != nil {
 		d.unheard(nc.RemoteAddr(), err)
@@ -43,6 +48,7 @@ func (d *Door) serve(nc net.Conn) {
 		return
 	}
 	_ = nc.SetDeadline(time.Time{})
+	c.place = place
 	c.run(&said, rest)
 }
 
@@ -119,21 +125,18 @@ func (d *Door) refuse(nc net.Conn, said *wire.Login, r *refusal) {
 	_, _ = nc.Write(wire.AppendRefusal(nil, said.Version, r.code)) // it is closed either way
 }
 
-// admit says who a client is, and whether it may come in.
+// admit says whether a client may come in.
 func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
-	c := &client{door: d, nc: nc, v5: said.Version == wire.Version5, user: said.Username, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
-	switch {
-	case said.AsksAuthentication():
+	c := &client{door: d, nc: nc, v5: said.Version == wire.Version5, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
+	if said.AsksAuthentication() {
 		return nil, &refusal{wire.CodeBadAuthentication, forProtocol, errors.New("an authentication method is asked for, and there is none")}
-	case c.user == "" && !d.cfg.Anonymous:
-		return nil, &refusal{wire.CodeNotAuthorized, forLogin, errors.New("a client without a user name")}
-	case c.user != "" && d.passwords != nil && !d.passwords.Get(time.Now().UnixNano()).Check(c.user, said.Password):
-		return nil, &refusal{wire.CodeNotAuthorized, forLogin, errors.New("the password is wrong, or the user is unknown")}
-	case c.id == "" && !c.v5 && (!said.CleanStart || said.Version == wire.Version31):
-		return nil, &refusal{wire.CodeClientID, forClientID, errors.New("an empty client id, with which no session can be found again")}
 	}
-	if d.passwords == nil {
-		c.user = "" // it proves nothing
+	var err error
+	if c.user, err = d.identify(nc, said); err != nil {
+		return nil, &refusal{wire.CodeNotAuthorized, forLogin, err}
+	}
+	if c.id == "" && !c.v5 && (!said.CleanStart || said.Version == wire.Version31) {
+		return nil, &refusal{wire.CodeClientID, forClientID, errors.New("an empty client id, with which no session can be found again")}
 	}
 	if c.id == "" {
 		c.id, c.assigned = "auto-"+rand.Text(), true
@@ -150,6 +153,21 @@ func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
 		c.will = willOf(c, w)
 	}
 	return c, nil
+}
+
+// identify says who a client is, "" for one without a name.
+func (d *Door) identify(nc net.Conn, said *wire.Login) (user string, err error) {
+	switch {
+	case d.cfg.CommonName:
+		return commonName(nc)
+	case said.Username == "" && !d.cfg.Anonymous:
+		return "", errors.New("a client without a user name")
+	case said.Username == "" || d.passwords == nil: // without passwords a name proves nothing
+		return "", nil
+	case !d.passwords.Get(time.Now().UnixNano()).Check(said.Username, said.Password):
+		return "", errors.New("the password is wrong, or the user is unknown")
+	}
+	return said.Username, nil
 }
 
 func willOf(c *client, w *wire.WillMessage) *will {

@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,7 @@ type Door struct {
 	log       Log
 	logger    *slog.Logger
 	listener  net.Listener
+	tls       *access.File[tls.Config]       // nil: none
 	passwords *access.File[access.Passwords] // nil: none
 	acl       *access.File[access.ACL]       // nil: everything is allowed
 	numbers   ingest.Listening
@@ -88,11 +90,16 @@ func (d *Door) open() (err error) {
 			return err
 		}
 	}
+	if d.cfg.Cert != "" {
+		if d.tls, err = access.OpenTLS(d.cfg.Cert, d.cfg.Key, d.cfg.ClientCA, d.changed("tls")); err != nil {
+			return err
+		}
+	}
 	network, address, err := d.cfg.address()
 	if err != nil {
 		return err
 	}
-	d.listener, err = net.Listen(network, address)
+	d.listener, err = listen(network, address)
 	return err
 }
 

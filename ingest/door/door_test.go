@@ -110,9 +110,11 @@ func await(t *testing.T, what string, ok func() bool) {
 // open starts a door for the test. What is left out of the configuration is its default.
 func open(t *testing.T, log Log, cfg Config) *Door {
 	t.Helper()
-	cfg.Name, cfg.URL = "door", "mqtt://127.0.0.1:0"
-	cfg.Anonymous = cfg.Anonymous || cfg.PasswordFile == ""
-	cfg.MaxConnections = max(cfg.MaxConnections, 0)
+	cfg.Name = "door"
+	if cfg.URL == "" {
+		cfg.URL = "mqtt://127.0.0.1:0"
+	}
+	cfg.Anonymous = cfg.Anonymous || cfg.PasswordFile == "" && !cfg.CommonName
 	for _, v := range []struct {
 		p *int
 		d int
@@ -122,10 +124,10 @@ func open(t *testing.T, log Log, cfg Config) *Door {
 		}
 	}
 	if cfg.ReceiveMaximum == 0 {
-		cfg.ReceiveMaximum = DefaultReceiveMaximum
+		cfg.ReceiveMaximum = 100
 	}
 	if cfg.KeepAliveMax == 0 {
-		cfg.KeepAliveMax = DefaultKeepAliveMax
+		cfg.KeepAliveMax = 10 * time.Minute
 	}
 	d, err := Open(cfg, log)
 	if err != nil {

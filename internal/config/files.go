@@ -42,6 +42,9 @@ func (l *Listener) checkFiles() (err error) {
 	if l.ACLFile != "" && !broken(err) {
 		_, err = access.OpenACL(l.ACLFile, nil)
 	}
+	if l.Cert != "" && !broken(err) {
+		_, err = access.OpenTLS(l.Cert, l.Key, l.ClientCA, nil)
+	}
 	if broken(err) {
 		return err
 	}

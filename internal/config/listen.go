@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -11,13 +12,17 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/mqttetl/mqttetl/internal/dial"
 	"github.com/mqttetl/mqttetl/internal/secret"
 )
 
 // Listener is where devices connect to us.
 type Listener struct {
 	Name              string        // recorded with every message
-	URL               string        // mqtt://host:port
+	URL               string        // mqtt://host:port, mqtts://host:port or unix:///path
+	Cert, Key         string        // PEM files, with mqtts
+	ClientCA          string        // PEM file of authorities of which a client must have a certificate; "" for none
+	CommonName        bool          // the certificate says who a client is, not the user name
 	Anonymous         bool          // clients without a user name may come in
 	InsecureAnonymous bool          // also where others than this machine can connect
 	PasswordFile      string        // as mosquitto_passwd writes it; "" for none
@@ -36,10 +41,19 @@ func defaultListener() Listener {
 const mostPacket = 256 << 20
 
 func (d *decoder) listener(n ast.Node) Listener {
-	l := defaultListener()
+	l, identity := defaultListener(), "username"
 	seen := d.mapping(n, "the listener", []field{
 		{"name", d.text(&l.Name, "name", checkName)},
 		{"url", d.text(&l.URL, "url", checkListenURL)},
+		{"tls", func(n ast.Node) {
+			tls := d.mapping(n, "tls", []field{
+				{"cert", d.text(&l.Cert, "cert", checkPath)},
+				{"key", d.text(&l.Key, "key", checkPath)},
+				{"client_ca", d.text(&l.ClientCA, "client_ca", checkPath)},
+			})
+			d.require(n, tls, "tls", "cert", "key")
+		}},
+		{"identity", d.choice(&identity, "identity", "username", "common_name")},
 		{"anonymous", d.boolean(&l.Anonymous, "anonymous")},
 		{"insecure_anonymous", d.boolean(&l.InsecureAnonymous, "insecure_anonymous")},
 		{"password_file", d.text(&l.PasswordFile, "password_file", checkPath)},
@@ -53,15 +67,35 @@ func (d *decoder) listener(n ast.Node) Listener {
 	if l.MaxPacket > mostPacket {
 		d.report(seen["max_packet"], "max_packet must be at most 256MiB, where MQTT ends, not %d bytes", l.MaxPacket)
 	}
+	l.CommonName = identity == "common_name"
+	d.transport(&l, seen)
 	d.whoMayComeIn(&l, n, seen)
 	return l
+}
+
+// transport reports keys of TLS that do not belong to the URL, or to each other.
+func (d *decoder) transport(l *Listener, seen map[string]ast.Node) {
+	u, err := url.Parse(l.URL)
+	if err != nil || l.URL == "" {
+		return
+	}
+	switch secure := dial.Secure(u.Scheme); {
+	case secure && seen["tls"] == nil:
+		d.report(seen["url"], "url: %s needs tls, with cert and key", secret.URL(l.URL))
+	case !secure && seen["tls"] != nil:
+		d.report(seen["tls"], "tls has no meaning for %s://; use mqtts://", u.Scheme)
+	case l.CommonName && l.ClientCA == "":
+		d.report(seen["identity"], "identity: common_name needs tls.client_ca, the authorities that the certificates of clients are of")
+	case l.CommonName && (l.PasswordFile != "" || l.Anonymous):
+		d.report(seen["identity"], "identity: common_name lets in who has a certificate; password_file and anonymous exclude it")
+	}
 }
 
 // whoMayComeIn reports a listener that nobody, or everybody, can connect to.
 func (d *decoder) whoMayComeIn(l *Listener, n ast.Node, seen map[string]ast.Node) {
 	switch {
 	case !isMapping(d.resolve(n)):
-	case !l.Anonymous && l.PasswordFile == "" && seen["password_file"] == nil:
+	case !l.Anonymous && l.PasswordFile == "" && seen["password_file"] == nil && !l.CommonName:
 		d.report(n, "nobody can connect to listener %q: name a password_file (mosquitto_passwd writes one), or set anonymous: true", l.Name)
 	case l.Anonymous && !l.InsecureAnonymous && l.URL != "" && !onLoopback(l.URL):
 		d.report(seen["anonymous"], "anonymous: everybody who can reach %s could publish; listen on 127.0.0.1, name a password_file, or say insecure_anonymous: true", secret.URL(l.URL))
@@ -73,9 +107,14 @@ func checkListenURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return fmt.Errorf("want a URL such as mqtt://0.0.0.0:1883")
-	case u.Scheme != "mqtt" && u.Scheme != "tcp":
-		return fmt.Errorf("%q must begin with mqtt://; other transports are not built yet", secret.URL(s))
+		return errors.New("want a URL such as mqtt://0.0.0.0:1883")
+	case u.Scheme == "unix":
+		if u.Host != "" || u.Path == "" || u.RawQuery != "" {
+			return fmt.Errorf("%q is not unix:// and a path from the root, such as unix:///run/mqttetl/mqtt.sock", secret.URL(s))
+		}
+		return nil
+	case ports[u.Scheme] == "":
+		return fmt.Errorf("%q must begin with mqtt://, mqtts:// or unix://; WebSocket is not built yet", secret.URL(s))
 	case u.User != nil:
 		return errors.New("user and password do not belong in the URL; use password_file")
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
@@ -86,12 +125,16 @@ func checkListenURL(s string) error {
 	return checkHost(u, s)
 }
 
+// ports are those of the schemes that have one.
+var ports = map[string]string{"mqtt": "1883", "tcp": "1883", "mqtts": "8883", "ssl": "8883", "tls": "8883"}
+
+// onLoopback says that only this machine can connect.
 func onLoopback(rawURL string) bool {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return false
 	}
-	if u.Hostname() == "localhost" {
+	if u.Hostname() == "localhost" || u.Scheme == "unix" {
 		return true
 	}
 	a, err := netip.ParseAddr(u.Hostname())
@@ -114,11 +157,10 @@ func (d *decoder) uniqueListeners(c *Config, nodes []ast.Node) {
 		if err != nil || l.URL == "" {
 			continue
 		}
-		port := u.Port()
-		if port == "" {
-			port = "1883"
+		address := u.Path
+		if u.Scheme != "unix" {
+			address = net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), ports[u.Scheme]))
 		}
-		address := net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 		if other, ok := addresses[address]; ok {
 			d.report(nodes[i], "listener %q has the address %s already", other, address)
 		}

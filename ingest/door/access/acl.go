@@ -38,7 +38,7 @@ type ACL struct {
 // OpenACL reads an acl_file. changed is told of each change of the file: nil, or
 // why it is refused.
 func OpenACL(path string, changed func(error)) (*File[ACL], error) {
-	return open(path, parseACL, changed)
+	return openLines(path, parseACL, changed)
 }
 
 // Rights are what one client may do.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,8 @@ const mostLine = 256 << 10
 // A File is what a file says. It is read again when it has changed: whoever asks for
 // it looks at the file, once in a while, so that nothing wakes up for it while nobody asks.
 type File[T any] struct {
-	path    string
-	parse   func(path string, lines *bufio.Scanner) (*T, error)
+	paths   []string // of the file, or of those that belong together
+	read    func() (*T, error)
 	changed func(error) // told of each change: nil, or why the file is refused
 
 	value atomic.Pointer[T]
@@ -28,7 +29,7 @@ type File[T any] struct {
 	every time.Duration
 
 	mu   sync.Mutex
-	seen stamp
+	seen []stamp
 }
 
 // stamp is by what a changed file is known.
@@ -38,10 +39,10 @@ type stamp struct {
 	inode any
 }
 
-func open[T any](path string, parse func(string, *bufio.Scanner) (*T, error), changed func(error)) (*File[T], error) {
-	f := &File[T]{path: path, parse: parse, changed: changed, every: lookAgain}
+func open[T any](read func() (*T, error), changed func(error), paths ...string) (*File[T], error) {
+	f := &File[T]{paths: paths, read: read, changed: changed, every: lookAgain}
 	var err error
-	if f.seen, err = stampOf(path); err != nil {
+	if f.seen, err = stampsOf(paths); err != nil {
 		return nil, err
 	}
 	v, err := f.read()
@@ -71,8 +72,8 @@ func (f *File[T]) look(now int64) {
 		return
 	}
 	f.after.Store(now + int64(f.every))
-	s, err := stampOf(f.path)
-	if err != nil || s == f.seen { // one that is being replaced may be absent for a moment
+	s, err := stampsOf(f.paths)
+	if err != nil || slices.Equal(s, f.seen) { // one that is being replaced may be absent for a moment
 		return
 	}
 	f.seen = s
@@ -83,24 +84,32 @@ func (f *File[T]) look(now int64) {
 	f.changed(err)
 }
 
-func (f *File[T]) read() (*T, error) {
-	b, err := os.ReadFile(f.path)
+// openLines reads a file of lines.
+func openLines[T any](path string, parse func(string, *bufio.Scanner) (*T, error), changed func(error)) (*File[T], error) {
+	return open(func() (*T, error) { return readLines(path, parse) }, changed, path)
+}
+
+func readLines[T any](path string, parse func(string, *bufio.Scanner) (*T, error)) (*T, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	lines := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff")))) // some editors write it
 	lines.Buffer(nil, mostLine)
-	v, err := f.parse(f.path, lines)
+	v, err := parse(path, lines)
 	if err == nil && lines.Err() != nil {
-		err = fmt.Errorf("%s: a line is longer than %d bytes", f.path, mostLine)
+		err = fmt.Errorf("%s: a line is longer than %d bytes", path, mostLine)
 	}
 	return v, err
 }
 
-func stampOf(path string) (stamp, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{}, err
+func stampsOf(paths []string) (list []stamp, err error) {
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, stamp{info.ModTime(), info.Size(), inode(info)})
 	}
-	return stamp{info.ModTime(), info.Size(), inode(info)}, nil
+	return list, nil
 }

@@ -37,7 +37,7 @@ type hash interface{ is(password []byte) bool }
 // OpenPasswords reads a password_file. changed is told of each change of the
 // file: nil, or why it is refused.
 func OpenPasswords(path string, changed func(error)) (*File[Passwords], error) {
-	return open(path, parsePasswords, changed)
+	return openLines(path, parsePasswords, changed)
 }
 
 // Check says whether the file has the user with this password.
