@@ -94,7 +94,7 @@ func (d door) Held() {}
 
 // TestJudge: what may not be published is not stored, and its sender is told in its
 // turn where its version can say so.
-func TestGuard(t *testing.T) {
+func TestJudge(t *testing.T) {
 	for _, v5 := range []bool{true, false} {
 		log := &memory{}
 		s, _ := newSession(log, nil)
