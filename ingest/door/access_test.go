@@ -46,7 +46,9 @@ func TestLogin(t *testing.T) {
 			if _, err := connect(t, d, o); !errors.As(err, &r) {
 				t.Errorf("version %d, %q with %q: %v, want a refusal", version, o.Username, o.Password, err)
 			}
-			d.penalties = penalties{}
+			d.penalties.mu.Lock()
+			d.penalties.of = nil
+			d.penalties.mu.Unlock()
 		}
 	}
 	began := time.Now()

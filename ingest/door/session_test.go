@@ -285,7 +285,7 @@ func TestFullLog(t *testing.T) {
 	}
 	log.hold(false)
 	<-sent
-	await(t, "all records", func() bool { return len(log.texts()) == 60 })
+	await(t, "all records", func() bool { log.mu.Lock(); defer log.mu.Unlock(); return len(log.records) == 60 })
 	if got := r.read(2); got != "4002" && got != "d000" {
 		t.Errorf("then it gets %s", got)
 	}
