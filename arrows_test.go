@@ -62,7 +62,7 @@ var arrows = map[string]string{
 }
 
 // tools import the root and each other, and anybody may import them.
-const tools = "internal/backoff internal/client internal/dial internal/disk internal/histogram internal/journal internal/mosquitto/format internal/natsmsg internal/news internal/processes " +
+const tools = "internal/backoff internal/client internal/dial internal/disk internal/histogram internal/journal internal/jsonstring internal/mosquitto/format internal/natsmsg internal/news internal/processes " +
 	"internal/secret internal/self internal/spool internal/visible internal/wire sink/store"
 
 // TestArrows: packages import what they may, and the table names nothing that is not so.

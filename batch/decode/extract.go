@@ -159,7 +159,7 @@ func (x *Extractor) object(s *scanner, n *node, out []Value) error {
 			return err
 		}
 		if escaped {
-			x.name = unescape(x.name[:0], name)
+			x.name = unescaped(x.name[:0], name)
 			name = x.name
 		}
 		if to := n.member(name); to != nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl/internal/jsonstring"
 )
 
 // text reads a string and takes its escapes away. A string may hold bytes that
@@ -23,7 +25,7 @@ func (m *mender) text(quote byte) string {
 		switch {
 		case c == quote:
 			m.i++
-			return string(unescape(raw[:0], raw)) // no escape is shorter than what it means
+			return string(unescaped(raw[:0], raw)) // no escape is shorter than what it means
 		case c == '\\':
 			raw, n = m.escape(raw)
 		case c < utf8.RuneSelf:
@@ -51,7 +53,7 @@ func (m *mender) text(quote byte) string {
 // it is none.
 func (m *mender) escape(raw []byte) ([]byte, int) {
 	rest := m.b[m.i:]
-	if n := escapeLen(rest); n > 0 {
+	if n := jsonstring.EscapeLen(rest); n > 0 {
 		return append(raw, rest[:n]...), n
 	}
 	if m.what == "" {

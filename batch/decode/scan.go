@@ -1,10 +1,10 @@
 package decode
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl/internal/jsonstring"
 )
 
 // scanner walks JSON (RFC 8259) from left to right. Its methods stand in front
@@ -109,74 +109,30 @@ func (s *scanner) member(first bool) (name []byte, escaped, ok bool, err error) 
 	return name, escaped, true, nil
 }
 
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// special has the high bit of the first byte in w that is a quote, a backslash,
-// a control byte or not ASCII. Bits above that one may be wrong.
-func special(w uint64) uint64 {
-	quote := w ^ ones*'"'
-	slash := w ^ ones*'\\'
-	return ((quote - ones) | (slash - ones) | (w - ones*0x20) | w) & highs
-}
-
 // str reads a string and returns what is between its quotes.
 func (s *scanner) str() (raw []byte, escaped bool, err error) {
-	b, start := s.b, s.i+1
-	for i := start; i < len(b); {
-		if i+8 <= len(b) {
-			if m := special(binary.LittleEndian.Uint64(b[i:])); m == 0 {
-				i += 8
-				continue
-			} else {
-				i += bits.TrailingZeros64(m) / 8
-			}
-		}
-		switch c := b[i]; {
-		case c == '"':
-			s.i = i + 1
-			return b[start:i:i], escaped, nil
-		case c == '\\':
-			escaped = true
-			n := escapeLen(b[i:])
-			if n == 0 {
-				s.i = min(i+1, len(b))
-				return nil, false, s.escapeError(i)
-			}
-			i += n
-		case c < 0x20:
-			return nil, false, fmt.Errorf("payload is not JSON: control byte 0x%02x within a string at byte %d", c, i)
-		case c < utf8.RuneSelf:
-			i++
-		default:
-			r, n := utf8.DecodeRune(b[i:])
-			if r == utf8.RuneError && n == 1 {
-				return nil, false, fmt.Errorf("payload is not JSON: invalid UTF-8 at byte %d", i)
-			}
-			i += n
-		}
+	start := s.i + 1
+	at, escaped, fault := jsonstring.Scan(s.b, start)
+	switch fault {
+	case jsonstring.OK:
+		s.i = at + 1
+		return s.b[start:at:at], escaped, nil
+	case jsonstring.Escape:
+		s.i = min(at+1, len(s.b))
+		return nil, false, s.escapeError(at)
+	case jsonstring.Control:
+		return nil, false, fmt.Errorf("payload is not JSON: control byte 0x%02x within a string at byte %d", s.b[at], at)
+	case jsonstring.NotUTF8:
+		return nil, false, fmt.Errorf("payload is not JSON: invalid UTF-8 at byte %d", at)
 	}
-	s.i = len(b)
+	s.i = len(s.b)
 	return nil, false, s.unexpected()
 }
 
-// escapeLen returns the length of the escape sequence that b starts with, 0 if
-// it is none.
-func escapeLen(b []byte) int {
-	if len(b) < 2 {
-		return 0
-	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if _, ok := hex4(b); ok {
-			return 6
-		}
-	}
-	return 0
+// unescaped appends the text of a string that str has returned.
+func unescaped(to, raw []byte) []byte {
+	text, _ := jsonstring.Unescape(to, raw) // half a surrogate pair is U+FFFD
+	return text
 }
 
 func (s *scanner) escapeError(at int) error {

@@ -105,7 +105,7 @@ func (s *scanner) treeObject() (any, error) {
 			return nil, err
 		}
 		if escaped {
-			name = unescape(make([]byte, 0, len(name)), name)
+			name = unescaped(make([]byte, 0, len(name)), name)
 		}
 		v, err := s.tree()
 		if err != nil {

@@ -52,7 +52,7 @@ func (v *Value) Raw() []byte { return v.raw }
 // kind. It allocates only if something is escaped.
 func (v *Value) Text() []byte {
 	if v.escaped {
-		return unescape(make([]byte, 0, len(v.raw)), v.raw)
+		return unescaped(make([]byte, 0, len(v.raw)), v.raw)
 	}
 	return v.raw
 }

@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/jsonstring"
 )
 
 // scanner reads JSON (RFC 8259) of one line in place: strings without escapes
@@ -82,91 +82,41 @@ func (s *scanner) text() ([]byte, error) {
 	if err := s.expect('"'); err != nil {
 		return nil, err
 	}
-	for begin := s.i; s.i < len(s.p); s.i++ {
-		switch c := s.p[s.i]; {
-		case c == '"':
-			s.i++
-			return s.p[begin : s.i-1 : s.i-1], nil
-		case c == '\\':
-			return s.escaped(s.p[begin:s.i])
-		case c < 0x20:
-			return nil, s.errorf("control byte %#02x in a string", c)
-		}
+	begin := s.i
+	at, escaped, fault := jsonstring.Scan(s.p, begin)
+	for fault == jsonstring.NotUTF8 { // checkText says so
+		at, escaped, fault = scanOn(s.p, at, escaped)
 	}
-	return nil, s.errorf("a string does not end")
+	if s.i = at; fault != jsonstring.OK {
+		return nil, s.faulty(fault)
+	}
+	s.i++
+	raw := s.p[begin:at:at]
+	if !escaped {
+		return raw, nil
+	}
+	from, whole := len(s.made), false
+	if s.made, whole = jsonstring.Unescape(s.made, raw); !whole {
+		return nil, s.errorf("half a surrogate pair")
+	}
+	return s.made[from:len(s.made):len(s.made)], nil
 }
 
-// escaped reads the rest of a string from its first escape on, before which
-// front stands.
-func (s *scanner) escaped(front []byte) ([]byte, error) {
-	begin := len(s.made)
-	b := append(s.made, front...)
-	for s.i < len(s.p) {
-		c := s.p[s.i]
-		switch {
-		case c == '"':
-			s.i++
-			s.made = b
-			return b[begin:len(b):len(b)], nil
-		case c < 0x20:
-			return nil, s.errorf("control byte %#02x in a string", c)
-		case c != '\\':
-			b = append(b, c)
-			s.i++
-			continue
-		}
-		r, err := s.escape()
-		if err != nil {
-			return nil, err
-		}
-		b = utf8.AppendRune(b, r)
-	}
-	return nil, s.errorf("a string does not end")
+// scanOn goes on after a byte that is not UTF-8.
+func scanOn(p []byte, at int, was bool) (int, bool, jsonstring.Fault) {
+	at, escaped, fault := jsonstring.Scan(p, at+1)
+	return at, escaped || was, fault
 }
 
-var simpleEscapes = [256]rune{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
-
-// escape reads a backslash and what belongs to it.
-func (s *scanner) escape() (rune, error) {
-	if s.i+1 >= len(s.p) {
-		return 0, s.errorf("a string does not end")
+// faulty is the error of the string at whose fault the scanner is.
+func (s *scanner) faulty(fault jsonstring.Fault) error {
+	switch {
+	case fault == jsonstring.Control:
+		return s.errorf("control byte %#02x in a string", s.p[s.i])
+	case fault == jsonstring.Escape && s.i+1 < len(s.p):
+		return s.errorf("not an escape of JSON")
 	}
-	if r := simpleEscapes[s.p[s.i+1]]; r != 0 {
-		s.i += 2
-		return r, nil
-	}
-	r, err := s.unit()
-	if err != nil || !utf16.IsSurrogate(r) {
-		return r, err
-	}
-	low, err := s.unit()
-	if err != nil {
-		return 0, err
-	}
-	if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
-		return 0, s.errorf("half a surrogate pair")
-	}
-	return r, nil
-}
-
-// unit reads \uXXXX.
-func (s *scanner) unit() (rune, error) {
-	if s.i+6 > len(s.p) || s.p[s.i] != '\\' || s.p[s.i+1] != 'u' {
-		return 0, s.errorf("not an escape of JSON")
-	}
-	var v uint32
-	for _, c := range s.p[s.i+2 : s.i+6] {
-		switch {
-		case c >= '0' && c <= '9':
-			v = v<<4 | uint32(c-'0')
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			v = v<<4 | uint32(c|0x20-'a'+10)
-		default:
-			return 0, s.errorf("not an escape of JSON")
-		}
-	}
-	s.i += 6
-	return rune(v), nil
+	return s.errorf("a string does not end")
 }
 
 // value passes over any value and returns it as it stands. It sees to strings
