@@ -208,6 +208,9 @@ func TestSubAcknowledgesWhatItPrints(t *testing.T) {
 		var got strings.Builder
 		for range 5 {
 			r := call(t, append(sub, "-C", "1")...)
+			if r.code != 0 {
+				t.Errorf("QoS %s: exit %d: %s", qos, r.code, r.err)
+			}
 			got.WriteString(r.out)
 		}
 		if got.String() != "1\n2\n3\n4\n5\n" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -169,6 +170,33 @@ func TestLastAcknowledgementArrives(t *testing.T) {
 	<-client.Done()
 	if err := client.Drain(context.Background()); !errors.Is(err, ErrStop) {
 		t.Error(err)
+	}
+}
+
+// TestNothingAfterGoodbye: a broker that has queued messages sends the last one wanted before
+// we subscribe. The request does not follow our DISCONNECT, and does not hide why we left.
+func TestNothingAfterGoodbye(t *testing.T) {
+	client, f, err := dialFake(t, Options{Version: Version311, Receive: func(*Received) error { return ErrStop }},
+		append(slices.Clone(accept311), wire.Publish<<4|2, 5, 0, 1, 't', 0, 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []byte{wire.Puback, wire.Disconnect} {
+		if kind, _ := f.packet(); kind != want {
+			t.Fatalf("type %d, want %d", kind, want)
+		}
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := client.Subscribe(context.Background(), []Filter{{Topic: "t", QoS: 1}}, nil)
+		asked <- err
+	}()
+	if kind, _ := f.packet(); kind != 0 {
+		t.Errorf("type %d after DISCONNECT", kind)
+	}
+	f.conn.Close()
+	if err := <-asked; !errors.Is(err, ErrStop) {
+		t.Errorf("got %v, want %v", err, ErrStop)
 	}
 }
 

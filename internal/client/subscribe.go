@@ -75,11 +75,13 @@ func (c *Client) Unsubscribe(ctx context.Context, filters []string, p Properties
 func (c *Client) ask(ctx context.Context, kind byte, request func(dst []byte, id uint16) []byte) (wire.Answer, error) {
 	answer := make(chan wire.Answer, 1)
 	c.mu.Lock()
-	id := c.flight.nextID()
-	c.flight.state[id] = kind
-	c.waits[id] = answer
-	c.out = request(c.out, id)
-	c.flushLocked()
+	if !c.leaving { // nothing follows a DISCONNECT (MQTT 5 §3.14.4); the reason is known when the connection has ended
+		id := c.flight.nextID()
+		c.flight.state[id] = kind
+		c.waits[id] = answer
+		c.out = request(c.out, id)
+		c.flushLocked()
+	}
 	c.mu.Unlock()
 	select {
 	case a := <-answer:
