@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,10 +117,35 @@ func TestWorkerIsStopped(t *testing.T) {
 	if err := a.worker.child.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	awaitStopped(t, a.worker.child.cmd.Process.Pid)
 	a.Apply(&recs[1])
 	a.Apply(&recs[2])
 	if got := rowsOf(a); got != "1 3" || len(a.Failures) != 1 || !strings.Contains(show(a), "did not end in time") {
 		t.Errorf("rows of %s, %s", got, show(a))
+	}
+}
+
+// awaitStopped returns when a process that was sent SIGSTOP has stopped, with all its threads.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	for {
+		running := false
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("threads of process %d: %d, %v", pid, len(threads), err)
+		}
+		for _, path := range threads {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, state, _ := strings.Cut(string(stat), ") ")
+			running = running || !strings.HasPrefix(state, "T")
+		}
+		if !running {
+			return
+		}
+		runtime.Gosched()
 	}
 }
 

@@ -197,6 +197,7 @@ type exampleDir struct {
 	*exampleWorld
 	path   string
 	listen string // the service's address
+	door   string // its listener's
 	here   replacer
 }
 
@@ -238,11 +239,12 @@ func TestReplacerTakesWholeAddresses(t *testing.T) {
 // directory is a copy of the stock, with a NATS server of its own where the
 // examples may use one.
 func (w *exampleWorld) directory(t *testing.T, text string) *exampleDir {
-	d := &exampleDir{exampleWorld: w, path: t.TempDir(), listen: freeAddress(t)}
+	d := &exampleDir{exampleWorld: w, path: t.TempDir(), listen: freeAddress(t), door: freeAddress(t)}
+	_, port, _ := net.SplitHostPort(d.door)
 	if out, err := osexec.Command("cp", "-r", "--sparse=always", w.stock+"/.", d.path).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
-	addresses := append([]string{"127.0.0.1:9641", d.listen, "client_id: stock", "client_id: " + strings.ToLower(rand.Text())}, w.address...)
+	addresses := append([]string{"127.0.0.1:9641", d.listen, "127.0.0.1:1885", d.door, "-p 1885", "-h 127.0.0.1 -p " + port, "client_id: stock", "client_id: " + strings.ToLower(rand.Text())}, w.address...)
 	if strings.Contains(text, ":4222") || strings.Contains(text, "--publish") || strings.Contains(text, "mqttetl run") {
 		n, err := embedded.StartNATS(t.TempDir())
 		if err != nil {
@@ -281,9 +283,20 @@ func (w *exampleWorld) shell(ctx context.Context, dir, line string) *osexec.Cmd 
 }
 
 // start runs the service until stop is called or the test ends.
-func (d *exampleDir) start(t *testing.T) (stop func()) {
+func (d *exampleDir) start(t *testing.T) (stop func()) { return d.startWith(t, "mqttetl.yaml") }
+
+// configOf is the file that a line names with -c.
+func configOf(line string) string {
+	_, file, _ := strings.Cut(line, "-c ")
+	file, _, _ = strings.Cut(file, " ")
+	return file
+}
+
+// startWith is start with another configuration than mqttetl.yaml, which is that of
+// a listener.
+func (d *exampleDir) startWith(t *testing.T, config string) (stop func()) {
 	var out bytes.Buffer
-	cmd := d.shell(context.Background(), d.path, "exec mqttetl run -c mqttetl.yaml")
+	cmd := d.shell(context.Background(), d.path, "exec mqttetl run -c "+config)
 	cmd.Stderr = &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -295,8 +308,23 @@ func (d *exampleDir) start(t *testing.T) (stop func()) {
 			t.Logf("the service wrote\n%s", &out)
 		}
 	})
-	eventually(t, "the service is ready", d.ready)
+	ready := d.ready
+	if config != "mqttetl.yaml" {
+		ready = d.open
+	}
+	eventually(t, "the service is ready", ready)
 	return stop
+}
+
+// open says that devices can connect, and that there is an archive.
+func (d *exampleDir) open() bool {
+	conn, err := net.Dial("tcp", d.door)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	info, err := os.Stat(filepath.Join(d.path, "door/telemetry.db"))
+	return err == nil && info.Size() > 0
 }
 
 func (d *exampleDir) ready() bool {

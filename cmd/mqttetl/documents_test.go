@@ -158,7 +158,7 @@ func (d *documentDir) pasteAll(t *testing.T, text, printed string) {
 		case strings.HasPrefix(line, "make "): // by which this test is started, or which takes minutes
 		case strings.HasPrefix(strings.TrimPrefix(line, "bin/"), "mqttetl run"):
 			d.stop()
-			d.stop = d.start(t)
+			d.stop = d.startWith(t, configOf(line))
 		case line == "kill %1": // the service
 			d.stop()
 		default:

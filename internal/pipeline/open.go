@@ -2,8 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -74,11 +76,23 @@ func Open(cfg *config.Config, o Options) (*Pipeline, error) {
 		if err != nil {
 			mapper.Close()
 			p.log.Close()
-			return nil, config.Error{Err: err}
+			return nil, unbuilt(err)
 		}
 		p.add(&actor{Part: part, layer: n.layer, name: n.name, shelf: n.shelf})
 	}
 	return p, nil
+}
+
+// unbuilt is the error of a part that cannot be made. A file or a port that cannot be used is no
+// fault of the configuration: another start may succeed.
+func unbuilt(err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return err
+	}
+	return config.Error{Err: err}
 }
 
 // planned is a part that a configuration names, and how it is built when the log is open.

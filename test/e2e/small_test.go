@@ -52,7 +52,7 @@ func TestSmallBuild(t *testing.T) {
 	_, err = w.Stop()
 	w.must(err)
 	said(`"intact": true`, 0, "verify", "-c", w.Config(), "-o", "json")
-	for _, args := range [][]string{{"demo", "--duration", "1s"}, {"bench"}, {"simulate", "--help"}, {"export", "-c", w.Config(), "--out", "x.parquet"}} {
+	for _, args := range [][]string{{"demo", "--duration", "1s"}, {"bench"}, {"simulate", "--help"}, {"export", "-c", w.Config(), "--out", filepath.Join(t.TempDir(), "x.parquet")}} {
 		said("this is the small build of mqttetl, without ", 2, args...)
 	}
 }
