@@ -40,10 +40,10 @@ type Mapper interface {
 	Ahead([]mqttetl.Record)
 	// Settled says that none of the records mapped so far comes again.
 	Settled()
-	// Rewind says that the record behind after comes next, as at the start. What is
+	// Rewind says that the record after position comes next, as at the start. What is
 	// remembered of records mapped since Settled was called last is to be forgotten.
 	// After an error it is called again.
-	Rewind(after mqttetl.Seq) error
+	Rewind(position mqttetl.Seq) error
 }
 
 // PublisherConfig says where to publish objects: Config's connection and log, and

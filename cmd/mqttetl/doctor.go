@@ -17,7 +17,7 @@ func newDoctor(std streams) *cobra.Command {
 	var probe bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Connect to everything in a configuration and say what is wrong",
+		Short: "Connect to the brokers and NATS of a configuration and say what is wrong",
 		Long: `Doctor connects to each broker and to NATS as run does, with a client id of its
 own, measures the disk, and checks what else decides whether messages can be lost. It
 publishes nothing, and changes nothing except that it writes a file of a megabyte next

@@ -2,8 +2,8 @@
 // on disk before the broker gets its acknowledgement, and from there into
 // SQLite and NATS JetStream.
 //
-// Its invariant: this is the only place where the parts meet. A part fails by
-// returning an error; here, and nowhere else, errors become exit codes.
+// Its invariant: a part fails by returning an error; here, and nowhere else, errors
+// become exit codes. Package internal/pipeline puts the parts together.
 package main
 
 import (
@@ -66,7 +66,8 @@ func newRoot(std streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mqttetl COMMAND",
 		Short: "Keep MQTT messages: on disk before PUBACK, then in SQLite and NATS JetStream",
-		Long: `mqttetl subscribes to MQTT brokers and acknowledges a message when it is on disk.
+		Long: `mqttetl subscribes to MQTT brokers, or lets devices connect, and acknowledges a
+message when it is on disk.
 From its log it fills an SQLite archive and a NATS JetStream stream.
 
 Every command exits with 2 if its command line is wrong. The help of a command lists

@@ -20,9 +20,9 @@ func newRun(std streams) *cobra.Command {
 	var logs logFlags
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Run the pipeline: brokers, log, archive, NATS",
-		Long: `Run subscribes to the configured brokers and moves what they send into the log,
-and from there into the archive and the stream. It runs until SIGTERM or
+		Short: "Run the pipeline: brokers and devices, log, archive, NATS",
+		Long: `Run subscribes to the configured brokers, listens for devices where listen says so,
+and moves what they send into the log, and from there into the archive and the stream. It runs until SIGTERM or
 SIGINT, which end it within a second; a second signal kills it. Killing it at any
 moment loses nothing.
 

@@ -18,11 +18,11 @@ func newStatus(std streams) *cobra.Command {
 	var format outputFormat
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show sources, log and consumers, also while the service is down",
+		Short: "Show sources, listeners, log and consumers, also while the service is down",
 		Long: `Status asks the running service at http.listen. Where none answers, or http is
 off, it reads the files of the log and of the archive, without changing them,
-and says so on standard error. It then knows nothing of sources and NATS: ready and
-connected are false, and the counts of sources are 0.
+and says so on standard error. It then knows nothing of sources, listeners and NATS:
+ready and connected are false, and the counts of sources and listeners are 0.
 
 Exit codes: 0 there is a status, ready or not, 65 the files are damaged or do not
 belong together, 69 neither the service nor the log can be read.`,

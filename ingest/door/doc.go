@@ -8,6 +8,9 @@
 //	                       ▼
 //	                   session.Conn ─▶ Log        the client is its control plane and its judge
 //
+// What devices connect through (TCP, TLS, Unix sockets) is transport.go; all after it
+// sees a net.Conn.
+//
 // It receives and hands on; it keeps nothing for subscribers who are away, and it
 // is no message bus.
 //

@@ -22,7 +22,7 @@
 // and has not stored. Beyond that bound Step reads no more, and TCP makes the
 // sender wait.
 //
-// What it cannot promise: QoS 0 has no acknowledgement, and a redelivered QoS 1
-// message (after a lost PUBACK) becomes a second record, because nothing on the
-// wire tells it from a new one safely.
+// What it cannot promise: QoS 0 has no acknowledgement, and a QoS 1 message that a
+// broker sends again (after a lost PUBACK) becomes a second record, because packet
+// ids are the broker's. One that a device sends again is known (Config.Recognised, again.go).
 package session

@@ -1,4 +1,5 @@
-// Package disk reads the sizes that a file system gives, and who may read there.
+// Package disk reads the sizes that a file system gives and who may read there, and tells
+// when something is moved or removed.
 package disk
 
 import (

@@ -2,7 +2,7 @@
 // use it, each with the parts that its configuration names.
 //
 //	Reporters                       what is said of the others, and asked of brokers
-//	Sources    brokers
+//	Sources    brokers, devices     ingest, ingest/door
 //	             │ messages
 //	Log          ▼
 //	           log ─┬─▶ archive     batch, sink/archive

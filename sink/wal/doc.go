@@ -3,9 +3,10 @@
 // records has been committed and synced.
 //
 // One goroutine, Run, commits. A group commit takes everything that was handed
-// over while the previous one was syncing: no timer, no added latency when
-// idle, large transactions under load. Sequence numbers start at 1 and have no
-// holes. Consumers read behind their own position, wait without holding a read
+// over while the previous one was syncing. At most one begins in Options.Interval
+// unless a batch is not Patient: who waits is not kept waiting, and transactions are
+// large under load. Sequence numbers start at 1 and have no
+// holes. Consumers read after their own position, wait without holding a read
 // transaction, and tell the log how far they are durable; segments that every
 // consumer is durably past are deleted inside later transactions, a bounded
 // number in each.

@@ -186,6 +186,8 @@ const limits = `
 
 * **A drive that lies about flush.** The power cuts are cuts of the file system, not of a drive's cache: a drive that
   reports a flush as done and has not done it loses what it was given, here as everywhere.
+* **Listeners.** The campaigns receive from brokers. Devices that connect to mqttetl itself are tested with kill -9 in ` + "`make test` (`test/e2e`)" + `,
+  not with power cuts, full disks and failing drives.
 * **The broker's own queue.** What a broker drops before it delivers was never acknowledged by mqttetl. Mosquitto keeps its queue
   in memory between two snapshots: when it is killed, the campaigns count what mqttetl had acknowledged and what the publisher
   sends again, not what Mosquitto had acknowledged to a publisher and lost.
