@@ -349,6 +349,16 @@ func TestRunRefuses(t *testing.T) {
 		s.write(t, strings.Replace(string(text), s.listen, freeAddress(t), 1))
 		refused(t, s, exitIO, "mqttetl: open log "+s.logDir()+": in use by another process")
 	})
+	t.Run("a listener's port that another process has", func(t *testing.T) {
+		s := newSite(t, "", "")
+		l, err := net.Listen("tcp", freeAddress(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		s.write(t, fmt.Sprintf("listen: [{url: \"mqtt://%s\", anonymous: true}]\nlog: {dir: %s}\n", l.Addr(), s.logDir()))
+		refused(t, s, exitIO, fmt.Sprintf("mqttetl: listener door: listen tcp %s: bind: address already in use", l.Addr()))
+	})
 	t.Run("an archive of another log", func(t *testing.T) {
 		s := newSite(t, "", "")
 		a, err := archive.Open(s.archive(), "0123456789abcdef")

@@ -9,8 +9,11 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"github.com/mqttetl/mqttetl"
 )
 
 // address is what to listen on.
@@ -35,19 +38,35 @@ func (c *Config) address() (network, address string, err error) {
 	return "tcp", net.JoinHostPort(u.Hostname(), port), nil
 }
 
-// listen listens. The socket that a process has left behind which is no more is replaced.
+// listen listens. An error says what to do.
 func listen(network, address string) (net.Listener, error) {
 	l, err := net.Listen(network, address)
-	if err == nil || network != "unix" {
-		return l, err
+	if err != nil && network == "unix" {
+		l, err = replaceSocket(address, err)
 	}
+	if err == nil {
+		return l, nil
+	}
+	hint := "listen[].url must be an address of this machine, or a socket in a directory that is there"
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another process has this address, perhaps a broker or a second mqttetl; stop it or change listen[].url"
+	case errors.Is(err, syscall.EACCES):
+		hint = "ports below 1024 need root or CAP_NET_BIND_SERVICE; a socket needs a directory that the user of the service may write to"
+	}
+	return nil, mqttetl.WithHint(err, hint)
+}
+
+// replaceSocket listens in place of a process that is no more, and has left its socket.
+func replaceSocket(address string, inUse error) (net.Listener, error) {
+	const network = "unix"
 	if c, alive := net.DialTimeout(network, address, time.Second); alive == nil {
 		_ = c.Close()
-		return nil, err
+		return nil, inUse
 	}
 	info, stat := os.Lstat(address)
 	if stat != nil || info.Mode().Type() != os.ModeSocket || os.Remove(address) != nil {
-		return nil, err
+		return nil, inUse
 	}
 	return net.Listen(network, address)
 }
