@@ -25,7 +25,7 @@ func file(t *testing.T, name, text string) string {
 func passwordFile(t *testing.T) string {
 	t.Helper()
 	path := file(t, "users", "")
-	for _, user := range []string{"ann", "bob"} {
+	for _, user := range []string{"ann", "bob", "carl"} {
 		if out, err := exec.Command("mosquitto_passwd", "-b", path, user, "secret-"+user).CombinedOutput(); err != nil {
 			t.Fatalf("mosquitto_passwd: %v %s (apt-get install mosquitto)", err, out)
 		}
@@ -62,6 +62,51 @@ func TestLogin(t *testing.T) {
 	mustConnect(t, d, mqtt.Options{ClientID: "a", Username: "ann", Password: []byte("secret-ann"), CleanStart: true})
 	if took := time.Since(began); took > firstPenalty {
 		t.Errorf("a right password waits %v", took)
+	}
+}
+
+// TestGuesses: with many connections one guesses no faster than with one: beyond eight not even
+// the right password is looked at, unless it is known; and after a wrong one it waits.
+func TestGuesses(t *testing.T) {
+	d := open(t, newFakeLog(), Config{PasswordFile: passwordFile(t)})
+	as := func(user, password string) []byte {
+		return login(v311, user, func(l *wire.Login) { l.Username, l.Password = user, []byte(password) })
+	}
+	connected(t, d, as("ann", "secret-ann"))
+	wrong := rawConn(t, d)
+	wrong.send(as("bob", "x"))
+	if got := wrong.rest(); got != "20020005" {
+		t.Errorf("a wrong password gets %s", got)
+	}
+	began := time.Now()
+	connected(t, d, as("bob", "secret-bob"))
+	if took := time.Since(began); took < 2*firstPenalty {
+		t.Errorf("after a wrong password a right one is taken in %v", took)
+	}
+	waiting := func() int {
+		d.penalties.mu.Lock()
+		defer d.penalties.mu.Unlock()
+		n := 0
+		for _, v := range d.penalties.of {
+			v.fails = max(v.fails, 6) // so that none of them is looked at while the test goes on
+			n += v.waiting
+		}
+		return n
+	}
+	waiting()
+	for range mostWaiting {
+		rawConn(t, d).send(as("eve", "x"))
+	}
+	await(t, "as many as may wait", func() bool { return waiting() == mostWaiting })
+	r := rawConn(t, d)
+	r.send(as("carl", "secret-carl"))
+	if got := r.rest(); got != "" {
+		t.Errorf("one more, with the right password, gets %s", got)
+	}
+	began = time.Now()
+	connected(t, d, as("ann", "secret-ann"))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("a known password takes %v", took)
 	}
 }
 

@@ -37,6 +37,7 @@ type Log = session.Log
 // Bounds on what strangers and clients can take.
 const (
 	connectTime   = 10 * time.Second // until CONNECT has come
+	loginTime     = 20 * time.Second // from there until the password is known to be right
 	mostConnect   = 512 << 10        // bytes of a CONNECT
 	unreadTime    = time.Minute      // what a client may take to read what it is owed
 	mostAliases   = 16               // topic aliases of a client

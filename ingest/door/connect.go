@@ -1,6 +1,7 @@
 package door
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ import (
 
 // refusal is why a CONNECT is refused.
 type refusal struct {
-	code   byte
+	code   byte   // 0: no answer
 	reason string // by which it is counted
 	error
 }
@@ -108,19 +109,10 @@ func refusalOf(err error) *refusal {
 
 // refuse answers a CONNECT that is refused.
 func (d *Door) refuse(nc net.Conn, said *wire.Login, r *refusal) {
-	if r.reason == forLogin {
-		wait, ok, done := d.penalties.failed(nc.RemoteAddr(), time.Now())
-		defer done()
-		if !ok {
-			d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID)
-			return
-		}
-		select {
-		case <-time.After(wait):
-		case <-d.ending.Done():
-		}
-	}
 	d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID)
+	if r.code == 0 {
+		return
+	}
 	_ = nc.SetDeadline(time.Now().Add(time.Second))
 	_, _ = nc.Write(wire.AppendRefusal(nil, said.Version, r.code)) // it is closed either way
 }
@@ -133,7 +125,7 @@ func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
 	}
 	var err error
 	if c.user, err = d.identify(nc, said); err != nil {
-		return nil, &refusal{wire.CodeNotAuthorized, forLogin, err}
+		return nil, notIdentified(err)
 	}
 	if c.id == "" && !c.v5 && (!said.CleanStart || said.Version == wire.Version31) {
 		return nil, &refusal{wire.CodeClientID, forClientID, errors.New("an empty client id, with which no session can be found again")}
@@ -155,19 +147,47 @@ func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
 	return c, nil
 }
 
-// identify says who a client is, "" for one without a name.
+// identify says who a client is, "" for one without a name. A wrong answer to that is waited for.
 func (d *Door) identify(nc net.Conn, said *wire.Login) (user string, err error) {
+	ctx, cancel := context.WithTimeout(d.ending, loginTime)
+	defer cancel()
+	var check func() error
 	switch {
 	case d.cfg.CommonName:
-		return commonName(nc)
+		if user, err = commonName(nc); err == nil {
+			return user, nil
+		}
+		check = func() error { return err }
 	case said.Username == "" && !d.cfg.Anonymous:
-		return "", errors.New("a client without a user name")
+		check = func() error { return errors.New("a client without a user name") }
 	case said.Username == "" || d.passwords == nil: // without passwords a name proves nothing
 		return "", nil
-	case !d.passwords.Get(time.Now().UnixNano()).Check(said.Username, said.Password):
-		return "", errors.New("the password is wrong, or the user is unknown")
+	default:
+		p := d.passwords.Get(time.Now().UnixNano())
+		if p.Known(said.Username, said.Password) {
+			return said.Username, nil
+		}
+		check = func() error {
+			right, err := p.Check(ctx, said.Username, said.Password)
+			if err == nil && !right {
+				err = errors.New("the password is wrong, or the user is unknown")
+			}
+			return err
+		}
 	}
-	return said.Username, nil
+	return said.Username, d.penalties.guess(ctx, nc.RemoteAddr(), check)
+}
+
+// notIdentified is the refusal of a client that is not known.
+func notIdentified(err error) *refusal {
+	code := byte(wire.CodeNotAuthorized)
+	switch err {
+	case errGuesses:
+		code = 0
+	case errTurn:
+		code = wire.CodeBusy
+	}
+	return &refusal{code, forLogin, err}
 }
 
 func willOf(c *client, w *wire.WillMessage) *will {

@@ -86,7 +86,7 @@ func (p Properties) number(id byte) uint32 {
 }
 
 // codes311 are the return codes of CONNACK before MQTT 5 (3.1.1 §3.2.2.3).
-var codes311 = map[byte]byte{CodeVersion: 1, CodeClientID: 2, CodeUnavailable: 3, CodeQuota: 3, CodeBadLogin: 5, CodeNotAuthorized: 5}
+var codes311 = map[byte]byte{CodeVersion: 1, CodeClientID: 2, CodeUnavailable: 3, CodeBusy: 3, CodeQuota: 3, CodeBadLogin: 5, CodeNotAuthorized: 5}
 
 // AppendRefusal appends a CONNACK that refuses. Before MQTT 5 some refusals have no
 // code: then nothing is appended, and the connection is to be closed.

@@ -3,6 +3,7 @@ package access
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -40,46 +41,54 @@ func OpenPasswords(path string, changed func(error)) (*File[Passwords], error) {
 	return openLines(path, parsePasswords, changed)
 }
 
-// Check says whether the file has the user with this password.
-func (p *Passwords) Check(name string, password []byte) bool {
+// Known says, at little cost, that this password of a user is right, because it was the
+// last time: a device that reconnects, or a thousand that share a user, do not hash it anew.
+func (p *Passwords) Known(name string, password []byte) bool {
 	u := p.users[name]
 	if u == nil {
-		if p.any != nil {
-			p.any.verify(password)
-		}
 		return false
 	}
-	return u.is(password)
+	digest, known := digestOf(password), u.known.Load()
+	return known != nil && subtle.ConstantTimeCompare(known[:], digest[:]) == 1
+}
+
+// Check says whether the file has the user with this password. It takes a processor for a
+// while, and waits for one; the error is that of ctx, if that has ended before.
+func (p *Passwords) Check(ctx context.Context, name string, password []byte) (bool, error) {
+	u := p.users[name]
+	if u == nil && p.any == nil {
+		return false, nil
+	}
+	select {
+	case hashing <- struct{}{}:
+		defer func() { <-hashing }()
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	if u == nil {
+		p.any.hash.is(password)
+		return false, nil
+	}
+	if !u.hash.is(password) {
+		return false, nil
+	}
+	digest := digestOf(password)
+	u.known.Store(&digest)
+	return true, nil
 }
 
 // digestKey makes the digests of passwords that were right useless to others.
 var digestKey = func() (k [32]byte) { _, _ = rand.Read(k[:]); return k }() // never fails
 
-// is is verify for a password that was right the last time at no cost: a device
-// that reconnects, or a thousand that share a user, do not hash it anew.
-func (u *user) is(password []byte) bool {
+func digestOf(password []byte) [sha256.Size]byte {
 	m := hmac.New(sha256.New, digestKey[:])
 	m.Write(password)
-	digest := [sha256.Size]byte(m.Sum(nil))
-	if known := u.known.Load(); known != nil && subtle.ConstantTimeCompare(known[:], digest[:]) == 1 {
-		return true
-	}
-	if !u.verify(password) {
-		return false
-	}
-	u.known.Store(&digest)
-	return true
+	return [sha256.Size]byte(m.Sum(nil))
 }
 
 // hashing bounds how many passwords are hashed at the same time: each may take
 // a processor and, for argon2id, as much memory as its line says.
 var hashing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
-
-func (u *user) verify(password []byte) bool {
-	hashing <- struct{}{}
-	defer func() { <-hashing }()
-	return u.hash.is(password)
-}
 
 func parsePasswords(path string, lines *bufio.Scanner) (*Passwords, error) {
 	p := &Passwords{users: map[string]*user{}}

@@ -1,6 +1,9 @@
 package access
 
 import (
+	"context"
+	"crypto/sha512"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,9 +51,37 @@ func TestPasswords(t *testing.T) {
 		{"new", "password", true}, {"new", "password", true}, {"new", "Password", false},
 		{"nobody", "secret", false}, {"", "", false},
 	} {
-		if got := p.Check(c.user, []byte(c.password)); got != c.want {
-			t.Errorf("%q with %q: %v, want %v", c.user, c.password, got, c.want)
+		if got, err := p.Check(t.Context(), c.user, []byte(c.password)); got != c.want || err != nil {
+			t.Errorf("%q with %q: %v %v, want %v", c.user, c.password, got, err, c.want)
 		}
+		if got := p.Known(c.user, []byte(c.password)); got != c.want {
+			t.Errorf("%q with %q is known: %v, want %v", c.user, c.password, got, c.want)
+		}
+	}
+}
+
+// TestHashingIsWaitedFor: who waits for a processor waits no longer than it may, and a
+// password that was right needs none.
+func TestHashingIsWaitedFor(t *testing.T) {
+	sum := sha512.Sum512([]byte("secretsalt"))
+	u := &user{hash: sha512Hash{salt: []byte("salt"), sum: sum[:]}}
+	p := &Passwords{users: map[string]*user{"a": u}, any: u}
+	if right, err := p.Check(t.Context(), "a", []byte("secret")); !right || err != nil {
+		t.Fatalf("the right password: %v %v", right, err)
+	}
+	for range cap(hashing) {
+		hashing <- struct{}{}
+		defer func() { <-hashing }()
+	}
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	for _, name := range []string{"a", "nobody"} {
+		if right, err := p.Check(late, name, []byte("other")); right || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s, while others are hashed: %v %v", name, right, err)
+		}
+	}
+	if !p.Known("a", []byte("secret")) {
+		t.Error("a password that was right is not known")
 	}
 }
 
