@@ -88,7 +88,7 @@ func (s *Session) Conn(nc net.Conn, v5 bool, control Control) *Conn {
 		closed:     make(chan struct{}),
 		quiet:      newQuiet(),
 	}
-	c.writer = newWriter(nc, c.closed, c.acksWritten)
+	c.writer = newWriter(nc, c.closed, c.acksLeave, c.acksWritten)
 	c.reader = reader{Session: s, v5: v5, control: control, handOver: c.handOver, acks: &c.writer.due}
 	c.reader.judge, _ = control.(Judge)
 	c.reader.in.least = s.Input
@@ -343,6 +343,14 @@ func (c *Conn) waited(d *delivery) bool {
 	return c.hurry.held() || len(d.IDs) > 0 || d.Note.Name != "" || !c.window.hasPlenty()
 }
 
+// acksLeave is told of each run of acknowledgements before it is written: what a sender
+// sends that waited for them may be read before the write has returned.
+func (c *Conn) acksLeave(acks []byte) {
+	c.hurryMu.Lock()
+	defer c.hurryMu.Unlock()
+	c.hurry.acks(countAcks(acks), time.Now().UnixNano())
+}
+
 // acksWritten is told of each run of acknowledgements when it has left.
 func (c *Conn) acksWritten(acks []byte, came []int64, err error) {
 	if err != nil {
@@ -351,11 +359,7 @@ func (c *Conn) acksWritten(acks []byte, came []int64, err error) {
 		}
 		return
 	}
-	written := countAcks(acks)
-	c.hurryMu.Lock()
-	c.hurry.acks(written, time.Now().UnixNano())
-	c.hurryMu.Unlock()
-	c.Counters.Acknowledged(written, came)
+	c.Counters.Acknowledged(countAcks(acks), came)
 	if n := int64(len(acks)); c.writer.due.owed.Add(-n)+n >= mostOwed {
 		c.window.wake()
 	}

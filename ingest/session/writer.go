@@ -15,9 +15,10 @@ import (
 // and for whoever writes next: nothing else leaves before it.
 type writer struct {
 	nc     net.Conn
-	socket *socket       // of nc, nil if there is something between: TLS, WebSocket
-	closed chan struct{} // when the connection has ended
-	signal chan struct{} // something is due that flushNow could not write
+	socket *socket           // of nc, nil if there is something between: TLS, WebSocket
+	closed chan struct{}     // when the connection has ended
+	signal chan struct{}     // something is due that flushNow could not write
+	leaves func(acks []byte) // before a run is written: the sender may answer at once
 	wrote  func(acks []byte, came []int64, err error)
 	due    ackQueue
 
@@ -28,8 +29,8 @@ type writer struct {
 	goodbye bool // DISCONNECT has been sent, and nothing may follow (MQTT 5 §3.14.4)
 }
 
-func newWriter(nc net.Conn, closed chan struct{}, wrote func(acks []byte, came []int64, err error)) *writer {
-	return &writer{nc: nc, socket: newSocket(nc), closed: closed, signal: make(chan struct{}, 1), wrote: wrote}
+func newWriter(nc net.Conn, closed chan struct{}, leaves func(acks []byte), wrote func(acks []byte, came []int64, err error)) *writer {
+	return &writer{nc: nc, socket: newSocket(nc), closed: closed, signal: make(chan struct{}, 1), leaves: leaves, wrote: wrote}
 }
 
 // run writes what flushNow could not, until the connection is closed.
@@ -90,7 +91,11 @@ func (w *writer) tryFlush() (all bool) {
 // next takes the run that is due and says whether there is one to write.
 func (w *writer) next() bool {
 	w.acks, w.came = w.due.take(w.acks, w.came)
-	return len(w.acks) > 0 && !w.goodbye && !w.isClosed()
+	if len(w.acks) == 0 || w.goodbye || w.isClosed() {
+		return false
+	}
+	w.leaves(w.acks)
+	return true
 }
 
 // finish writes what the socket has not taken of the last run.

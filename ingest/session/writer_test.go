@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ func testWriter(t *testing.T) (w *writer, other net.Conn, written *[]byte) {
 	ours, other := tcpPair(t)
 	t.Cleanup(func() { _ = ours.Close(); _ = other.Close() })
 	written = new([]byte)
-	w = newWriter(ours, make(chan struct{}), func(acks []byte, _ []int64, err error) {
+	w = newWriter(ours, make(chan struct{}), func([]byte) {}, func(acks []byte, _ []int64, err error) {
 		if err == nil {
 			*written = append(*written, acks...)
 		}
@@ -206,4 +208,33 @@ func TestQuietInTime(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("still waiting for the sender")
 	}
+}
+
+// TestAcknowledgementsLeaveBeforeTheWrite: what the sender sends when it has read them may be
+// read before the write returns, and must not count as in flight beside them.
+func TestAcknowledgementsLeaveBeforeTheWrite(t *testing.T) {
+	var events []string
+	ours, other := tcpPair(t)
+	defer other.Close()
+	nc := told{ours, func() { events = append(events, "write") }}
+	w := newWriter(nc, make(chan struct{}), func(acks []byte) { events = append(events, fmt.Sprintf("leaves % x", acks)) },
+		func(acks []byte, _ []int64, _ error) { events = append(events, fmt.Sprintf("wrote % x", acks)) })
+	w.due.add(puback(1), 1)
+	w.flush()
+	w.flush()
+	if want := []string{"leaves 40 02 00 01", "write", "wrote 40 02 00 01"}; !slices.Equal(events, want) {
+		t.Errorf("%q, want %q", events, want)
+	}
+	_ = nc.Close()
+}
+
+// told is a connection that tells of each Write.
+type told struct {
+	net.Conn
+	write func()
+}
+
+func (c told) Write(p []byte) (int, error) {
+	c.write()
+	return c.Conn.Write(p)
 }
