@@ -90,7 +90,7 @@ func hostileCampaign() *Campaign {
 				`dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])`, "dst = append(dst, c)",
 			}}, Setting: only(controlBytes.name), Trials: 2},
 			{Name: "600 MiB of memory", Replace: map[string][2]string{"batch.go": {
-				"type Batch struct {", "type Batch struct {\n\theld\n}\n\nvar full = make([]byte, 600<<20)\n\nfunc init() {\n\tfor i := range full {\n\t\tfull[i] = 1\n\t}\n}\n\ntype held struct {",
+				"type Batch struct {", "var full = make([]byte, 600<<20)\n\nfunc init() {\n\tfor i := range full {\n\t\tfull[i] = 1\n\t}\n}\n\ntype Batch struct {",
 			}}, Setting: only(controlBytes.name), Trials: 2},
 			{Name: "a worker of jq may have 1 GiB more", Replace: map[string][2]string{"batch/transform/work.go": {
 				"{Cur: limit, Max: limit}", "{Cur: limit + 1<<30, Max: limit + 1<<30}",
