@@ -108,7 +108,7 @@ func (c *client) part(err error) {
 	case errors.Is(err, errKeepAlive):
 		d.refused(c.nc.RemoteAddr(), forKeepAlive, err, "client_id", c.id)
 	}
-	if errors.Is(err, errStopped) {
+	if d.closing.Load() {
 		c.will = nil // the client is there, it is we who go
 	}
 	d.members.part(c, c.expiry, c.will)
@@ -124,6 +124,9 @@ func (c *client) watch(keepAlive time.Duration) (stop func()) {
 	patience := keepAlive * 3 / 2
 	var timer *time.Timer
 	timer = time.AfterFunc(time.Hour, func() {
+		if c.conn.Err() != nil {
+			return // it has ended while this began
+		}
 		silent := time.Duration(0)
 		if since := c.conn.Waiting(); since > 0 {
 			silent = time.Duration(time.Now().UnixNano() - since)

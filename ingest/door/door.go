@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -39,9 +40,10 @@ type Door struct {
 	denied news.Seldom // messages that may not be published
 	taken  news.Seldom // connections that were taken over
 
-	stop   context.CancelCauseFunc
-	ending context.Context // until the door closes
-	tasks  sync.WaitGroup
+	stop    context.CancelCauseFunc
+	ending  context.Context // until the door closes
+	tasks   sync.WaitGroup
+	closing atomic.Bool // it is we who end connections: no will is due
 
 	mu    sync.Mutex
 	conns map[net.Conn]*client // of every connection; nil until its CONNECT is accepted
@@ -134,11 +136,16 @@ func (d *Door) Run(ctx context.Context) error {
 	var err error
 	select {
 	case err = <-accepted:
+		if ctx.Err() != nil { // windDown has closed the listener, and the clients hear goodbye first
+			<-running.Done()
+			err = nil
+		}
 		stop(err)
 	case <-running.Done():
 		_ = d.listener.Close()
 		<-accepted
 	}
+	d.closing.Store(true)
 	d.closeAll()
 	d.members.close()
 	d.tasks.Wait()
@@ -207,6 +214,7 @@ func (d *Door) accepted(nc net.Conn, c *client) {
 
 // windDown brings all connections to rest.
 func (d *Door) windDown() {
+	d.closing.Store(true)
 	_ = d.listener.Close()
 	d.log.Hurry()
 	var clients sync.WaitGroup

@@ -54,6 +54,13 @@ func (l *fakeLog) hold(on bool) {
 	l.commit()
 }
 
+// pending is how many batches wait.
+func (l *fakeLog) pending() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)
+}
+
 // commit does what a commit does to all that waits.
 func (l *fakeLog) commit() {
 	for len(l.waiting) > 0 && !l.held {
@@ -110,6 +117,13 @@ func await(t *testing.T, what string, ok func() bool) {
 // open starts a door for the test. What is left out of the configuration is its default.
 func open(t *testing.T, log Log, cfg Config) *Door {
 	t.Helper()
+	d, _ := openAndStop(t, log, cfg)
+	return d
+}
+
+// openAndStop returns what stops the door, too.
+func openAndStop(t *testing.T, log Log, cfg Config) (*Door, context.CancelFunc) {
+	t.Helper()
 	cfg.Name = "door"
 	if cfg.URL == "" {
 		cfg.URL = "mqtt://127.0.0.1:0"
@@ -147,7 +161,7 @@ func open(t *testing.T, log Log, cfg Config) *Door {
 			t.Error("the door does not close")
 		}
 	})
-	return d
+	return d, stop
 }
 
 func dial(t *testing.T, d *Door) net.Conn {

@@ -115,6 +115,9 @@ func (m *members) part(c *client, expiry uint32, w *will) {
 	defer m.mu.Unlock()
 	v := c.member
 	v.client = nil
+	if m.closed {
+		return // nothing waits any more
+	}
 	if w != nil {
 		v.will = m.door.later(w, min(w.delay, expiry))
 	}

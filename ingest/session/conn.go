@@ -158,11 +158,15 @@ func (c *Conn) Note(name string, value []byte) { c.reader.note(mqttetl.Note{Name
 // not be called again.
 func (c *Conn) Step() error {
 	err := c.step()
-	if err != nil {
-		c.Fail(err)
-		c.reader.discard()
+	if err == nil {
+		return nil
 	}
-	return err
+	c.Fail(err)
+	c.reader.discard()
+	if fault := (*wire.Error)(nil); errors.As(err, &fault) {
+		return err // whatever has come of telling the sender
+	}
+	return c.reason // whoever has ended it knows why, and the socket only that it is closed
 }
 
 func (c *Conn) step() error {
@@ -425,6 +429,7 @@ func (c *Conn) endFor(err error) {
 			break
 		}
 	}
+	_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second)) // it may not read
 	c.writer.flush()
 	if c.v5 && c.reader.begun && fault != nil {
 		c.writer.sayGoodbye([]byte{wire.Disconnect << 4, 1, fault.Code})
@@ -436,11 +441,11 @@ func (c *Conn) Send(packet []byte) error {
 	if c.writer.isClosed() {
 		return c.reason
 	}
-	err := c.writer.send(packet)
-	if err != nil {
+	if err := c.writer.send(packet); err != nil {
 		c.Fail(err)
+		return c.reason
 	}
-	return err
+	return nil
 }
 
 // Fail ends the connection with a reason. Only the first reason counts.
