@@ -50,7 +50,7 @@ type bornBefore struct {
 }
 
 // births is a consumer's part of the log. While the consumer has not said where it stands,
-// nothing is trimmed.
+// nothing is trimmed. What was trimmed before is passed over; no records are the end.
 type births interface {
 	Again(after mqttetl.Seq) ([]mqttetl.Record, error)
 }
@@ -76,6 +76,9 @@ func (b *bornBefore) each(ctx context.Context, tell func(*mqttetl.Record) error)
 		recs, err := b.log.Again(after)
 		if err != nil {
 			return err
+		}
+		if len(recs) == 0 {
+			return nil
 		}
 		for i := range recs {
 			r := &recs[i]

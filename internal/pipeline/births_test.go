@@ -1,13 +1,17 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mqttetl/mqttetl"
@@ -108,6 +112,80 @@ func TestBirthsAsOfThePosition(t *testing.T) {
 	}
 }
 
+// Births that the log still holds are found in a log that has been trimmed, although no
+// archive says how far it goes.
+func TestBirthsOfATrimmedLog(t *testing.T) {
+	for name, archived := range map[string]mqttetl.Seq{"no archive": 0, "an older archive": 1} {
+		t.Run(name, func(t *testing.T) { birthsOfATrimmedLog(t, archived) })
+	}
+}
+
+func birthsOfATrimmedLog(t *testing.T, upTo mqttetl.Seq) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "log")
+	a := &config.Archive{Path: filepath.Join(dir, "telemetry.db"), Latest: true}
+	records := []mqttetl.Record{pressRecord(t, 1, "NBIRTH", pressBirth), pressRecord(t, 2, "NDATA", pressData), pressRecord(t, 3, "NBIRTH", pressBirth)}
+	archived(t, a.Path, trimmed(t, path, records), records[:upTo])
+	l, err := wal.Open(path, wal.Options{Consumers: []string{Publish}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if s := l.Stats(); s.First != 3 {
+		t.Fatalf("the log begins at %d, want 3", s.First)
+	}
+	b := bornBefore{archive: a, log: l.Consumer(Publish), position: l.Consumer(Publish).Stored()}
+	if upTo == 0 {
+		b.archive = nil
+	}
+	var got []mqttetl.Seq
+	if err := b.each(t.Context(), func(r *mqttetl.Record) error { got = append(got, r.Seq); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := []mqttetl.Seq{3}
+	if upTo > 0 {
+		want = []mqttetl.Seq{1, 3}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("births %v, want %v", got, want)
+	}
+}
+
+// trimmed writes records into the log, of which publish has had all and only the last remains.
+func trimmed(t *testing.T, dir string, records []mqttetl.Record) (id string) {
+	t.Helper()
+	l, err := wal.Open(dir, wal.Options{Consumers: []string{Publish}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+	c := l.Consumer(Publish)
+	if _, err := c.Seek(0); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	for i := range records {
+		b := &mqttetl.Batch{Source: "plant", Done: func(_ mqttetl.Seq, err error) { done <- err }}
+		b.Append(1, records[i].Message)
+		l.Append(b)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Next(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Commit(l.Stats().Last)
+	for l.Stats().First < l.Stats().Last {
+		<-time.After(time.Millisecond)
+	}
+	return l.ID()
+}
+
 // archived writes records into the archive, if there are any.
 func archived(t *testing.T, path, id string, records []mqttetl.Record) {
 	t.Helper()
@@ -126,6 +204,30 @@ func archived(t *testing.T, path, id string, records []mqttetl.Record) {
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// failing is a log that cannot be read so many times.
+type failing struct{ times int }
+
+func (f *failing) Again(mqttetl.Seq) ([]mqttetl.Record, error) {
+	if f.times--; f.times >= 0 {
+		return nil, errors.New("being upgraded")
+	}
+	return nil, nil
+}
+
+// Births that cannot be read at first are no matter for a warning; those that are given up are.
+func TestLearningWarnsInTheEnd(t *testing.T) {
+	for _, c := range []struct{ times, want int }{{0, 0}, {learnTries - 1, 0}, {learnTries, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			var said bytes.Buffer
+			m := publishPart{before: &bornBefore{log: &failing{c.times}, position: 1}, logger: slog.New(slog.NewTextHandler(&said, nil))}
+			m.learn(t.Context())
+			if got := strings.Count(said.String(), "level=WARN"); got != c.want {
+				t.Errorf("%d failures: %d warnings, want %d", c.times, got, c.want)
+			}
+		})
 	}
 }
 

@@ -161,13 +161,17 @@ const learnTries = 10
 
 func (m *publishPart) learn(ctx context.Context) {
 	pause := backoff.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
-	for range learnTries {
+	for try := 1; ; try++ {
 		m.before.read.Store(0)
 		err := m.before.each(ctx, m.mapper.Learn)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		m.logger.Warn("the Sparkplug births before its position cannot be read: without them published data waits for the next births", "error", err)
+		if try == learnTries {
+			m.logger.Warn("the Sparkplug births before its position cannot be read: without them published data waits for the next births", "error", err)
+			return
+		}
+		m.logger.Debug("the Sparkplug births before its position cannot be read yet", "error", err)
 		if !pause.Wait(ctx) {
 			return
 		}

@@ -75,9 +75,15 @@ func (c *Consumer) Seek(after mqttetl.Seq) (next mqttetl.Seq, err error) {
 	return next, nil
 }
 
-// Again returns records that the consumer has had before, as Reader.Behind does, and
-// moves nothing. It belongs to the goroutine of Seek and Next, before the first Seek.
+// Again returns the next records behind after that the log still holds, none if it holds
+// none, as Reader.Behind does, and moves nothing. The consumer has had them before. It
+// belongs to the goroutine of Seek and Next, before the first Seek.
 func (c *Consumer) Again(after mqttetl.Seq) ([]mqttetl.Record, error) {
+	s := c.log.Stats()
+	after = max(after, max(s.First, 1)-1)
+	if after >= s.Last {
+		return nil, nil
+	}
 	recs, err := c.extract.behind(c.log.view, c.log.dbs.segments, after)
 	if err != nil {
 		return nil, fmt.Errorf("read log behind record %d: %w", after, err)

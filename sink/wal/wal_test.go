@@ -391,6 +391,63 @@ func TestTrim(t *testing.T) {
 	}
 }
 
+// TestAgain: what a consumer has had comes again as far as the log holds it, and nothing
+// of an emptied log.
+func TestAgain(t *testing.T) {
+	dir, opts := t.TempDir(), Options{Consumers: []string{"c"}}
+	r := open(t, dir, opts)
+	c := r.Consumer("c")
+	again := func(after mqttetl.Seq, want ...mqttetl.Seq) {
+		t.Helper()
+		recs, err := c.Again(after)
+		var got []mqttetl.Seq
+		for i := range recs {
+			got = append(got, recs[i].Seq)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("again after %d: %v, %v; want %v", after, got, err, want)
+		}
+	}
+	again(0)
+	for range 4 {
+		r.put("s", "x")
+	}
+	again(0, 1, 2, 3, 4)
+	again(3, 4)
+	again(4)
+	if _, err := c.Seek(0); err != nil {
+		t.Fatal(err)
+	}
+	read(t, c, 4)
+	c.Commit(2)
+	r.until("trims", func(s Stats) bool { return s.First == 3 })
+	r.close()
+	r = open(t, dir, opts)
+	c = r.Consumer("c")
+	again(0, 3, 4)
+	again(2, 3, 4)
+	again(3, 4)
+	again(4)
+	if _, err := c.Seek(4); err != nil {
+		t.Fatal(err)
+	}
+	r.until("trims", func(s Stats) bool { return s.First == 4 })
+	r.close()
+	l, err := Open(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Consumer("c").Seek(4)
+	if err := l.reclaim(&transaction{log: l, empty: true}); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	r = open(t, dir, opts)
+	c = r.Consumer("c")
+	again(0)
+	again(4)
+}
+
 // TestConsumersChange: a consumer that is no longer configured holds nothing
 // back and starts anew when it returns.
 func TestConsumersChange(t *testing.T) {
