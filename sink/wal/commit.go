@@ -92,10 +92,16 @@ func (l *Log) run(ctx context.Context) error {
 				idle.Reset(housekeepingDelay)
 			}
 		case <-idle.C:
+			first, to := l.first, l.trimmedTo
 			if err := l.commitAll(ctx, l.queue.take()); err != nil {
 				return err
 			}
-			if armed = l.trimmable() > l.trimmedTo; armed {
+			if armed = l.trimmable() > l.trimmedTo; !armed {
+				continue
+			}
+			if l.first == first && l.trimmedTo == to { // there was no room for it
+				idle.Reset(housekeepingDelay)
+			} else {
 				idle.Reset(0) // there is more to trim than one transaction may
 			}
 		}

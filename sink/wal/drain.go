@@ -36,9 +36,25 @@ type drain struct {
 	credit  int64     // bytes that may be appended before the file system is asked again
 	grow    int64     // bytes by which the log's file may grow before that
 	asked   time.Time // when it was asked last
-	gave    int64     // the transaction up to which free pages have been given back
+	gave    given     // when free pages were given back last
 	largest int64     // of the values that were appended since it had stored all
 }
+
+// given is a time when free pages were given back: there is no more to give until a
+// transaction frees some, or somebody ends who may have held them.
+type given struct {
+	upTo  int64 // the last transaction
+	bytes int64 // what was to be appended
+	at    time.Time
+}
+
+// all says that it is not worth while yet to give back more, for so many bytes to append.
+func (g *given) all(last, n int64) bool {
+	return last == g.upTo && n <= g.bytes && time.Since(g.at) < giveAgain
+}
+
+// giveAgain is how long that holds.
+const giveAgain = 10 * time.Second
 
 // creditTime is how long an answer of the file system holds: others write too.
 const creditTime = time.Second
@@ -126,16 +142,17 @@ func (d *drain) appended(t *transaction, grown int64) {
 // room for the drain. It is called between transactions.
 func (l *Log) giveBack() error { return l.giveBackFor(&transaction{}) }
 
-// giveBackFor is giveBack for what t is to append to a log of which the drain has
-// stored all: the pages that it needs stay.
+// giveBackFor is giveBack for what t is to append, too, once the drain has stored all of
+// the log: the pages that t needs stay. Before that the drain comes first, because t
+// waits for it: it must not wait for pages that are free.
 func (l *Log) giveBackFor(t *transaction) error {
 	d := l.drain
 	if d == nil {
 		return nil
 	}
 	pending := l.pending(d.Consumer)
-	if t.bytes > 0 && pending > 0 {
-		return nil
+	if pending > 0 {
+		t = &transaction{}
 	}
 	free, err := freeSpace(l.room.fd)
 	if err != nil {
@@ -143,12 +160,15 @@ func (l *Log) giveBackFor(t *transaction) error {
 	}
 	short := d.room(pending, t.bytes, t.largest()) - free
 	info, err := l.env.Info()
-	if err != nil || short <= 0 || info.LastTxnID == d.gave && t.bytes == 0 {
+	if err != nil || short <= 0 || d.gave.all(info.LastTxnID, t.bytes) {
 		return err
 	}
 	if err := l.age(); err != nil {
-		return nil // no room for that either: the next time
+		return err
 	}
-	d.gave = info.LastTxnID + 1
+	if info, err = l.env.Info(); err != nil {
+		return err
+	}
+	d.gave = given{info.LastTxnID, t.bytes, time.Now()}
 	return l.punch(short, max(keptFree, t.need()+roomSlack))
 }

@@ -99,3 +99,68 @@ func TestDrainAfterMany(t *testing.T) {
 		}
 	})
 }
+
+// TestDrainOnAFullDisk: a log that waits for its consumer gives it the room of its free
+// pages, although something is to be appended.
+func TestDrainOnAFullDisk(t *testing.T) {
+	inNamespace(t, func() {
+		onDisk(t, 64, func(dir string) {
+			r, c := drained(t, filepath.Join(dir, "log"))
+			stored := func() {
+				for c.read < r.Stats().Last {
+					read(t, c, int(r.Stats().Last-c.read))
+					c.Commit(c.read)
+				}
+			}
+			const size = 100 << 10
+			for takes(r, strings.Repeat("x", size), 0) {
+			}
+			r.until("goes on", func(s Stats) bool { stored(); return s.Queued == 0 && !s.Paused && s.First == s.Last })
+			const pending = 10
+			for range pending {
+				if !takes(r, strings.Repeat("x", size), *stuckAfter) {
+					t.Fatal("no room in free pages")
+				}
+			}
+			fill(t, filepath.Join(dir, "others"))
+			for takes(r, strings.Repeat("x", size), 0) {
+			}
+			r.until("gives the consumer room", func(Stats) bool {
+				free, err := freeSpace(r.room.fd)
+				return err == nil && free >= drainRoom(pending*size, 0)
+			})
+		})
+	})
+}
+
+// TestDrainWithoutRoom: what has been given back is not given again and again, which
+// would be a transaction each time.
+func TestDrainWithoutRoom(t *testing.T) {
+	inNamespace(t, func() {
+		onDisk(t, 32, func(dir string) {
+			l, err := Open(filepath.Join(dir, "log"), Options{MaxSize: 1 << 30, Consumers: []string{"c"}, Drain: "c"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			others := filepath.Join(dir, "others")
+			fill(t, others)
+			if err := os.Truncate(others, 29<<20); err != nil {
+				t.Fatal(err)
+			}
+			for _, give := range []struct{ bytes, more int64 }{{1 << 20, 1}, {1 << 20, 0}, {1 << 10, 0}, {2 << 20, 1}, {2 << 20, 0}} {
+				before, err := l.env.Info()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := l.giveBackFor(&transaction{bytes: give.bytes}); err != nil {
+					t.Fatal(err)
+				}
+				after, err := l.env.Info()
+				if err != nil || after.LastTxnID-before.LastTxnID != give.more {
+					t.Errorf("for %d bytes: %d transactions, %v; want %d", give.bytes, after.LastTxnID-before.LastTxnID, err, give.more)
+				}
+			}
+		})
+	})
+}

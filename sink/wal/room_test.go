@@ -6,9 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/PowerDNS/lmdb-go/lmdb"
 	"golang.org/x/sys/unix"
 
 	"github.com/mqttetl/mqttetl"
@@ -189,6 +192,42 @@ func fill(t *testing.T, path string) {
 		}
 		size /= 2
 	}
+}
+
+// TestHousekeepingWithoutRoom: housekeeping that a full disk does not let commit is not
+// tried without a pause.
+func TestHousekeepingWithoutRoom(t *testing.T) {
+	l, err := Open(t.TempDir(), Options{Consumers: []string{"c"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var full atomic.Bool
+	tried := make(chan bool, 1000)
+	l.update = func(op lmdb.TxnOp) error {
+		if !full.Load() {
+			return l.env.Update(op)
+		}
+		select {
+		case tried <- true:
+		default:
+		}
+		return unix.ENOSPC
+	}
+	r := start(t, l)
+	r.put("s", "1")
+	r.put("s", "2")
+	full.Store(true)
+	c := r.Consumer("c")
+	c.Seek(0)
+	read(t, c, 2)
+	c.Commit(2)
+	<-tried
+	<-time.After(housekeepingDelay / 2)
+	if n := len(tried); n > 10 {
+		t.Errorf("it is tried %d times in %v", n, housekeepingDelay/2)
+	}
+	full.Store(false)
+	r.until("is done when there is room", func(s Stats) bool { return s.First == 2 })
 }
 
 func TestReserve(t *testing.T) {
