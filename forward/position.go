@@ -284,7 +284,7 @@ func (f *Forwarder) message(ctx context.Context, c *conn, n uint64) (found, erro
 func (c *conn) message(ctx context.Context, stream string, n uint64) (found, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	defer c.net.Expect(dial.MaxStored(c.MaxPayload()))()
+	defer c.net.Expect(ctx, dial.MaxStored(c.MaxPayload()))()
 	what := fmt.Sprintf("read message %d of stream %s", n, stream)
 	m, err := c.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, n))
 	if err != nil {

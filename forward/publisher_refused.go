@@ -147,7 +147,7 @@ func (p *Publisher) unclaimed(ctx context.Context, c *conn, s sent) error {
 func hasStream(ctx context.Context, c *conn, subject string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	defer c.net.Expect(dial.MaxAnswer)()
+	defer c.net.Expect(ctx, dial.MaxAnswer)()
 	js, err := jetstream.New(c.Conn)
 	if err != nil {
 		return false, unavailable("use JetStream", err)

@@ -24,7 +24,7 @@ func (p *Publisher) streams(ctx context.Context, c *conn) error {
 	}
 	var missing []string
 	for _, subject := range distinct(p.cfg.Subjects) {
-		done := c.net.Expect(dial.MaxAnswer)
+		done := c.net.Expect(ctx, dial.MaxAnswer)
 		_, err := js.StreamNameBySubject(ctx, subject)
 		done()
 		switch {
@@ -38,7 +38,7 @@ func (p *Publisher) streams(ctx context.Context, c *conn) error {
 		p.lacksNothing()
 		return nil
 	}
-	defer c.net.Expect(2 * dial.MaxAnswer)()
+	defer c.net.Expect(ctx, 2*dial.MaxAnswer)()
 	name := PublishStream(p.cfg.Stream)
 	if s, err := js.Stream(ctx, name); err == nil {
 		have := s.CachedInfo().Config.Subjects

@@ -81,7 +81,7 @@ func (f *Forwarder) watchReplicas(ctx context.Context, c *conn) (stop func()) {
 func (f *Forwarder) lookAt(ctx context.Context, c *conn) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	defer c.net.Expect(dial.MaxAnswer)()
+	defer c.net.Expect(ctx, dial.MaxAnswer)()
 	js, err := jetstream.New(c.Conn)
 	if err != nil {
 		return nil, err

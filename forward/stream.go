@@ -21,7 +21,7 @@ const apiTimeout = 5 * time.Second
 func (f *Forwarder) stream(ctx context.Context, c *conn) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	defer c.net.Expect(2 * dial.MaxAnswer)()
+	defer c.net.Expect(ctx, 2*dial.MaxAnswer)()
 	js, err := jetstream.New(c.Conn)
 	if err != nil {
 		return nil, unavailable("use JetStream", err)

@@ -30,7 +30,7 @@ func TakenBy(ctx context.Context, cfg Config) (stream string, err error) {
 	defer c.close()
 	asking, cancel := context.WithTimeout(asking, takenTimeout)
 	defer cancel()
-	defer c.net.Expect(dial.MaxAnswer)()
+	defer c.net.Expect(asking, dial.MaxAnswer)()
 	question, err := json.Marshal(map[string]string{"subject": cfg.SubjectPrefix + ".>"})
 	if err != nil {
 		return "", err

@@ -27,6 +27,8 @@ const (
 	// MaxAnswer is what an answer of JetStream's API may have. The largest is a list of
 	// 1,024 names of streams, 260 KiB. What nats.go makes of an answer takes up to 35 times its size.
 	MaxAnswer = 1 << 20
+	// lateAnswer is how long an answer may still come for which nobody waits any more.
+	lateAnswer = 30 * time.Second
 	// maxHeader is what a message's header may have: JetStream's limit. nats.go makes a map of it.
 	maxHeader = 64 << 10
 	// maxPings is how many PINGs a second are answered. A server sends one in minutes.

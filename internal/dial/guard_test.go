@@ -2,12 +2,14 @@ package dial
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -242,6 +244,38 @@ func TestGuardAwaits(t *testing.T) {
 	asked.used = 0
 	look(fmt.Sprintf("MSG a 1 %d\r\n", 80<<20), "")
 	look(fmt.Sprintf("MSG a 1 %d\r\n", 80<<20), "a message of 83886080 bytes")
+}
+
+// An answer that comes after the question has timed out does not end the connection, if it
+// comes within a while.
+func TestGuardLetsLateAnswersThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d NATS
+		late := func() error {
+			g := newGuard(nil, 0, &d.asked)
+			return g.look(fmt.Appendf(nil, "MSG a 1 %d\r\n", MaxAnswer-100))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		done := d.Expect(ctx, MaxAnswer)
+		<-ctx.Done()
+		done()
+		time.Sleep(lateAnswer - time.Second)
+		if err := late(); err != nil {
+			t.Errorf("a late answer: %v", err)
+		}
+		if err := late(); err == nil {
+			t.Error("two answers to one question pass")
+		}
+		time.Sleep(2 * time.Second)
+		if err := late(); err == nil {
+			t.Errorf("an answer passes %v after the question", lateAnswer)
+		}
+		d.Expect(t.Context(), MaxAnswer)()
+		if err := late(); err == nil {
+			t.Error("a second answer passes")
+		}
+	})
 }
 
 func FuzzGuard(f *testing.F) {

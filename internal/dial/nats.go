@@ -106,8 +106,19 @@ func (d *NATS) URL() string {
 }
 
 // Expect has the server send up to n bytes in messages that are larger than Messages, until
-// done is called. A connection on which more comes ends before nats.go has allocated it.
-func (d *NATS) Expect(n int) (done func()) { return d.asked.expect(n) }
+// done is called. If ctx, that of the question, has ended by then, the answer may still come
+// late, and is expected for a while longer. A connection on which more comes ends before
+// nats.go has allocated it.
+func (d *NATS) Expect(ctx context.Context, n int) (done func()) {
+	answered := d.asked.expect(n)
+	return func() {
+		if ctx.Err() == nil {
+			answered()
+			return
+		}
+		time.AfterFunc(lateAnswer, answered)
+	}
+}
 
 // SkipTLSHandshake tells nats.go that Dial has made it.
 func (d *NATS) SkipTLSHandshake() bool { return true }
