@@ -3,6 +3,7 @@ package forward
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -324,5 +325,34 @@ func TestMappedIDsInUse(t *testing.T) {
 	}
 	if len(times) != 19 { // and "forged"
 		t.Errorf("%d different messages, want 19", len(times))
+	}
+}
+
+// Ids that are in use one after the other do not have the publisher look at the streams
+// again and again without a pause.
+func TestManyMappedIDsInUse(t *testing.T) {
+	n := startNATS(t)
+	nc, js := admin(t, n.URL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "P", Subjects: []string{"out.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	m := nats.NewMsg("out.forged")
+	m.Data = []byte("forged")
+	const times = 4
+	for i := range times {
+		m.Header.Set(natsmsg.HeaderMsgID, testLogID+"-20-pairs-1"+strings.Repeat("+", i))
+		publish(t, nc, m)
+	}
+	l := newMemLog()
+	l.grow(20)
+	begun := time.Now()
+	mapped(t, n.URL(), l, pairs{"out"}, "out.*")
+	l.await(t, 20)
+	least := time.Duration(0) // the pauses after the second and further ones
+	for i := range times - 1 {
+		least += retryFirst << i / 2
+	}
+	if took := time.Since(begun); took < least {
+		t.Errorf("%d ids tried within %v, want %v at least", times, took, least)
 	}
 }

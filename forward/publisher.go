@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -71,16 +72,17 @@ func PublishStream(stream string) string { return stream + "_MAPPED" }
 // drops it within the stream's duplicate window: at least once, then. An object
 // that no stream takes holds up those after it for a while only, see refusals.
 type Publisher struct {
-	cfg     PublisherConfig
-	records Log
-	mapper  Mapper
-	backoff backoff.Backoff
-	trouble trouble
-	refused refusals
-	taken   map[string]int // ids that others have used: by which other id the object goes
-	sent    mqttetl.Seq    // the last record of which something was published
-	again   mqttetl.Seq    // what records up to it make may have been published before
-	blind   bool           // what the server calls a duplicate may not be read
+	cfg      PublisherConfig
+	records  Log
+	mapper   Mapper
+	backoff  backoff.Backoff
+	trouble  trouble
+	refused  refusals
+	taken    map[string]int // ids that others have used: by which other id the object goes
+	sent     mqttetl.Seq    // the last record of which something was published
+	again    mqttetl.Seq    // what records up to it make may have been published before
+	rechecks int            // sessions in a row that have ended with errRecheck, soon and for nothing
+	blind    bool           // what the server calls a duplicate may not be read
 
 	mu        sync.Mutex
 	connected bool
@@ -167,8 +169,23 @@ func (p *Publisher) set(f func()) {
 	f()
 }
 
-// session is the life of one connection. It returns why it ended.
-func (p *Publisher) session(ctx context.Context) (err error) {
+// session is the life of one connection. It returns why it ended. The streams are not looked
+// at again and again without a pause while nothing is published, whatever the server says.
+func (p *Publisher) session(ctx context.Context) error {
+	begun, from := time.Now(), p.cursor
+	err := p.connection(ctx)
+	if !errors.Is(err, errRecheck) || p.cursor > from || time.Since(begun) >= p.refused.every {
+		p.rechecks = 0
+	}
+	if errors.Is(err, errRecheck) {
+		if p.rechecks++; p.rechecks > 1 {
+			p.backoff.Wait(ctx)
+		}
+	}
+	return err
+}
+
+func (p *Publisher) connection(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c, err := p.cfg.connect(ctx, cancel)
