@@ -36,18 +36,23 @@ type Log = session.Log
 
 // Bounds on what strangers and clients can take.
 const (
-	connectTime   = 10 * time.Second // until CONNECT has come
-	loginTime     = 20 * time.Second // from there until the password is known to be right
-	mostConnect   = 512 << 10        // bytes of a CONNECT
-	unreadTime    = time.Minute      // what a client may take to read what it is owed
-	mostAliases   = 16               // topic aliases of a client
-	aliasBytes    = 16 << 10         // of all topics that have one
-	mostTopics    = 64               // topics of a client that need no look at the ACL
-	longTopic     = 256              // bytes from which one is not among these
-	recognised    = 1024             // messages of QoS 1 of a client that are known when they come again
-	inputSize     = 2 << 10          // bytes of the read buffer of a client that sends little
-	budget        = 64 << 20         // bytes that all clients together have handed to the log and not got back
-	awayPerClient = 4                // sessions of clients that are away, for each connection that may be
+	connectTime                = 10 * time.Second // until CONNECT has come
+	loginTime                  = 20 * time.Second // from there until the password is known to be right
+	mostConnect                = 512 << 10        // bytes of a CONNECT
+	freeConnect                = 4 << 10          // bytes of it that count for nothing
+	connectBudget              = 32 << 20         // bytes of all CONNECTs that have not been accepted, beyond these
+	strangersPart              = 4                // the part of all connections that may not have logged in,
+	ofOnePart                  = 8                // the part of these that one address may have,
+	leastStrangers, leastOfOne = 16, 8            // and how many it is at least
+	unreadTime                 = time.Minute      // what a client may take to read what it is owed
+	mostAliases                = 16               // topic aliases of a client
+	aliasBytes                 = 16 << 10         // of all topics that have one
+	mostTopics                 = 64               // topics of a client that need no look at the ACL
+	longTopic                  = 256              // bytes from which one is not among these
+	recognised                 = 1024             // messages of QoS 1 of a client that are known when they come again
+	inputSize                  = 2 << 10          // bytes of the read buffer of a client that sends little
+	budget                     = 64 << 20         // bytes that all clients together have handed to the log and not got back
+	awayPerClient              = 4                // sessions of clients that are away, for each connection that may be
 )
 
 func (c *Config) check() error {

@@ -26,30 +26,35 @@ type refusal struct {
 }
 
 // serve has one connection, from its CONNECT to its end.
-func (d *Door) serve(place net.Conn) {
-	_ = place.SetDeadline(time.Now().Add(connectTime))
-	nc, err := d.secure(place)
+func (d *Door) serve(s *stranger) {
+	_ = s.nc.SetDeadline(time.Now().Add(connectTime))
+	nc, err := d.secure(s.nc)
 	if err != nil {
-		d.unheard(place.RemoteAddr(), err)
+		d.unheard(s, err)
 		return
 	}
-	body, rest, err := readConnect(nc)
+	body, rest, err := d.readConnect(s, nc)
 	if err != nil {
-		d.unheard(nc.RemoteAddr(), err)
+		d.unheard(s, err)
 		return
 	}
 	said, err := wire.ReadConnect(body)
 	if err != nil {
-		d.refuse(nc, &said, refusalOf(err))
+		d.refuse(s, nc, &said, refusalOf(err))
 		return
 	}
-	c, refused := d.admit(nc, &said)
+	c, refused := d.admit(s.ctx, nc, &said)
 	if refused != nil {
-		d.refuse(nc, &said, refused)
+		d.refuse(s, nc, &said, refused)
+		return
+	}
+	said.Password, said.Props, said.Will = nil, nil, nil // they keep all of the CONNECT
+	if !d.known(s) {
+		d.unheard(s, net.ErrClosed)
 		return
 	}
 	_ = nc.SetDeadline(time.Time{})
-	c.place = place
+	c.place = s.nc
 	c.run(&said, rest)
 }
 
@@ -58,7 +63,7 @@ var errNoMQTT = errors.New("the first packet is no CONNECT; is it a client of MQ
 
 // readConnect reads a CONNECT, and what has come after it. The buffer grows as
 // bytes come, not by what the length says.
-func readConnect(nc net.Conn) (body, rest []byte, err error) {
+func (d *Door) readConnect(s *stranger, nc net.Conn) (body, rest []byte, err error) {
 	buf := make([]byte, 0, 512)
 	for {
 		n, err := nc.Read(buf[len(buf):cap(buf)])
@@ -77,15 +82,24 @@ func readConnect(nc net.Conn) (body, rest []byte, err error) {
 		case err != nil:
 			return nil, nil, err
 		}
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, len(buf))
+		if len(buf) < cap(buf) {
+			continue
 		}
+		if err := d.reads(s, 2*cap(buf)); err != nil {
+			return nil, nil, err
+		}
+		buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 	}
 }
 
 // unheard notes a connection that ended before its CONNECT.
-func (d *Door) unheard(who net.Addr, err error) {
+func (d *Door) unheard(s *stranger, err error) {
+	who := s.nc.RemoteAddr()
 	switch {
+	case context.Cause(s.ctx) == errCrowded:
+		d.refused(who, forLimit, errCrowded)
+	case errors.Is(err, errConnects):
+		d.refused(who, forLimit, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		d.refused(who, forSilence, fmt.Errorf("no CONNECT within %v", connectTime))
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
@@ -108,7 +122,11 @@ func refusalOf(err error) *refusal {
 }
 
 // refuse answers a CONNECT that is refused.
-func (d *Door) refuse(nc net.Conn, said *wire.Login, r *refusal) {
+func (d *Door) refuse(s *stranger, nc net.Conn, said *wire.Login, r *refusal) {
+	if context.Cause(s.ctx) == errCrowded {
+		d.unheard(s, r)
+		return
+	}
 	d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID)
 	if r.code == 0 {
 		return
@@ -118,13 +136,13 @@ func (d *Door) refuse(nc net.Conn, said *wire.Login, r *refusal) {
 }
 
 // admit says whether a client may come in.
-func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
+func (d *Door) admit(ctx context.Context, nc net.Conn, said *wire.Login) (*client, *refusal) {
 	c := &client{door: d, nc: nc, v5: said.Version == wire.Version5, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
 	if said.AsksAuthentication() {
 		return nil, &refusal{wire.CodeBadAuthentication, forProtocol, errors.New("an authentication method is asked for, and there is none")}
 	}
 	var err error
-	if c.user, err = d.identify(nc, said); err != nil {
+	if c.user, err = d.identify(ctx, nc, said); err != nil {
 		return nil, notIdentified(err)
 	}
 	if c.id == "" && !c.v5 && (!said.CleanStart || said.Version == wire.Version31) {
@@ -148,8 +166,8 @@ func (d *Door) admit(nc net.Conn, said *wire.Login) (*client, *refusal) {
 }
 
 // identify says who a client is, "" for one without a name. A wrong answer to that is waited for.
-func (d *Door) identify(nc net.Conn, said *wire.Login) (user string, err error) {
-	ctx, cancel := context.WithTimeout(d.ending, loginTime)
+func (d *Door) identify(ctx context.Context, nc net.Conn, said *wire.Login) (user string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	var check func() error
 	switch {

@@ -45,8 +45,9 @@ type Door struct {
 	tasks   sync.WaitGroup
 	closing atomic.Bool // it is we who end connections: no will is due
 
-	mu    sync.Mutex
-	conns map[net.Conn]*client // of every connection; nil until its CONNECT is accepted
+	mu        sync.Mutex
+	conns     map[net.Conn]*client // of every connection; nil until its CONNECT is accepted
+	strangers strangers            // those of which it is not
 }
 
 // Stats is the state of a door.
@@ -71,6 +72,9 @@ func Open(cfg Config, log Log) (*Door, error) {
 		numbers: ingest.NewListening(cfg.Sources, cfg.Name),
 		budget:  session.NewBudget(budget), conns: map[net.Conn]*client{},
 	}
+	d.fitFiles()
+	cfg.MaxConnections = d.cfg.MaxConnections
+	d.strangers = newStrangers(cfg.MaxConnections)
 	d.members = members{door: d, most: awayPerClient * cfg.MaxConnections, of: map[string]*member{}}
 	if err := d.open(); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
@@ -175,34 +179,24 @@ func (d *Door) accept() error {
 			case <-d.ending.Done():
 				return nil
 			}
-		case !d.enter(nc):
-			_ = nc.Close()
-			d.refused(nc.RemoteAddr(), forLimit, fmt.Errorf("%d connections are open, as many as max_connections allows", d.cfg.MaxConnections))
 		default:
-			d.tasks.Go(func() {
-				defer d.leave(nc)
-				d.serve(nc)
-			})
+			d.comes(nc)
 		}
 	}
 }
 
-// enter takes a place for a connection.
-func (d *Door) enter(nc net.Conn) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.conns) >= d.cfg.MaxConnections {
-		return false
+// comes takes in a connection, if there is a place.
+func (d *Door) comes(nc net.Conn) {
+	s := d.enter(nc)
+	if s == nil {
+		_ = nc.Close()
+		d.refused(nc.RemoteAddr(), forLimit, fmt.Errorf("%d clients are connected, as many as max_connections allows", d.cfg.MaxConnections))
+		return
 	}
-	d.conns[nc] = nil
-	return true
-}
-
-func (d *Door) leave(nc net.Conn) {
-	_ = nc.Close()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.conns, nc)
+	d.tasks.Go(func() {
+		defer d.leave(s)
+		d.serve(s)
+	})
 }
 
 // accepted notes whose connection it is.

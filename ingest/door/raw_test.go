@@ -157,19 +157,20 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSilent: a connection that does not finish its CONNECT is ended, and takes no place for ever.
+// TestConnections: clients keep their places, and of those that have not logged in the oldest gives way.
 func TestConnections(t *testing.T) {
 	d := open(t, newFakeLog(), Config{MaxConnections: 2})
 	a, _ := connected(t, d, login(v311, "a"))
-	b := rawConn(t, d)
-	b.send([]byte{0x10})
+	silent := rawConn(t, d)
+	silent.send([]byte{0x10})
 	await(t, "two connections", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.conns) == 2 })
-	if got := rawConn(t, d).rest(); got != "" {
-		t.Errorf("a third connection gets %s", got)
-	}
-	_ = b.Close()
-	await(t, "a free place", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.conns) == 1 })
 	connected(t, d, login(v311, "c"))
+	if got := silent.rest(); got != "" {
+		t.Errorf("who says nothing gets %s", got)
+	}
+	if got := rawConn(t, d).rest(); got != "" {
+		t.Errorf("a third client gets %s", got)
+	}
 	a.send([]byte{0xc0, 0})
 	if got := a.read(2); got != "d000" {
 		t.Errorf("PINGREQ gets %s", got)
