@@ -58,12 +58,13 @@ func (c *client) run(said *wire.Login, rest []byte) {
 
 // serve answers CONNECT and receives until the connection ends.
 func (c *client) serve(said *wire.Login, kept bool) error {
-	present, err := c.present(said.CleanStart, kept)
+	clearing := c.door.members.isClearing(c.key)
+	present, err := c.present(said.CleanStart || clearing, kept)
 	if err != nil {
 		c.door.failed(err)
 		return err
 	}
-	if _, err := c.conn.Begin(present, kept, false); err != nil {
+	if _, err := c.conn.Begin(present, kept || clearing, false); err != nil {
 		c.door.failed(err)
 		return err
 	}
@@ -85,9 +86,9 @@ func (c *client) serve(said *wire.Login, kept bool) error {
 }
 
 // present says whether the client finds its session. After a restart that is one
-// of which the log has packet ids.
-func (c *client) present(clean, kept bool) (bool, error) {
-	if clean || kept {
+// of which the log has packet ids, unless they are of one that has ended (none).
+func (c *client) present(none, kept bool) (bool, error) {
+	if none || kept {
 		return kept, nil
 	}
 	ids, err := c.door.log.PacketIDs(c.key)

@@ -75,7 +75,7 @@ func Open(cfg Config, log Log) (*Door, error) {
 	d.fitFiles()
 	cfg.MaxConnections = d.cfg.MaxConnections
 	d.strangers = newStrangers(cfg.MaxConnections)
-	d.members = members{door: d, most: awayPerClient * cfg.MaxConnections, of: map[string]*member{}}
+	d.members = members{door: d, most: awayPerClient * cfg.MaxConnections, of: map[string]*member{}, clearing: map[string]int{}}
 	if err := d.open(); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
 	}
@@ -266,15 +266,17 @@ func (d *Door) rights(user, clientID string) (*access.ACL, *access.Rights) {
 	return acl, acl.For(user, clientID)
 }
 
-// append hands a batch of the door's own to the log.
-func (d *Door) append(b *mqttetl.Batch) {
+// append hands a batch of the door's own to the log. done is called when it is there.
+func (d *Door) append(b *mqttetl.Batch, done func()) {
 	b.Source = d.cfg.Name
 	cost := b.Cap()
 	b.Done = func(_ mqttetl.Seq, err error) {
 		d.budget.Give(cost)
 		if err != nil {
 			d.failed(err)
+			return
 		}
+		done()
 	}
 	d.budget.Take(cost)
 	d.log.Append(b)

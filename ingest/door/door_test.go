@@ -54,6 +54,16 @@ func (l *fakeLog) hold(on bool) {
 	l.commit()
 }
 
+// allIDs are the packet ids of all sessions.
+func (l *fakeLog) allIDs() (list []uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ids := range l.ids {
+		list = append(list, ids...)
+	}
+	return list
+}
+
 // pending is how many batches wait.
 func (l *fakeLog) pending() int {
 	l.mu.Lock()

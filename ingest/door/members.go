@@ -20,6 +20,9 @@ type members struct {
 	closed bool               // no will is sent any more
 	of     map[string]*member // by key
 	away   list.List          // *member, the oldest first
+
+	clearingMu sync.Mutex
+	clearing   map[string]int // by key: how often the log is about to forget its packet ids
 }
 
 // A member is one session: of a user and a client id.
@@ -93,9 +96,32 @@ func (m *members) end(v *member) {
 		v.will = nil
 	}
 	if v.session.UsedQoS2() {
-		m.door.append(&mqttetl.Batch{Session: v.key, IDs: []mqttetl.IDChange{{Op: mqttetl.IDsCleared}}})
+		m.clear(v.key)
 	}
 	delete(m.of, v.key)
+}
+
+// clear has the packet ids of an ended session deleted. That is in the log's order: after
+// all that the session has handed over, before anything of the next one with its key.
+func (m *members) clear(key string) {
+	m.cleared(key, +1)
+	b := &mqttetl.Batch{Session: key, IDs: []mqttetl.IDChange{{Op: mqttetl.IDsCleared}}}
+	m.door.append(b, func() { m.cleared(key, -1) })
+}
+
+func (m *members) cleared(key string, n int) {
+	m.clearingMu.Lock()
+	defer m.clearingMu.Unlock()
+	if m.clearing[key] += n; m.clearing[key] == 0 {
+		delete(m.clearing, key)
+	}
+}
+
+// isClearing says that the ids which the log has, or is about to have, are of a session that has ended.
+func (m *members) isClearing(key string) bool {
+	m.clearingMu.Lock()
+	defer m.clearingMu.Unlock()
+	return m.clearing[key] > 0
 }
 
 // resumed says that the client of v has its session back, so that its will waits no more.

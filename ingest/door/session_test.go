@@ -122,15 +122,70 @@ func TestQoS2(t *testing.T) {
 	_ = r.Close()
 	connected(t, d, login(v311, "a"))
 	await(t, "no packet ids", func() bool {
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		for _, ids := range log.ids {
-			if len(ids) > 0 {
-				return false
-			}
-		}
-		return true
+		return len(log.allIDs()) == 0
 	})
+}
+
+// TestIDsOfEndedSession: a session that has ended leaves no packet id to the next one,
+// whatever the log has of it when that begins.
+func TestIDsOfEndedSession(t *testing.T) {
+	log := newFakeLog()
+	d := open(t, log, Config{})
+	gone := func(r raw) { _ = r.Close(); await(t, "no client", func() bool { return d.Stats().Clients == 0 }) }
+	log.hold(true)
+	r, _ := connected(t, d, login(v5, "a", expires(60)))
+	r.send(message(4, "t", 1, true, "A"))
+	await(t, "A", func() bool { return log.pending() == 1 })
+	gone(r)
+	r, present := connected(t, d, login(v5, "a", expires(60)))
+	if present {
+		t.Error("clean start finds a session")
+	}
+	gone(r) // with B, which has not come
+	log.hold(false)
+	r, _ = connected(t, d, login(v5, "a", keep, expires(60)))
+	r.send(message(4|8, "t", 1, true, "B"))
+	if got := r.read(4); got != "50020001" {
+		t.Errorf("B gets %s", got)
+	}
+	if got := log.texts(); !slices.Equal(got, []string{"t=A", "t=B"}) {
+		t.Errorf("records %q, want A and B", got)
+	}
+}
+
+// TestEndedSessionIsNotPresent: nor does the log's delay make it present, also not for the
+// session after the next one, to which another id of it may come later.
+func TestEndedSessionIsNotPresent(t *testing.T) {
+	log := newFakeLog()
+	d := open(t, log, Config{})
+	gone := func(r raw) { _ = r.Close(); await(t, "no client", func() bool { return d.Stats().Clients == 0 }) }
+	r, _ := connected(t, d, login(v5, "a", keep))
+	r.send(message(4, "t", 1, true, "A"))
+	r.read(4)
+	log.hold(true)
+	gone(r) // and its session, which was to stay for no time
+	r, present := connected(t, d, login(v5, "a", keep, expires(60)))
+	if present {
+		t.Error("a session that has ended is present")
+	}
+	gone(r) // with B, which has not come
+	r, present = connected(t, d, login(v5, "a", keep, expires(60)))
+	if !present {
+		t.Error("a session is not present")
+	}
+	r.send(message(4|8, "t", 1, true, "B"), []byte{0xc0, 0})
+	log.hold(false)
+	r.read(6)
+	await(t, "B", func() bool { return slices.Equal(log.texts(), []string{"t=A", "t=B"}) })
+	gone(r)
+
+	d = open(t, log, Config{}) // as after kill -9: the id of B is found, and goes with its session
+	r, present = connected(t, d, login(v5, "a", keep))
+	if !present {
+		t.Error("after a restart the session is not present")
+	}
+	gone(r)
+	await(t, "no packet ids", func() bool { return len(log.allIDs()) == 0 })
 }
 
 // TestTakeOver: the same client ends its connection before; another user of the

@@ -71,5 +71,5 @@ func (d *Door) sendWill(w *will) {
 		return
 	}
 	d.cfg.Metrics.wills.WithLabelValues(d.cfg.Name).Inc()
-	d.append(b)
+	d.append(b, func() {})
 }

@@ -111,6 +111,9 @@ func (c *Conn) Begin(kept, again, reuses bool) (lost bool, err error) {
 			return false, err
 		}
 	}
+	if kept && !again {
+		c.qos2.Store(true) // it was found by its ids
+	}
 	c.reader.begun, c.reader.reuses = true, reuses
 	return lost, nil
 }
@@ -127,6 +130,9 @@ func (c *Conn) forgetIDs(again bool) (lost bool, err error) {
 	}
 	d := c.reader.batch()
 	d.IDs = append(d.IDs, mqttetl.IDChange{Op: mqttetl.IDsCleared})
+	if c.reader.judge != nil {
+		c.reader.close() // also if the connection ends before it is read
+	}
 	return true, nil
 }
 

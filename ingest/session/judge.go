@@ -1,6 +1,9 @@
 package session
 
-import "github.com/mqttetl/mqttetl/internal/wire"
+import (
+	"github.com/mqttetl/mqttetl"
+	"github.com/mqttetl/mqttetl/internal/wire"
+)
 
 // A Judge is a Control of a sender that is not trusted as a broker is. What it
 // refuses is not recorded.
@@ -50,6 +53,13 @@ func (r *reader) refuse(qos int, id uint16, code byte) {
 		kind = wire.Pubrec
 	}
 	d := r.batch()
+	if r.v5 && qos == 2 && r.ids.qos2.has(id) {
+		// Stored when it was allowed, and sent again: the exchange ends here, and the
+		// sender may use the id for another message.
+		d.IDs = append(d.IDs, mqttetl.IDChange{ID: id, Op: mqttetl.IDRemoved})
+		r.ids.qos2.remove(id)
+		r.ids.here.remove(id)
+	}
 	if r.v5 {
 		d.acks = append(d.acks, kind<<4, 3, byte(id>>8), byte(id), code)
 		return

@@ -322,6 +322,7 @@ func (r *reader) receiveQoS2(id uint16, dup bool) (store bool) {
 		r.idReused(id, "sends packet ids of QoS 2 again without DUP before their PUBREL; each is taken for the message that it had before")
 	}
 	store = !r.ids.knownQoS2(id, dup)
+	r.qos2.Store(true)
 	r.ids.qos2.add(id)
 	r.ids.here.add(id)
 	r.checkQuota()

@@ -79,7 +79,7 @@ type Session struct {
 
 	toldQuota atomic.Bool // that the sender exceeds the receive maximum
 	again     again       // of the connection that is read
-	qos2      atomic.Bool // the sender has used QoS 2
+	qos2      atomic.Bool // the log may have packet ids of QoS 2
 	reused    news.Seldom // packet ids used again before their PUBACK
 	badTopics news.Seldom
 	large     news.Seldom // messages that are too large

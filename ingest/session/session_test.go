@@ -128,6 +128,22 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestRefusedWhenSentAgain: a message of QoS 2 that was stored, and is refused when it
+// comes again, leaves its id to the sender, who may use it for another message.
+func TestRefusedWhenSentAgain(t *testing.T) {
+	log := &memory{}
+	s, _ := newSession(log, nil)
+	ours, device := tcpPair(t)
+	w := attachTo(t, s, ours, device, true, true, func(c everything) Control { return door{c, "closed"} })
+	w.send(t, publishFrame(true, 4, 3, "open", nil, []byte("1")))
+	w.send(t, publishFrame(true, 4|8, 3, "closed", nil, []byte("1")))
+	w.send(t, publishFrame(true, 4|8, 3, "open", nil, []byte("2")))
+	w.expect(t, []byte{wire.Pubrec << 4, 2, 0, 3, wire.Pubrec << 4, 3, 0, 3, wire.CodeNotAuthorized, wire.Pubrec << 4, 2, 0, 3})
+	if r := log.all(); len(r) != 2 {
+		t.Errorf("%d records, want 2", len(r))
+	}
+}
+
 // TestDeviceThatBreaksTheProtocol is told why in MQTT 5.
 func TestDeviceThatBreaksTheProtocol(t *testing.T) {
 	w := newLine(t, &memory{}, true, nil)
