@@ -234,6 +234,12 @@ func (w written) connect(same func(*testing.T, any, any, error)) ([]byte, func(*
 	}
 	return l.Append(nil), func(t *testing.T, _ byte, body []byte) {
 		got, err := ReadConnect(body)
+		if l.Will != nil && mqttetl.CheckTopic([]byte(l.Will.Topic)) != nil {
+			if err == nil {
+				t.Errorf("a will to %q is read", l.Will.Topic)
+			}
+			return
+		}
 		same(t, got, l, err)
 	}
 }
