@@ -35,20 +35,36 @@ func Watch(ctx context.Context, dir string, moved func()) error {
 	}
 }
 
+// watchAll watches dir, and what its path goes through: the directories above it, the links
+// and the directories that hold these.
 func watchAll(fd int, dir string) error {
-	const self = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	path, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	if itself, err := filepath.EvalSymlinks(path); err == nil {
-		path = itself
+	itself := path
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		itself = p
 	}
-	if _, err := unix.InotifyAddWatch(fd, path, self|unix.IN_DELETE|unix.IN_MOVED_FROM|unix.IN_MOVED_TO|unix.IN_ONLYDIR); err != nil {
+	const names = unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO
+	if _, err := unix.InotifyAddWatch(fd, itself, watchSelf|names|unix.IN_ONLYDIR); err != nil {
 		return err
 	}
-	for above := filepath.Dir(path); above != filepath.Dir(above); above = filepath.Dir(above) {
-		_, _ = unix.InotifyAddWatch(fd, above, self) // one that may not be read is not watched
+	if err := watchUp(fd, itself); err != nil {
+		return err
+	}
+	return watchUp(fd, path)
+}
+
+// watchSelf: the thing itself is moved or removed, beside what is watched of it already.
+const watchSelf = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_MASK_ADD
+
+// watchUp watches path and what is above it. What may not be read is left out.
+func watchUp(fd int, path string) error {
+	for ; path != filepath.Dir(path); path = filepath.Dir(path) {
+		if _, err := unix.InotifyAddWatch(fd, path, watchSelf|unix.IN_DONT_FOLLOW); err != nil && err != unix.EACCES {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	return nil
 }
