@@ -306,16 +306,19 @@ func (a *Applier) timed(m *match, rec *mqttetl.Record) {
 			return
 		}
 	}
-	begun := time.Now()
-	a.begun, a.births.reading = begun, 0
+	watch := stopwatch{begun: time.Now()}
+	if !w.remote { // the worker measures for itself
+		watch = startWatch()
+	}
+	a.begun, a.births.reading = watch.begun, 0
 	a.route(m, rec)
-	took := a.job.took
+	took, used := a.job.took, a.job.took
 	if took == 0 {
-		took = time.Since(begun)
+		took, used = watch.took()
 	}
 	w.stats.Time += factor * took
 	if !a.o.NoSuspend {
-		a.weigh(w, took, len(rec.Payload), begun.Add(took))
+		a.weigh(w, used, len(rec.Payload), watch.begun.Add(took))
 	}
 }
 

@@ -23,12 +23,14 @@ type bornStore struct {
 	values map[string]string // of route r
 	flat   bool              // there are no devices
 	asked  int
+	wait   time.Duration // until it answers
 	err    error
 }
 
 func newBornStore() *bornStore { return &bornStore{values: map[string]string{}} }
 
 func (s *bornStore) Birth(_, key string) (string, error) {
+	time.Sleep(s.wait)
 	s.asked++
 	return s.values[key], s.err
 }
@@ -240,5 +242,28 @@ func TestBirthsThatCannotBeRead(t *testing.T) {
 	a.Apply(record("spBv1.0/g/NDATA/n", payloadB(metricB{"m", 1, 1})))
 	if a.Err() != nil || len(a.Failures) != 1 {
 		t.Errorf("%v, %d failures", a.Err(), len(a.Failures))
+	}
+}
+
+// A route is not weighed by the time for which the process had to wait: of a machine, or a
+// store, that was busy.
+func TestWaitingDoesNotCount(t *testing.T) {
+	set, err := Compile([]Route{sparkplugRoute()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := set.Applier(Options{Births: &bornStore{values: map[string]string{}, wait: 3 * slowRecord}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	rec := mqttetl.Record{Seq: sample, Time: 1, Source: "s", Message: mqttetl.Message{Topic: []byte("spBv1.0/g/NDATA/n"), Payload: []byte{0x18, 1}}}
+	a.Apply(&rec)
+	w := &a.routes[0]
+	if took := w.stats.Time; took < slowRecord {
+		t.Fatalf("the record took %v, want %v at least", took, slowRecord)
+	}
+	if sum := w.slow.sum + w.lazy.sum; sum >= slowRecord {
+		t.Errorf("%v of it count", sum)
 	}
 }

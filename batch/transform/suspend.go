@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mqttetl/mqttetl/batch/decode"
 )
 
@@ -29,6 +31,32 @@ const (
 	// watched is how many records of a route without jq are timed one by one after a slow one.
 	watched = 1000
 )
+
+// stopwatch measures a record.
+type stopwatch struct {
+	begun time.Time
+	cpu   time.Duration // that the process had used then
+}
+
+func startWatch() stopwatch { return stopwatch{time.Now(), cpuTime()} }
+
+// took is the time since then, and used what counts of it: no more than the whole process
+// has computed meanwhile, because a machine that is busy elsewhere, or a container beyond its
+// share, is no mistake of the route.
+func (s stopwatch) took() (took, used time.Duration) {
+	took = time.Since(s.begun)
+	if took < lazyRecord {
+		return took, took
+	}
+	return took, min(took, cpuTime()-s.cpu)
+}
+
+// cpuTime is what the process has used of all CPUs.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 // spent is time that was spent, less what has been forgiven since at the rate at which
 // limit may be spent in a suspension's time.

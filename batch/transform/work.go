@@ -189,11 +189,13 @@ func (a *Applier) answer(p []byte) (m *match, was Stats, took time.Duration, err
 		return nil, was, 0, errWire
 	}
 	was = m.w.stats
-	a.begun = time.Now()
+	watch := startWatch()
+	a.begun = watch.begun
 	a.only = only
 	a.route(m, rec)
 	a.only = nil
-	return m, was, time.Since(a.begun), nil
+	_, took = watch.took()
+	return m, was, took, nil
 }
 
 // matchOf is how the route takes the record, nil if it does not.
