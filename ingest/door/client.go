@@ -102,6 +102,8 @@ func (c *client) part(err error) {
 	c.member.session.Wait()
 	fault := (*wire.Error)(nil)
 	switch {
+	case errors.As(err, &fault) && fault.Code == wire.CodeQuota:
+		d.refused(c.nc.RemoteAddr(), forQuota, err, "client_id", c.id)
 	case errors.As(err, &fault):
 		d.refused(c.nc.RemoteAddr(), forProtocol, err, "client_id", c.id)
 	case errors.Is(err, session.ErrUnread):
@@ -112,6 +114,7 @@ func (c *client) part(err error) {
 	if d.closing.Load() {
 		c.will = nil // the client is there, it is we who go
 	}
+	c.topics, c.aliases = nil, aliases{} // batches on their way to the log keep the client
 	d.members.part(c, c.expiry, c.will)
 	close(c.ended)
 }

@@ -52,6 +52,8 @@ const (
 	recognised                 = 1024             // messages of QoS 1 of a client that are known when they come again
 	inputSize                  = 2 << 10          // bytes of the read buffer of a client that sends little
 	budget                     = 64 << 20         // bytes that all clients together have handed to the log and not got back
+	unfinished                 = 256 << 20        // bytes of messages of all clients that have not wholly come
+	longestID                  = 1 << 10          // bytes of a client id
 	awayPerClient              = 4                // sessions of clients that are away, for each connection that may be
 )
 

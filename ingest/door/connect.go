@@ -127,7 +127,7 @@ func (d *Door) refuse(s *stranger, nc net.Conn, said *wire.Login, r *refusal) {
 		d.unheard(s, r)
 		return
 	}
-	d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID)
+	d.refused(nc.RemoteAddr(), r.reason, r, "client_id", said.ClientID[:min(len(said.ClientID), longestID)])
 	if r.code == 0 {
 		return
 	}
@@ -140,6 +140,9 @@ func (d *Door) admit(ctx context.Context, nc net.Conn, said *wire.Login) (*clien
 	c := &client{door: d, nc: nc, v5: said.Version == wire.Version5, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
 	if said.AsksAuthentication() {
 		return nil, &refusal{wire.CodeBadAuthentication, forProtocol, errors.New("an authentication method is asked for, and there is none")}
+	}
+	if len(c.id) > longestID {
+		return nil, &refusal{wire.CodeClientID, forClientID, fmt.Errorf("a client id of %d bytes; at most %d are taken", len(c.id), longestID)}
 	}
 	var err error
 	if c.user, err = d.identify(ctx, nc, said); err != nil {
@@ -224,7 +227,7 @@ func (d *Door) newSession(c *client) *session.Session {
 	return session.New(session.Config{
 		Source: d.cfg.Name, Key: c.key, Sender: "a client",
 		ReceiveMaximum: int(d.cfg.ReceiveMaximum), MaxPacket: d.cfg.MaxPacket, Unread: unreadTime,
-		Aliases: mostAliases, Recognised: recognised, Input: inputSize, Budget: d.budget,
+		Aliases: mostAliases, Recognised: recognised, Input: inputSize, Budget: d.budget, Unfinished: d.unfinished,
 		Log: d.log, Logger: d.logger.With("client_id", c.id), Counters: d.numbers, Failed: d.failed,
 	})
 }

@@ -24,17 +24,18 @@ const windDown = 600 * time.Millisecond
 
 // A Door is a listener and its clients.
 type Door struct {
-	cfg       Config
-	log       Log
-	logger    *slog.Logger
-	listener  net.Listener
-	tls       *access.File[tls.Config]       // nil: none
-	passwords *access.File[access.Passwords] // nil: none
-	acl       *access.File[access.ACL]       // nil: everything is allowed
-	numbers   ingest.Listening
-	budget    *session.Budget
-	penalties penalties
-	members   members
+	cfg        Config
+	log        Log
+	logger     *slog.Logger
+	listener   net.Listener
+	tls        *access.File[tls.Config]       // nil: none
+	passwords  *access.File[access.Passwords] // nil: none
+	acl        *access.File[access.ACL]       // nil: everything is allowed
+	numbers    ingest.Listening
+	budget     *session.Budget
+	unfinished *session.Budget // of messages that have not wholly come
+	penalties  penalties
+	members    members
 
 	said   news.Kinds  // refusals, by reason
 	denied news.Seldom // messages that may not be published
@@ -70,7 +71,7 @@ func Open(cfg Config, log Log) (*Door, error) {
 	d := &Door{
 		cfg: cfg, log: log, logger: cfg.Logger.With("listener", cfg.Name),
 		numbers: ingest.NewListening(cfg.Sources, cfg.Name),
-		budget:  session.NewBudget(budget), conns: map[net.Conn]*client{},
+		budget:  session.NewBudget(budget), unfinished: session.NewBudget(unfinished), conns: map[net.Conn]*client{},
 	}
 	d.fitFiles()
 	cfg.MaxConnections = d.cfg.MaxConnections
@@ -237,7 +238,7 @@ func (d *Door) closeAll() {
 // connection was ended for what it did.
 func (d *Door) refused(who net.Addr, reason string, err error, more ...any) {
 	d.cfg.Metrics.refusals.WithLabelValues(d.cfg.Name, reason).Inc()
-	if fault := (*wire.Error)(nil); errors.As(err, &fault) {
+	if fault := (*wire.Error)(nil); errors.As(err, &fault) && fault.Code != wire.CodeQuota {
 		err = fmt.Errorf("against the protocol (0x%02x): %s", fault.Code, fault.What)
 	}
 	if n := d.said.Count(reason); n > 0 {
@@ -269,7 +270,7 @@ func (d *Door) rights(user, clientID string) (*access.ACL, *access.Rights) {
 // append hands a batch of the door's own to the log. done is called when it is there.
 func (d *Door) append(b *mqttetl.Batch, done func()) {
 	b.Source = d.cfg.Name
-	cost := b.Cap()
+	cost := max(session.LeastCost, b.Cap())
 	b.Done = func(_ mqttetl.Seq, err error) {
 		d.budget.Give(cost)
 		if err != nil {

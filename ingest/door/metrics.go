@@ -59,4 +59,5 @@ const (
 	forClientID  = "client_id"
 	forKeepAlive = "keepalive"
 	forUnread    = "unread"
+	forQuota     = "quota"
 )

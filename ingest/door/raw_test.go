@@ -106,6 +106,8 @@ func TestRefusals(t *testing.T) {
 		{"reserved flag", [][]byte{{0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 3, 0, 0, 0, 1, 'a'}}, ""},
 		{"reserved flag 5", [][]byte{{0x10, 14, 0, 4, 'M', 'Q', 'T', 'T', 5, 3, 0, 0, 0, 0, 1, 'a'}}, "2003008100"},
 		{"empty id, 3.1.1, session", [][]byte{login(v311, "", func(l *wire.Login) { l.CleanStart = false })}, "20020002"},
+		{"long id", [][]byte{login(v5, strings.Repeat("i", longestID+1))}, "2003008500"},
+		{"long id, 3.1.1", [][]byte{login(v311, strings.Repeat("i", longestID+1))}, "20020002"},
 		{"empty id, 3.1", [][]byte{login(wire.Version31, "")}, "20020002"},
 		{"will with wildcard 5", [][]byte{login(v5, "a", func(l *wire.Login) { l.Will = &wire.WillMessage{Topic: "a/#"} })}, "2003009000"},
 		{"will to $SYS, which is no will", [][]byte{login(v311, "a", func(l *wire.Login) { l.Will = &wire.WillMessage{Topic: "$SYS/a"} }), c311}, ""},

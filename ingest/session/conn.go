@@ -191,6 +191,9 @@ func (c *Conn) step() error {
 	if c.reader.long.rest == 0 {
 		c.reader.close()
 	}
+	if err == nil {
+		err = c.reader.charge()
+	}
 	switch {
 	case errors.Is(err, errNeedIDs):
 		return c.loadIDs()
@@ -403,7 +406,7 @@ func (c *Conn) loadIDs() error {
 func (c *Conn) handOver(d *delivery) {
 	d.conn = c
 	d.Patient = !c.waited(d)
-	d.cost = d.Cap() + cap(d.acks) + cap(d.IDs)*idSize
+	d.cost = max(LeastCost, d.Cap()+cap(d.acks)+cap(d.IDs)*idSize)
 	c.Counters.HandedOver(&d.tally)
 	c.window.take(d.cost)
 	c.Budget.Take(d.cost)

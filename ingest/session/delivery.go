@@ -12,6 +12,10 @@ const keptBuffer = 1 << 20
 // idSize is the size of a mqttetl.IDChange, in bytes.
 const idSize = 4
 
+// LeastCost is what a batch on its way into the log takes at least, in bytes, with what it keeps
+// of its connection.
+const LeastCost = 4 << 10
+
 // A delivery is one batch on its way into the log and the acknowledgements that
 // leave when it is there.
 type delivery struct {

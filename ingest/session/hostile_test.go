@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,16 +15,87 @@ import (
 	"github.com/mqttetl/mqttetl/internal/wire"
 )
 
+// reads notes how large the buffers are that it is to fill.
+type reads struct {
+	net.Conn
+	most int
+}
+
+func (r *reads) Read(p []byte) (int, error) {
+	r.most = max(r.most, len(p))
+	return r.Conn.Read(p)
+}
+
 func TestNoMoreMemoryThanReceived(t *testing.T) {
-	w := newLine(t, &memory{}, true, nil)
+	s, _ := newSession(&memory{}, nil)
+	ours, sender := tcpPair(t)
+	r := &reads{Conn: ours}
+	w := attach(t, s, r, sender, true, true)
 	// 256 MiB announced, of which a property list of 200 MiB, and little sent.
 	w.send(t, append([]byte{0x30, 0xff, 0xff, 0xff, 0x7f, 0, 1, 'a', 0x80, 0x80, 0x80, 0x64}, make([]byte, 300<<10)...))
 	w.send(t, make([]byte, 100<<10))
 	_ = w.sender.Close()
 	_ = w.end(t)
-	if n := len(w.conn.reader.in.buf); n > 1<<20 {
-		t.Fatalf("buffer of %d bytes for 400 KiB received", n)
+	if r.most > 1<<20 {
+		t.Fatalf("a buffer of %d bytes for 400 KiB received", r.most)
 	}
+}
+
+// TestEndedConnectionsKeepLittle: while a batch is on its way to the log, the connection that
+// it came by keeps neither its read buffer nor its packet ids, and the budget bears 4 KiB.
+func TestEndedConnectionsKeepLittle(t *testing.T) {
+	log := &memory{}
+	log.hold(true)
+	budget := NewBudget(1 << 20)
+	w := newLine(t, log, true, func(c *Config) { c.Budget, c.Input = budget, 2<<10 })
+	w.send(t, publishFrame(true, 2, 1, "t", nil, []byte("x")))
+	eventually(t, "the batch", func() bool { return log.pending() == 1 })
+	budget.mu.Lock()
+	if budget.bytes < LeastCost {
+		t.Errorf("a small batch costs %d bytes", budget.bytes)
+	}
+	budget.mu.Unlock()
+	w.conn.Fail(net.ErrClosed)
+	_ = w.end(t)
+	if r := &w.conn.reader; r.in.buf != nil || r.ids.qos1.pages[0] != nil {
+		t.Errorf("the connection keeps a buffer of %d bytes, and ids: %v", len(r.in.buf), r.ids.qos1.pages[0] != nil)
+	}
+	log.hold(false)
+	eventually(t, "everything is given back", func() bool { budget.mu.Lock(); defer budget.mu.Unlock(); return budget.bytes == 0 })
+}
+
+// TestUnfinishedMessages: those of all sessions together have a bound. One alone may have
+// more, and what it had is given back when the message is whole, or the connection has ended.
+func TestUnfinishedMessages(t *testing.T) {
+	unfinished := NewBudget(200 << 10)
+	bears := func() int {
+		unfinished.mu.Lock()
+		defer unfinished.mu.Unlock()
+		return unfinished.bytes
+	}
+	line := func() *line {
+		return newLine(t, &memory{}, true, func(c *Config) { c.Unfinished = unfinished })
+	}
+	frame := publishFrame(true, 2, 7, "t", nil, make([]byte, 400<<10))
+	first, second := line(), line()
+	first.send(t, frame[:100<<10])
+	eventually(t, "the first is charged", func() bool { return bears() >= 100<<10-20 })
+	second.send(t, frame[:150<<10])
+	second.expect(t, []byte{wire.Disconnect << 4, 1, wire.CodeQuota})
+	var fault *wire.Error
+	if err := second.end(t); !errors.As(err, &fault) || fault.Code != wire.CodeQuota {
+		t.Errorf("the second ends with %v", err)
+	}
+	first.send(t, frame[100<<10:])
+	first.expect(t, puback(7))
+	eventually(t, "everything is given back", func() bool { return bears() == 0 })
+	head := append([]byte{0x30, 0xff, 0xff, 0x7f, 0, 1, 't', 0xff, 0xff, 0x3f}, make([]byte, 64<<10)...) // properties of 1 MiB
+	third := line()
+	third.send(t, head)
+	eventually(t, "a head that has not come is charged", func() bool { return bears() >= 64<<10 })
+	_ = third.sender.Close()
+	_ = third.end(t)
+	eventually(t, "everything is given back", func() bool { return bears() == 0 })
 }
 
 // TestSenderThatReadsNothing: a sender that goes on sending what must be

@@ -38,6 +38,7 @@ type reader struct {
 	begun  bool // the session has been agreed on
 	reuses bool // the sender uses packet ids again before their PUBACK
 	handed int  // messages of the last batch
+	held   int  // bytes that the budget of unfinished messages bears
 }
 
 // long is a message that is longer than what has come of it.
@@ -211,6 +212,29 @@ func (r *reader) discard() {
 		r.open.recycle()
 	}
 	r.open, r.long.rest = nil, 0
+	// Batches on their way to the log keep the connection until they are there, but not these.
+	r.in, r.ids = input{least: r.in.least}, packetIDs{}
+	r.Unfinished.Give(r.held)
+	r.held = 0
+}
+
+// charge has the budget of unfinished messages bear what this one takes by now.
+func (r *reader) charge() error {
+	held := 0
+	if r.long.rest > 0 && r.long.fate == stored {
+		held = r.open.Cap()
+	}
+	if n := len(r.in.bytes()); n > longFrame {
+		held += 2 * n // the buffer grows twofold
+	}
+	if held == r.held {
+		return nil
+	}
+	if !r.Unfinished.grow(r.held, held) {
+		return &wire.Error{Code: wire.CodeQuota, What: "the unfinished messages of all clients together are too large"}
+	}
+	r.held = held
+	return nil
 }
 
 // note leaves a note with the next batch.

@@ -56,6 +56,7 @@ type Config struct {
 	Recognised     int           // messages of QoS 1 that are known again when they are redelivered (again.go); 0: none
 	Input          int           // bytes of the read buffer while little comes; 0: always as many as a read can bring
 	Budget         *Budget       // shared with other sessions; nil: the session's own bounds are enough
+	Unfinished     *Budget       // of messages that have not wholly come, shared with other sessions; nil: unbounded
 	MaxPacket      int           // bytes of a PUBLISH, MinPacket at least; a record without payload takes the place of a larger one (large.go)
 	Unread         time.Duration // what the sender may take to read the acknowledgements that it is owed
 

@@ -115,6 +115,25 @@ func (b *Budget) Take(bytes int) {
 	b.bytes += bytes
 }
 
+// grow takes what is missing from held to wanted, or gives back what is too much. False: there
+// is no room, and others have some of it; one alone may have more than there is.
+func (b *Budget) grow(held, wanted int) bool {
+	if b == nil {
+		return true
+	}
+	if wanted <= held {
+		b.Give(held - wanted)
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if others := b.bytes - held; others > 0 && others+wanted > b.most {
+		return false
+	}
+	b.bytes += wanted - held
+	return true
+}
+
 // Give gives them back.
 func (b *Budget) Give(bytes int) {
 	if b == nil {
