@@ -1,6 +1,8 @@
 package door
 
 import (
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,22 +13,33 @@ import (
 
 func keep(l *wire.Login) { l.CleanStart = false }
 
-// TestSentAgain: a message of QoS 1 whose PUBACK was lost is one record when the
-// session sends it again. Everything that may be another message is another record.
+// TestSentAgain: a message of QoS 1 whose PUBACK was not read is one record when the
+// session sends it again. Everything that may be another message is another record. Over
+// a Unix socket, where what has not been read is known to be unread.
 func TestSentAgain(t *testing.T) {
 	log := newFakeLog()
-	d := open(t, log, Config{})
+	path := filepath.Join(t.TempDir(), "door")
+	d := open(t, log, Config{URL: "unix://" + path})
+	attach := func(change ...func(*wire.Login)) (r raw, present bool) { // takes the connection before over
+		nc, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		r = raw{nc, t}
+		r.send(login(v311, "a", change...))
+		return r, r.read(4) == "20020100"
+	}
 	long := strings.Repeat("long", 20_000)
-	r, present := connected(t, d, login(v311, "a", keep))
+	r, present := attach(keep)
 	if present {
 		t.Error("a session is present at the first connection")
 	}
 	r.send(message(2, "t", 1, false, "one"), message(2, "t", 2, false, "two"), message(2, "t", 3, false, long))
-	r.read(12)
-	_ = r.Close()
 	want := []string{"t=one", "t=two", "t=" + long}
+	await(t, "the PUBACKs, unread", func() bool { return d.Stats().Acknowledged == 3 })
 
-	r, present = connected(t, d, login(v311, "a", keep))
+	r, present = attach(keep)
 	if !present {
 		t.Error("the session is not present")
 	}
@@ -46,16 +59,59 @@ func TestSentAgain(t *testing.T) {
 	}
 	want = append(want, "t=two", "t=two", "t=three", "u=one", "t="+long+"!")
 
+	// All has been read. What has DUP now was lost when it was sent for the first time.
+	r, _ = attach(keep)
+	r.send(message(2|8, "t", 2, false, "three"), message(2|8, "t", 1, false, "one"))
+	r.read(8)
+	want = append(want, "t=three", "t=one")
+
 	// A clean session knows nothing of the one before.
-	_ = r.Close()
-	if r, present = connected(t, d, login(v311, "a")); present {
+	r.send(message(2, "t", 2, false, "four"))
+	await(t, "the PUBACK, unread", func() bool { return d.Stats().Acknowledged == 13 })
+	if r, present = attach(); present {
 		t.Error("a session is present for a client that wants none")
 	}
-	r.send(message(2|8, "t", 2, false, "three"))
+	r.send(message(2|8, "t", 2, false, "four"))
 	r.read(4)
-	want = append(want, "t=three")
+	want = append(want, "t=four", "t=four")
 	if got := log.texts(); !slices.Equal(got, want) {
 		t.Errorf("records %.300q, want %.300q", got, want)
+	}
+}
+
+// TestSameAgain: a message like the one before it, of the same id, that was lost with the link
+// is no redelivery: neither over TCP after the PUBACK has come, nor within a connection of MQTT 5.
+func TestSameAgain(t *testing.T) {
+	log := newFakeLog()
+	d := open(t, log, Config{})
+	for _, version := range []byte{v311, v5} {
+		first, again := message(2, "t", 1, version == v5, "21.5"), message(2|8, "t", 1, version == v5, "21.5")
+		r, _ := connected(t, d, login(version, string('a'+version), keep, func(l *wire.Login) {
+			if version == v5 {
+				expires(60)(l)
+			}
+		}))
+		before := len(log.texts())
+		r.send(first)
+		r.read(4)
+		if want := before + 2; version == v5 {
+			r.send(again)
+			r.read(4)
+			if got := len(log.texts()); got != want {
+				t.Errorf("%d records, want %d", got, want)
+			}
+		}
+		before = len(log.texts())
+		_ = r.Close()
+		await(t, "no client", func() bool { return d.Stats().Clients == 0 })
+		r, _ = connected(t, d, login(version, string('a'+version), keep))
+		r.send(again)
+		r.read(4)
+		if got := len(log.texts()); got != before+1 {
+			t.Errorf("version %d: %d records, want %d", version, got, before+1)
+		}
+		_ = r.Close()
+		await(t, "no client", func() bool { return d.Stats().Clients == 0 })
 	}
 }
 

@@ -70,6 +70,9 @@ type Conn struct {
 	hurryMu sync.Mutex
 	hurry   hurry
 
+	looked  sync.Once
+	reached bool // all that was written, when looked
+
 	once   sync.Once
 	closed chan struct{}
 	reason error // why it ended; set before closed is
@@ -96,6 +99,7 @@ func (s *Session) Conn(nc net.Conn, v5 bool, control Control) *Conn {
 	if !v5 {
 		c.hurry.most = math.MaxUint16 / 2
 	}
+	s.again.start(v5)
 	s.writers.Go(c.writer.run)
 	return c
 }
@@ -149,8 +153,29 @@ func (c *Conn) Waiting() int64 {
 	return c.since.Load()
 }
 
+// look notes, once, whether all that was written has reached the sender.
+func (c *Conn) look() {
+	if c.again.most > 0 {
+		c.looked.Do(func() { c.reached = allSent(c.nc) })
+	}
+}
+
+// forgetRead forgets the messages of a connection that has ended whose PUBACKs the sender has.
+func (c *Conn) forgetRead() {
+	if c.again.most == 0 {
+		return
+	}
+	c.writer.mu.Lock() // nothing more is written
+	defer c.writer.mu.Unlock()
+	ids := &c.reader.ids
+	c.writer.due.writtenSince(ids.release)
+	ids.retake(c.writer.unwritten)
+	c.again.ended(c.reached, ids.qos1.has)
+}
+
 // Dismiss says goodbye with a packet, which may be empty, and ends the connection.
 func (c *Conn) Dismiss(packet []byte, reason error) {
+	c.look()
 	c.writer.sayGoodbye(packet)
 	c.Fail(reason)
 }
@@ -169,6 +194,7 @@ func (c *Conn) Step() error {
 	}
 	c.Fail(err)
 	c.reader.discard()
+	c.forgetRead()
 	if fault := (*wire.Error)(nil); errors.As(err, &fault) {
 		return err // whatever has come of telling the sender
 	}
@@ -461,6 +487,7 @@ func (c *Conn) Send(packet []byte) error {
 func (c *Conn) Fail(err error) {
 	c.once.Do(func() {
 		c.reason = err
+		c.look()
 		close(c.closed)
 		_ = c.nc.Close() // nothing was promised for what had not left
 	})

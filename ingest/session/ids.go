@@ -70,6 +70,16 @@ func (p *packetIDs) release(acks []byte) {
 	}
 }
 
+// retake takes back the ids of PUBACKs that were not written.
+func (p *packetIDs) retake(acks []byte) {
+	for len(acks) > 0 {
+		if acks[0]>>4 == wire.Puback {
+			p.qos1.add(uint16(acks[2])<<8 | uint16(acks[3]))
+		}
+		acks = acks[2+acks[1]:]
+	}
+}
+
 // inFlight is the number of messages whose PUBACK or PUBCOMP is due.
 func (p *packetIDs) inFlight() int { return p.qos1.n + p.qos2.n }
 

@@ -35,7 +35,7 @@ func (r *reader) takePlain() {
 		d.tally.Bytes += uint64(size)
 		d.Append(r.in.now, mqttetl.Message{Topic: topic, Payload: payload, Flags: 1})
 		if r.again.most > 0 {
-			r.again.note(id, sumOf(topic, nil, payload))
+			r.again.judge(id, sumOf(topic, nil, payload), false)
 		}
 		r.in.skip(size)
 	}

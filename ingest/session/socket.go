@@ -19,17 +19,8 @@ type socket struct {
 
 // newSocket returns the socket of a plain connection, nil for any other.
 func newSocket(nc net.Conn) *socket {
-	var s socket
-	var err error
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		s.raw, err = nc.SyscallConn()
-	case *net.UnixConn:
-		s.raw, err = nc.SyscallConn()
-	default:
-		return nil
-	}
-	if err != nil {
+	s := socket{raw: rawOf(nc)}
+	if s.raw == nil {
 		return nil
 	}
 	s.try = func(fd uintptr) bool {
@@ -51,4 +42,36 @@ func (s *socket) write(p []byte) (n int, err error) {
 		err = s.err
 	}
 	return max(s.n, 0), err
+}
+
+// rawOf is the system's side of a plain connection, nil for any other.
+func rawOf(nc net.Conn) (raw syscall.RawConn) {
+	var err error
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		raw, err = nc.SyscallConn()
+	case *net.UnixConn:
+		raw, err = nc.SyscallConn()
+	}
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// allSent says that the other side, or its system, has everything that was written. It is
+// false where nobody knows.
+func allSent(nc net.Conn) (all bool) {
+	if tls, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = tls.NetConn()
+	}
+	raw := rawOf(nc)
+	if raw == nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		left, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ)
+		all = err == nil && left == 0
+	})
+	return all
 }

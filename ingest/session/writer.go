@@ -22,11 +22,12 @@ type writer struct {
 	wrote  func(acks []byte, came []int64, err error)
 	due    ackQueue
 
-	mu      sync.Mutex // one packet, or one run of acknowledgements
-	acks    []byte     // the run that left last, or is leaving
-	came    []int64
-	left    int  // bytes of it that the socket has not taken
-	goodbye bool // DISCONNECT has been sent, and nothing may follow (MQTT 5 §3.14.4)
+	mu        sync.Mutex // one packet, or one run of acknowledgements
+	acks      []byte     // the run that left last, or is leaving
+	came      []int64
+	left      int    // bytes of it that the socket has not taken
+	unwritten []byte // runs that were due when nothing could leave any more
+	goodbye   bool   // DISCONNECT has been sent, and nothing may follow (MQTT 5 §3.14.4)
 }
 
 func newWriter(nc net.Conn, closed chan struct{}, leaves func(acks []byte), wrote func(acks []byte, came []int64, err error)) *writer {
@@ -54,7 +55,7 @@ func (w *writer) flush() {
 		return
 	}
 	_, err := w.nc.Write(w.acks)
-	w.wrote(w.acks, w.came, err)
+	w.told(err)
 }
 
 // flushNow writes what it can without waiting and leaves the rest to run.
@@ -84,7 +85,7 @@ func (w *writer) tryFlush() (all bool) {
 		w.left = len(w.acks) - n // it may begin inside a packet
 		return false
 	}
-	w.wrote(w.acks, w.came, err)
+	w.told(err)
 	return true
 }
 
@@ -92,10 +93,19 @@ func (w *writer) tryFlush() (all bool) {
 func (w *writer) next() bool {
 	w.acks, w.came = w.due.take(w.acks, w.came)
 	if len(w.acks) == 0 || w.goodbye || w.isClosed() {
+		w.unwritten = append(w.unwritten, w.acks...)
 		return false
 	}
 	w.leaves(w.acks)
 	return true
+}
+
+// told notes what has come of the run that was written.
+func (w *writer) told(err error) {
+	if err != nil {
+		w.unwritten = append(w.unwritten, w.acks...)
+	}
+	w.wrote(w.acks, w.came, err)
 }
 
 // finish writes what the socket has not taken of the last run.
@@ -105,7 +115,7 @@ func (w *writer) finish() error {
 	}
 	_, err := w.nc.Write(w.acks[len(w.acks)-w.left:])
 	w.left = 0
-	w.wrote(w.acks, w.came, err)
+	w.told(err)
 	return err
 }
 
