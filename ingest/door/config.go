@@ -53,6 +53,10 @@ const (
 	inputSize                  = 2 << 10          // bytes of the read buffer of a client that sends little
 	budget                     = 64 << 20         // bytes that all clients together have handed to the log and not got back
 	unfinished                 = 256 << 20        // bytes of messages of all clients that have not wholly come
+	mostWaitingWills           = 64 << 20         // bytes of wills that wait for the log
+	mostLateWills              = 64 << 20         // bytes of wills that wait for their time
+	leastWill                  = 1 << 10          // bytes that one counts beside what is in it
+	partOfUser                 = 4                // the part of the sessions that are away which one user of several may have
 	longestID                  = 1 << 10          // bytes of a client id
 	awayPerClient              = 4                // sessions of clients that are away, for each connection that may be
 )

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -36,6 +37,7 @@ type Door struct {
 	unfinished *session.Budget // of messages that have not wholly come
 	penalties  penalties
 	members    members
+	wills      wills
 
 	said   news.Kinds  // refusals, by reason
 	denied news.Seldom // messages that may not be published
@@ -76,7 +78,7 @@ func Open(cfg Config, log Log) (*Door, error) {
 	d.fitFiles()
 	cfg.MaxConnections = d.cfg.MaxConnections
 	d.strangers = newStrangers(cfg.MaxConnections)
-	d.members = members{door: d, most: awayPerClient * cfg.MaxConnections, of: map[string]*member{}, clearing: map[string]int{}}
+	d.members = members{door: d, most: awayPerClient * cfg.MaxConnections, of: map[string]*member{}, users: map[string]*list.List{}, heavy: map[string]bool{}, clearing: map[string]int{}}
 	if err := d.open(); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
 	}

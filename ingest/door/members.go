@@ -16,10 +16,13 @@ type members struct {
 	door *Door
 	most int // that are away
 
-	mu     sync.Mutex
-	closed bool               // no will is sent any more
-	of     map[string]*member // by key
-	away   list.List          // *member, the oldest first
+	mu        sync.Mutex
+	closed    bool                  // no will is sent any more
+	of        map[string]*member    // by key
+	away      list.List             // *member, the oldest first
+	users     map[string]*list.List // the same by user
+	heavy     map[string]bool       // users who have more than their part of them
+	willBytes int                   // of wills that wait for their time
 
 	clearingMu sync.Mutex
 	clearing   map[string]int // by key: how often the log is about to forget its packet ids
@@ -30,8 +33,10 @@ type member struct {
 	key     string
 	session *session.Session
 
-	client *client       // nil: away
+	client *client // nil: away
+	user   string
 	place  *list.Element // in away
+	own    *list.Element // in those of the user
 	until  *time.Timer   // ends the session; nil: it stays
 	will   *lateWill     // nil: none waits
 }
@@ -66,7 +71,7 @@ func (m *members) join(c *client, clean bool) (kept bool) {
 	}
 	kept = v != nil
 	if v == nil {
-		v = &member{key: c.key, session: m.door.newSession(c)}
+		v = &member{key: c.key, user: c.user, session: m.door.newSession(c)}
 		m.of[c.key] = v
 	}
 	v.client, c.member = c, v
@@ -79,8 +84,7 @@ func (m *members) join(c *client, clean bool) (kept bool) {
 // is for end to say.
 func (m *members) back(v *member) {
 	if v.place != nil {
-		m.away.Remove(v.place)
-		v.place = nil
+		m.comeBack(v)
 	}
 	if v.until != nil {
 		v.until.Stop()
@@ -150,15 +154,63 @@ func (m *members) part(c *client, expiry uint32, w *will) {
 	if expiry == 0 {
 		m.end(v)
 	} else {
-		v.place = m.away.PushBack(v)
+		m.goAway(v)
 		if expiry != wire.NeverExpires {
 			v.until = time.AfterFunc(time.Duration(expiry)*time.Second, func() { m.expire(v) })
 		}
-		if m.away.Len() > m.most {
-			m.end(m.away.Front().Value.(*member))
+		if old := m.tooMany(v.user); old != nil {
+			m.end(old)
 		}
 	}
 	m.count()
+}
+
+// goAway puts v among those that are away.
+func (m *members) goAway(v *member) {
+	own := m.users[v.user]
+	if own == nil {
+		own = list.New()
+		m.users[v.user] = own
+	}
+	v.place, v.own = m.away.PushBack(v), own.PushBack(v)
+	m.weigh(v.user, own)
+}
+
+// comeBack takes it from there.
+func (m *members) comeBack(v *member) {
+	own := m.users[v.user]
+	m.away.Remove(v.place)
+	own.Remove(v.own)
+	v.place, v.own = nil, nil
+	m.weigh(v.user, own)
+}
+
+func (m *members) weigh(user string, own *list.List) {
+	if own.Len() > m.most/partOfUser {
+		m.heavy[user] = true
+	} else {
+		delete(m.heavy, user)
+	}
+	if own.Len() == 0 {
+		delete(m.users, user)
+	}
+}
+
+// tooMany is the session that has to end for the last one of user that is away; nil: none.
+// One user, who may invent client ids, takes the places of the others no further than its part.
+func (m *members) tooMany(user string) *member {
+	if len(m.users) > 1 && m.heavy[user] {
+		return m.users[user].Front().Value.(*member)
+	}
+	if m.away.Len() <= m.most {
+		return nil
+	}
+	if len(m.users) > 1 {
+		for other := range m.heavy { // three at most
+			return m.users[other].Front().Value.(*member)
+		}
+	}
+	return m.away.Front().Value.(*member)
 }
 
 // expire ends a session whose time is over, unless its client is back.

@@ -7,8 +7,8 @@ import (
 // Metrics are the counters of all listeners of a process, beside those that
 // sources have too.
 type Metrics struct {
-	connects, refusals, denied, wills, again *prometheus.CounterVec
-	sessions                                 *prometheus.GaugeVec
+	connects, refusals, denied, wills, dropped, again *prometheus.CounterVec
+	sessions                                          *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics with r; nil leaves them unregistered.
@@ -21,6 +21,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		refusals: counters("listener_refusals_total", "Connections that were refused or ended for what the client did, by reason.", "reason"),
 		denied:   counters("listener_denied_messages_total", "Messages that were not recorded, because the client may not publish to their topic."),
 		wills:    counters("listener_wills_total", "Wills that were recorded."),
+		dropped:  counters("listener_dropped_wills_total", "Wills that were not recorded, because the log took nothing and too many waited."),
 		again:    counters("listener_taken_over_total", "Connections that ended because the same client has connected again."),
 		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mqttetl_listener_sessions", Help: "Sessions, those of clients that are away among them."}, []string{"source"}),
 	}
@@ -38,7 +39,7 @@ type series interface {
 }
 
 func (m *Metrics) all() []series {
-	return []series{m.connects, m.refusals, m.denied, m.wills, m.again, m.sessions}
+	return []series{m.connects, m.refusals, m.denied, m.wills, m.dropped, m.again, m.sessions}
 }
 
 // Forget deletes what has been counted for a listener that is no more.
