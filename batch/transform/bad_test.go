@@ -148,7 +148,9 @@ func TestEndlessPrograms(t *testing.T) {
 				}
 				return
 			}
-			if !strings.Contains(first, "took too long: more than 200ms") || !strings.Contains(last, "suspended") {
+			// What grows may come to the bound of memory before that of time.
+			tooMuch := name != "endless" && strings.Contains(first, "needed too much memory")
+			if !tooMuch && !strings.Contains(first, "took too long: more than 200ms") || !strings.Contains(last, "suspended") {
 				t.Errorf("first %s, last %s", first, last)
 			}
 		})
