@@ -131,7 +131,7 @@ func TestSessionsOfUsers(t *testing.T) {
 func TestACL(t *testing.T) {
 	path := file(t, "acl", "topic write ok/#\npattern write own/%c\n")
 	log := newFakeLog()
-	d := open(t, log, Config{ACLFile: path})
+	d := open(t, log, Config{ACLFile: path, AcknowledgeDenied: true})
 	r, _ := connected(t, d, login(v5, "me"))
 	r.send(message(2, "ok/1", 1, true, "1"), message(2, "no", 2, true, "2"), message(4, "no", 3, true, "3"), message(0, "no", 0, true, "4"), message(2, "own/me", 5, true, "5"), message(2, "own/you", 6, true, "6"), message(2, "$SYS/x", 7, true, "7"))
 	if got, want := r.read(28), "4002000140030002875003000387400200054003000687"+"4003000787"; got != want {
@@ -166,5 +166,43 @@ func TestACL(t *testing.T) {
 	}
 	if got, want := log.texts(), []string{"ok/1=1", "own/me=5", "ok/2=3", "no=8"}; !slices.Equal(got, want) {
 		t.Errorf("records %q, want %q", got, want)
+	}
+}
+
+// TestDenied: before MQTT 5 nobody gets a PUBACK for what is not recorded: the connection ends,
+// after what came before has been acknowledged.
+func TestDenied(t *testing.T) {
+	log := newFakeLog()
+	d := open(t, log, Config{ACLFile: file(t, "acl", "topic write ok\n")})
+	for n, qos := range []byte{2, 4} {
+		r, _ := connected(t, d, login(v311, "a"))
+		r.send(message(2, "ok", 1, false, "1"), message(qos, "no", 2, false, "2"), message(2, "ok", 3, false, "3"))
+		if got := r.rest(); got != "40020001" {
+			t.Errorf("QoS %d: the client gets %s, want one PUBACK", qos>>1, got)
+		}
+		await(t, "it is counted", func() bool { return refusals(t, d, forDenied) == float64(n+1) })
+	}
+	r, _ := connected(t, d, login(v311, "a"))
+	r.send(message(0, "no", 0, false, "no promise"), message(2|1, "$SYS/broker/connection/b/state", 4, false, "1"), message(2, "ok", 5, false, "5"))
+	if got := r.read(8); got != "4002000440020005" {
+		t.Errorf("a bridge gets %s", got)
+	}
+	if got, want := log.texts(), []string{"ok=1", "ok=1", "ok=5"}; !slices.Equal(got, want) {
+		t.Errorf("records %q, want %q", got, want)
+	}
+}
+
+// TestDupOf31: MQTT 3.1 has DUP on packets where 3.1.1 has a reserved flag.
+func TestDupOf31(t *testing.T) {
+	d := open(t, newFakeLog(), Config{})
+	r, _ := connected(t, d, login(wire.Version31, "a"))
+	r.send(message(4, "t", 1, false, ""), []byte{0x6a, 2, 0, 1})
+	if got := r.read(8); got != "5002000170020001" {
+		t.Errorf("PUBREL with DUP gets %s", got)
+	}
+	r, _ = connected(t, d, login(v311, "b"))
+	r.send(message(4, "t", 1, false, ""), []byte{0x6a, 2, 0, 1})
+	if got := r.rest(); got != "50020001" {
+		t.Errorf("PUBREL with a reserved flag gets %s", got)
 	}
 }

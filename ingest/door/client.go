@@ -19,6 +19,10 @@ var (
 	errStopped   = errors.New("the service stops")
 )
 
+// errDenied: a message may not be published, and before MQTT 5 there is no word for it but a
+// PUBACK, which means that it is on disk.
+var errDenied = &wire.Error{Code: wire.CodeNotAuthorized, What: "it has published where it may not, and MQTT before 5 cannot say so (with denied: acknowledge such messages are acknowledged and dropped)"}
+
 // A client is one connection whose CONNECT was accepted. To its session it is the
 // control plane, and the judge of what the client publishes.
 type client struct {
@@ -28,6 +32,7 @@ type client struct {
 	conn  *session.Conn
 
 	user, id, key string
+	version       byte
 	v5            bool
 	assigned      bool   // the id is ours
 	expiry        uint32 // seconds that the session stays; wire.NeverExpires
@@ -102,6 +107,8 @@ func (c *client) part(err error) {
 	c.member.session.Wait()
 	fault := (*wire.Error)(nil)
 	switch {
+	case errors.Is(err, errDenied):
+		d.refused(c.nc.RemoteAddr(), forDenied, errors.New(errDenied.What), "client_id", c.id)
 	case errors.As(err, &fault) && fault.Code == wire.CodeQuota:
 		d.refused(c.nc.RemoteAddr(), forQuota, err, "client_id", c.id)
 	case errors.As(err, &fault):
@@ -185,7 +192,7 @@ func (c *client) Admit(first byte) error {
 	case wire.Puback, wire.Pubrec, wire.Pubcomp:
 		return wire.Violation("%s for what was never published", wire.Name(kind))
 	}
-	return wire.CheckFirstOfClient(first, c.v5)
+	return wire.CheckFirstOfClient(first, c.version)
 }
 
 // Packet implements session.Control.

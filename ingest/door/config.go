@@ -17,9 +17,10 @@ type Config struct {
 	Cert, Key, ClientCA string // PEM files, with mqtts; a ClientCA asks clients for a certificate
 	CommonName          bool   // the certificate says who a client is, not the user name
 
-	Anonymous    bool   // clients without a user name may come in
-	PasswordFile string // "": nobody has a password
-	ACLFile      string // "": who comes in may publish everything
+	Anonymous         bool   // clients without a user name may come in
+	PasswordFile      string // "": nobody has a password
+	ACLFile           string // "": who comes in may publish everything
+	AcknowledgeDenied bool   // before MQTT 5, what may not be published is acknowledged and dropped, as by Mosquitto; false: the connection ends
 
 	MaxConnections int
 	MaxPacket      int           // bytes

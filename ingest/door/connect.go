@@ -137,7 +137,7 @@ func (d *Door) refuse(s *stranger, nc net.Conn, said *wire.Login, r *refusal) {
 
 // admit says whether a client may come in.
 func (d *Door) admit(ctx context.Context, nc net.Conn, said *wire.Login) (*client, *refusal) {
-	c := &client{door: d, nc: nc, v5: said.Version == wire.Version5, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
+	c := &client{door: d, nc: nc, version: said.Version, v5: said.Version == wire.Version5, id: said.ClientID, expiry: said.SessionExpiry(), ended: make(chan struct{})}
 	if said.AsksAuthentication() {
 		return nil, &refusal{wire.CodeBadAuthentication, forProtocol, errors.New("an authentication method is asked for, and there is none")}
 	}

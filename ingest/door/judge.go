@@ -28,6 +28,9 @@ func (c *client) Judge(first byte, size int, h *wire.Head) (code byte, err error
 		return 0, nil
 	}
 	c.door.denyMessage(c.user, c.id, c.nc.RemoteAddr(), h.Topic)
+	if !c.v5 && !c.door.cfg.AcknowledgeDenied && first&6 != 0 && h.Topic[0] != '$' { // bridges of Mosquitto say $SYS/broker/connection/…
+		return 0, errDenied
+	}
 	return wire.CodeNotAuthorized, nil
 }
 

@@ -61,4 +61,5 @@ const (
 	forKeepAlive = "keepalive"
 	forUnread    = "unread"
 	forQuota     = "quota"
+	forDenied    = "denied"
 )

@@ -246,6 +246,7 @@ func TestProblems(t *testing.T) {
 		"listen: not built yet":   {listener("anonymous: true", "deliver: true"), `5:5: unknown key "deliver" in the listener`},
 		"listen: max_packet":      {listener("anonymous: true", "max_packet: 1GiB"), "5:17: max_packet must be at most 256MiB"},
 		"listen: keepalive_max":   {listener("anonymous: true", "keepalive_max: 0s"), "5:20: keepalive_max"},
+		"listen: denied":          {listener("anonymous: true", "denied: perhaps"), "denied"},
 		"listen: one name twice":  {source("name: door") + listener("anonymous: true"), `:6:5: a second source or listener named "door"`},
 		"listen: one port twice":  {listener("anonymous: true") + "  - {name: b, url: 'mqtt://127.0.0.1', anonymous: true}\n", `listener "door" has the address 127.0.0.1:1883 already`},
 		"one path twice":          {source() + "log: {dir: ./x}\narchive: {path: x}", `:5:10: archive.path and log.dir are both x`},

@@ -27,6 +27,7 @@ type Listener struct {
 	InsecureAnonymous bool          // also where others than this machine can connect
 	PasswordFile      string        // as mosquitto_passwd writes it; "" for none
 	ACLFile           string        // Mosquitto's acl_file; "": everything is allowed
+	AcknowledgeDenied bool          // what may not be published is acknowledged before MQTT 5; false: the connection ends
 	MaxConnections    int           // 1 or more
 	MaxPacket         int64         // bytes, 32 KiB to 256 MiB
 	ReceiveMaximum    int           // 1 to 65535, MQTT 5 §3.2.2.3.3
@@ -41,7 +42,7 @@ func defaultListener() Listener {
 const mostPacket = 256 << 20
 
 func (d *decoder) listener(n ast.Node) Listener {
-	l, identity := defaultListener(), "username"
+	l, identity, denied := defaultListener(), "username", "disconnect"
 	seen := d.mapping(n, "the listener", []field{
 		{"name", d.text(&l.Name, "name", checkName)},
 		{"url", d.text(&l.URL, "url", checkListenURL)},
@@ -58,6 +59,7 @@ func (d *decoder) listener(n ast.Node) Listener {
 		{"insecure_anonymous", d.boolean(&l.InsecureAnonymous, "insecure_anonymous")},
 		{"password_file", d.text(&l.PasswordFile, "password_file", checkPath)},
 		{"acl_file", d.text(&l.ACLFile, "acl_file", checkPath)},
+		{"denied", d.choice(&denied, "denied", "disconnect", "acknowledge")},
 		{"max_connections", d.integer(&l.MaxConnections, "max_connections", 1, 1_000_000)},
 		{"max_packet", d.size(&l.MaxPacket, "max_packet", 32<<10)},
 		{"receive_maximum", d.integer(&l.ReceiveMaximum, "receive_maximum", 1, 65535)},
@@ -68,6 +70,7 @@ func (d *decoder) listener(n ast.Node) Listener {
 		d.report(seen["max_packet"], "max_packet must be at most 256MiB, where MQTT ends, not %d bytes", l.MaxPacket)
 	}
 	l.CommonName = identity == "common_name"
+	l.AcknowledgeDenied = denied == "acknowledge"
 	d.transport(&l, seen)
 	d.whoMayComeIn(&l, n, seen)
 	return l

@@ -13,7 +13,7 @@ type listenerPart struct {
 
 func (p *Pipeline) newListener(l config.Listener) (Part, error) {
 	d, err := door.Open(door.Config{
-		Name: l.Name, URL: l.URL, Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA, CommonName: l.CommonName,
+		Name: l.Name, URL: l.URL, Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA, CommonName: l.CommonName, AcknowledgeDenied: l.AcknowledgeDenied,
 		Anonymous: l.Anonymous, PasswordFile: l.PasswordFile, ACLFile: l.ACLFile,
 		MaxConnections: l.MaxConnections, MaxPacket: int(l.MaxPacket), ReceiveMaximum: uint16(l.ReceiveMaximum), KeepAliveMax: l.KeepAliveMax,
 		Logger: p.o.Logger.With("part", "listen"), Sources: p.metrics.sources, Metrics: p.metrics.doors,

@@ -117,7 +117,8 @@ func (p Properties) AppendText(id byte, s string) Properties { return AppendStri
 
 // CheckFirstOfClient judges the first byte of a packet: its type must be one that
 // a client sends after CONNECT, and its flags those that the type prescribes.
-func CheckFirstOfClient(first byte, v5 bool) error {
+// MQTT 3.1 has DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE, too.
+func CheckFirstOfClient(first byte, version byte) error {
 	kind, flags, want := first>>4, first&15, byte(0)
 	switch kind {
 	case Publish:
@@ -130,11 +131,14 @@ func CheckFirstOfClient(first byte, v5 bool) error {
 		return nil
 	case Pubrel, Subscribe, Unsubscribe:
 		want = 2
+		if version == Version31 {
+			flags &^= 8
+		}
 	case Puback, Pubrec, Pubcomp, Pingreq, Disconnect:
 	case Connect:
 		return Violation("a second CONNECT")
 	case Auth:
-		if !v5 {
+		if version != Version5 {
 			return Malformed("an AUTH before MQTT 5")
 		}
 		return Violation("an AUTH although no authentication method was agreed on")

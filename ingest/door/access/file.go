@@ -29,7 +29,9 @@ type File[T any] struct {
 	every time.Duration
 
 	mu   sync.Mutex
-	seen []stamp
+	seen []stamp // of what is in force, or was refused
+	last []stamp // when it was looked at last; nil: it could not be
+	gone int     // how often it could not
 }
 
 // stamp is by what a changed file is known.
@@ -73,15 +75,32 @@ func (f *File[T]) look(now int64) {
 	}
 	f.after.Store(now + int64(f.every))
 	s, err := stampsOf(f.paths)
-	if err != nil || slices.Equal(s, f.seen) { // one that is being replaced may be absent for a moment
+	if err != nil {
+		if f.last, f.gone = nil, f.gone+1; f.gone == 2 { // one that is being replaced may be absent for a moment
+			f.changed(err)
+		}
 		return
 	}
-	f.seen = s
+	settled := slices.Equal(s, f.last) || f.quiet(s, now)
+	f.last, f.gone = s, 0
+	if slices.Equal(s, f.seen) || !settled {
+		return
+	}
 	v, err := f.read()
+	if after, gone := stampsOf(f.paths); gone != nil || !slices.Equal(after, s) {
+		f.last = nil
+		return // it was written while it was read
+	}
+	f.seen = s
 	if err == nil {
 		f.value.Store(v)
 	}
 	f.changed(err)
+}
+
+// quiet says that nobody has written for so long that nobody is in the middle of it.
+func (f *File[T]) quiet(list []stamp, now int64) bool {
+	return !slices.ContainsFunc(list, func(s stamp) bool { return now-s.when.UnixNano() < int64(f.every) })
 }
 
 // openLines reads a file of lines.

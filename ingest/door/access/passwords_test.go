@@ -164,3 +164,47 @@ func TestChanged(t *testing.T) {
 		t.Errorf("mended: told %v, users %v", told, p.users)
 	}
 }
+
+// TestHalfWritten: a file that somebody is writing is not in force before it has settled, and one
+// that is gone is told once.
+func TestHalfWritten(t *testing.T) {
+	path := write(t, filepath.Join(t.TempDir(), "acl"), "topic write a\n")
+	var told []error
+	f, err := OpenACL(path, func(err error) { told = append(told, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, now := f.value.Load(), time.Now().UnixNano()
+	look := func(written bool) *ACL {
+		now += int64(lookAgain)
+		if written { // just now
+			if err := os.Chtimes(path, time.Time{}, time.Unix(0, now)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return f.Get(now)
+	}
+	write(t, path, "topic write")
+	if got := look(true); got != first {
+		t.Error("a file is in force that is being written")
+	}
+	write(t, path, "topic write a\ntopic write b\n")
+	if got := look(true); got != first {
+		t.Error("a file is in force that has changed since it was looked at")
+	}
+	if got := look(false); got == first || !got.For("", "c").May(Write, []byte("b")) {
+		t.Error("a file that has settled is not in force")
+	}
+	if len(told) != 1 || told[0] != nil {
+		t.Errorf("told %v, want one change", told)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		look(false)
+	}
+	if len(told) != 2 || told[1] == nil || f.value.Load() == nil {
+		t.Errorf("of a file that is gone: told %v, want it once", told)
+	}
+}
