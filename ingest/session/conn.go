@@ -193,8 +193,8 @@ func (c *Conn) Step() error {
 		return nil
 	}
 	c.Fail(err)
-	c.reader.discard()
 	c.forgetRead()
+	c.reader.discard()
 	if fault := (*wire.Error)(nil); errors.As(err, &fault) {
 		return err // whatever has come of telling the sender
 	}
