@@ -323,8 +323,7 @@ func (d *exampleDir) open() bool {
 		return false
 	}
 	conn.Close()
-	info, err := os.Stat(filepath.Join(d.path, "door/telemetry.db"))
-	return err == nil && info.Size() > 0
+	return osexec.Command("sqlite3", "-readonly", "-cmd", ".timeout 5000", filepath.Join(d.path, "door/telemetry.db"), "SELECT count(*) FROM msg").Run() == nil
 }
 
 func (d *exampleDir) ready() bool {

@@ -57,7 +57,8 @@ func TestReadsWhatFormatsPrint(t *testing.T) {
 		var text []byte
 		var want []string
 		for i := range rapid.IntRange(1, 5).Draw(t, "messages") {
-			payload := rapid.StringMatching(`[a-z{} "\n]{0,12}`).Draw(t, "payload")
+			// What looks like bytes as Python prints them must be said what it is (--columns payload=NAME:python).
+			payload := rapid.StringMatching(`[a-z{} "\n]{0,12}`).Filter(func(s string) bool { return !strings.Contains(s, `b"`) }).Draw(t, "payload")
 			m := format.Message{Message: mqttetl.Message{Topic: []byte("a/b"), Payload: []byte(payload)}, Time: time.Unix(1767642776+int64(i), 0).UTC()}
 			if text, err = (format.Style{Format: f}).Append(text, &m); err != nil {
 				t.Fatal(err)

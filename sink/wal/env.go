@@ -80,6 +80,12 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// unlock gives a lock back. To close the file is not enough: a process that is just being
+// started by this one, such as a worker of jq, has all descriptors until it is another program.
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}
+
 // isLock reports whether f is what lockDir makes: a regular file
 // that holds nothing or the number of a process.
 func isLock(f *os.File) bool {

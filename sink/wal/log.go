@@ -368,7 +368,7 @@ func (l *Log) Close() error {
 	if l.env != nil {
 		err = l.env.Close()
 	}
-	return errors.Join(err, l.lock.Close())
+	return errors.Join(err, unlock(l.lock))
 }
 
 // MaxSize is the size in bytes at which appends pause, given or by default.

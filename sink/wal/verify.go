@@ -170,7 +170,7 @@ func (r *reader) close() {
 		r.env.Close()
 	}
 	if r.lock != nil {
-		r.lock.Close()
+		_ = unlock(r.lock)
 	}
 }
 
