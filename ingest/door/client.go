@@ -42,7 +42,7 @@ type client struct {
 
 	acl     *access.ACL // of which the rights are
 	rights  *access.Rights
-	topics  map[string]bool // some of those that the client may publish to
+	topics  map[string]bool // to which the client was allowed to publish; a bounded number
 	aliases aliases
 }
 

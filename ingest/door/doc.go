@@ -1,7 +1,9 @@
 // Package door is the front door: devices connect to it instead of to a broker. It is
 // the server side of MQTT 3.1, 3.1.1 and 5. Its invariant: the PUBACK (for QoS 2 the
 // PUBREC) that a device reads means that its message is on disk, and nothing
-// is recorded of a client that may not publish it.
+// is recorded of a client that may not publish it. Before MQTT 5 a refusal has no
+// reason code. So two kinds of messages are acknowledged and not recorded: those on
+// topics that begin with $, and denied ones where Config.AcknowledgeDenied says so.
 //
 //	device ══ conn ══▶ CONNECT: password_file, acl_file (package access)
 //	                       │ a member: one session, over one connection after the other

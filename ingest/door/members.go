@@ -11,7 +11,7 @@ import (
 )
 
 // members are the sessions of a door: those of the clients that are there, and a
-// bounded number of those that are away, of which the oldest gives way.
+// bounded number whose clients are away; when there are more, the oldest of these ends.
 type members struct {
 	door *Door
 	most int // that are away

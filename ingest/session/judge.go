@@ -43,7 +43,8 @@ func (r *reader) look(first byte, size int, h *wire.Head, payload []byte) (store
 }
 
 // refuse answers a message that is not taken. Before MQTT 5 there is no word for
-// it: the sender gets what it waits for, as it does from Mosquitto.
+// it: the sender gets what it waits for, as it does from Mosquitto. A judge that
+// does not want this ends the connection instead.
 func (r *reader) refuse(qos int, id uint16, code byte) {
 	if qos == 0 {
 		return

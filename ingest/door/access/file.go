@@ -20,7 +20,7 @@ const mostLine = 256 << 10
 // A File is what a file says. It is read again when it has changed: whoever asks for
 // it looks at the file, once in a while, so that nothing wakes up for it while nobody asks.
 type File[T any] struct {
-	paths   []string // of the file, or of those that belong together
+	paths   []string // one file, or several that are read together
 	read    func() (*T, error)
 	changed func(error) // told of each change: nil, or why the file is refused
 
