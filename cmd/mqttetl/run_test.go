@@ -359,6 +359,12 @@ func TestRunRefuses(t *testing.T) {
 		s.write(t, fmt.Sprintf("listen: [{url: \"mqtt://%s\", anonymous: true}]\nlog: {dir: %s}\n", l.Addr(), s.logDir()))
 		refused(t, s, exitIO, fmt.Sprintf("mqttetl: listener door: listen tcp %s: bind: address already in use", l.Addr()))
 	})
+	t.Run("a password_file that is missing", func(t *testing.T) {
+		s := newSite(t, "", "")
+		users := filepath.Join(t.TempDir(), "users")
+		s.write(t, fmt.Sprintf("listen: [{url: \"mqtt://%s\", password_file: %s}]\nlog: {dir: %s}\n", freeAddress(t), users, s.logDir()))
+		refused(t, s, exitIO, "mqttetl: listener door: stat "+users+": no such file or directory")
+	})
 	t.Run("an archive of another log", func(t *testing.T) {
 		s := newSite(t, "", "")
 		a, err := archive.Open(s.archive(), "0123456789abcdef")

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -80,7 +81,11 @@ func Open(cfg Config, log Log) (*Door, error) {
 	d.strangers = newStrangers(cfg.MaxConnections)
 	d.members = members{door: d, most: awayPerClient * cfg.MaxConnections, of: map[string]*member{}, users: map[string]*list.List{}, heavy: map[string]bool{}, clearing: map[string]int{}}
 	if err := d.open(); err != nil {
-		return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
+		err = fmt.Errorf("listener %s: %w", cfg.Name, err)
+		if _, ok := errors.AsType[*fs.PathError](err); ok && mqttetl.Hint(err) == "" {
+			err = mqttetl.WithHint(err, "the files of listen[] must be there, and the user of the service must be able to read them")
+		}
+		return nil, err
 	}
 	return d, nil
 }
